@@ -1,0 +1,136 @@
+//! The graph: an intervention as data, which can be checked, optimised, drawn, stored, sent, and run inside a forward pass.
+
+mod axis;
+mod constant;
+mod draw;
+mod ids;
+mod infer;
+mod op;
+mod region;
+mod serial;
+mod text;
+mod validate;
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+pub use axis::{Axis, Facts};
+pub use constant::Constant;
+pub use ids::{ConstantId, InvokeId, NodeId, SiteId, SourceId};
+pub use infer::{Environment, infer};
+pub use op::{Binary, Compare, Logic, Op, Reduce, Unary};
+pub use region::{Region, Span, Step};
+pub use serial::VERSION;
+pub use validate::Limits;
+
+/// An experiment on one model: which prompts it runs, what it does where, and what it gives back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Graph {
+    /// The name of the model's signature.
+    pub signature: String,
+    /// What the model is run on.
+    #[serde(deserialize_with = "serial::bounded")]
+    pub invokes: Vec<Invoke>,
+    /// The paths of the sites in use.
+    #[serde(deserialize_with = "serial::bounded")]
+    pub sites: Vec<String>,
+    /// Tensors from outside.
+    #[serde(deserialize_with = "serial::bounded")]
+    pub constants: Vec<Constant>,
+    /// What is done; a node's arguments stand before it.
+    #[serde(deserialize_with = "serial::bounded")]
+    pub nodes: Vec<Node>,
+    /// The values to give back, in order.
+    #[serde(deserialize_with = "serial::bounded")]
+    pub saves: Vec<NodeId>,
+    /// Where in the user's program the nodes come from.
+    #[serde(deserialize_with = "serial::bounded")]
+    pub sources: Vec<Source>,
+}
+
+/// One step of a graph.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// What it does.
+    pub op: Op,
+    /// With which values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<NodeId>,
+    /// In which branches of conditions it stands, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<Guard>,
+    /// Where in the user's program.
+    pub source: SourceId,
+}
+
+/// A branch of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// The truth value.
+    pub condition: NodeId,
+    /// Which value of it leads here.
+    pub when: bool,
+}
+
+/// What one invoke runs the model on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Invoke {
+    /// Its prompts, one row of the batch each.
+    pub prompts: Vec<Prompt>,
+}
+
+/// A prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prompt {
+    /// Text, which the model's tokenizer splits.
+    Text(String),
+    /// Token ids.
+    Tokens(Vec<u32>),
+}
+
+/// A place in the user's program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The file.
+    pub file: Cow<'static, str>,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column, from 1.
+    pub column: u32,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+impl From<&'static std::panic::Location<'static>> for Source {
+    fn from(location: &'static std::panic::Location<'static>) -> Self {
+        Source { file: Cow::Borrowed(location.file()), line: location.line(), column: location.column() }
+    }
+}
+
+impl Graph {
+    /// The node with this id.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    /// The path of a site.
+    pub fn site(&self, id: SiteId) -> &str {
+        &self.sites[id.index()]
+    }
+
+    /// Where in the user's program a node comes from.
+    pub fn source(&self, id: NodeId) -> Source {
+        self.sources.get(self.node(id).source.index()).cloned().unwrap_or_default()
+    }
+
+    /// All nodes with their ids, arguments first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node)> + ExactSizeIterator {
+        self.nodes.iter().enumerate().map(|(index, node)| (NodeId(index as u32), node))
+    }
+}

@@ -1,0 +1,42 @@
+//! The one operation that interventions add to a model: writing into a part of a tensor.
+
+mod cpu;
+mod reference;
+
+use candle_core::{Device, Result, Tensor};
+
+pub use reference::patch as patch_reference;
+
+use crate::graph::Span;
+
+/// The entries `span` of the axis `axis`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The axis.
+    pub axis: usize,
+    /// Its entries.
+    pub span: Span,
+}
+
+/// A copy of `base` with `value` written into the part that the extents describe, one after the other.
+///
+/// # Shapes
+/// `value` broadcasts to the part, which has the rank of `base`.
+///
+/// # Errors
+/// Where an extent lies outside of `base`, or `value` does not broadcast.
+pub fn patch(base: &Tensor, extents: &[Extent], value: &Tensor) -> Result<Tensor> {
+    let value = value.to_dtype(base.dtype())?;
+    match base.device() {
+        Device::Cpu if !base.track_op() && !value.track_op() => cpu::patch(base, extents, &value),
+        _ => patch_reference(base, extents, &value),
+    }
+}
+
+/// The part of `base` that the extents describe, as a view.
+///
+/// # Errors
+/// Where an extent lies outside of `base`.
+pub fn part(base: &Tensor, extents: &[Extent]) -> Result<Tensor> {
+    extents.iter().try_fold(base.clone(), |part, extent| part.narrow(extent.axis, extent.span.start, extent.span.len))
+}

@@ -1,0 +1,30 @@
+//! The typed intervention graph of nnsight, and the interleaver that runs it inside a forward pass. It knows no model.
+//!
+//! Data flows one way: a block is recorded by a [`trace::Tracer`] as a [`graph::Graph`], ordered by a [`plan::Schedule`], and run by
+//! [`run::execute`], which calls the [`kernels`].
+
+// Generated code names this crate by the facade's name.
+extern crate self as nnsight;
+
+mod error;
+pub mod graph;
+pub mod kernels;
+pub mod module;
+pub mod plan;
+pub mod run;
+pub mod trace;
+pub mod types;
+
+pub use error::{Error, Result};
+
+/// What generated code calls. Not for use by hand: it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::graph::{Axis, NodeId};
+    pub use crate::types::KindTag;
+    pub use crate::module::{Cursor, Forward, From, Instrument, Place, Pointwise, Registrar, Tap, innermost};
+    pub use crate::trace::{
+        IntoCondition, Layers, Literal, LiteralIndex, PlainAssign, Results, Save, Site, Traced, Value, graph, invoke, run, sites, tracer,
+    };
+    pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};
+}

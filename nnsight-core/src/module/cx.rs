@@ -1,0 +1,124 @@
+//! The context that a forward pass runs in: what makes submodules and named values visible.
+
+use candle_core::Tensor;
+
+use super::{Forward, Instrument};
+use crate::Result;
+use crate::run::Batch;
+
+/// Where a module's sites stand in the [`SiteTable`](super::SiteTable). Every module has one as its field `place`; it is set when the
+/// model is put together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    pub(crate) sites: Option<(usize, usize)>,
+}
+
+/// The number of a named value among the sites of its module.
+#[derive(Clone, Copy, Debug)]
+pub struct Tap(#[doc(hidden)] pub usize);
+
+impl Tap {
+    /// The value that comes after these sites of its module. `derive(Module)` calls it.
+    #[doc(hidden)]
+    pub const fn after(counts: &[Option<usize>]) -> Self {
+        let mut sum = 0;
+        let mut index = 0;
+        while index < counts.len() {
+            match counts[index] {
+                Some(count) => sum += count,
+                None => panic!("a `#[tap]` cannot stand after a list of layers"),
+            }
+            index += 1;
+        }
+        Tap(sum)
+    }
+}
+
+/// Sees a value at a site that somebody uses, and says what the model goes on with.
+pub(crate) trait Hook {
+    fn visit(&mut self, site: usize, value: Tensor) -> Result<Tensor>;
+}
+
+/// The context of a forward pass.
+pub struct Cx<'a> {
+    /// For each site whether anybody uses it.
+    used: &'a [bool],
+    hook: Option<&'a mut dyn Hook>,
+    batch: &'a Batch,
+    here: usize,
+}
+
+impl<'a> Cx<'a> {
+    /// A pass that nobody looks at.
+    pub fn untouched(batch: &'a Batch) -> Self {
+        Cx { used: &[], hook: None, batch, here: 0 }
+    }
+
+    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, batch: &'a Batch) -> Self {
+        Cx { used, hook: Some(hook), batch, here: 0 }
+    }
+
+    /// The tokens, positions and padding of this pass.
+    pub fn batch(&self) -> &'a Batch {
+        self.batch
+    }
+
+    /// Runs a submodule, whose input, inside and output are then sites.
+    ///
+    /// # Errors
+    /// What the submodule fails with, and what an intervention in it fails with.
+    pub fn call<M: Forward + Instrument>(&mut self, module: &M, input: &Tensor) -> Result<Tensor> {
+        let Some((first, last)) = module.place().sites else {
+            return module.forward(input, self);
+        };
+        let outer = std::mem::replace(&mut self.here, first);
+        let result = match self.is_used(first) {
+            false => module.forward(input, self),
+            true => {
+                let input = self.fire(first, input.clone())?;
+                module.forward(&input, self)
+            }
+        };
+        self.here = outer;
+        self.fire(last, result?)
+    }
+
+    /// Runs what is not a [`Forward`] because it takes something else than one tensor, between the sites of its input and output.
+    ///
+    /// # Errors
+    /// As [`Cx::call`].
+    pub fn enter<M: Instrument>(&mut self, module: &M, input: Tensor, body: impl FnOnce(Tensor, &mut Self) -> Result<Tensor>) -> Result<Tensor> {
+        let Some((first, last)) = module.place().sites else {
+            return body(input, self);
+        };
+        let outer = std::mem::replace(&mut self.here, first);
+        let input = self.fire(first, input)?;
+        let result = body(input, self);
+        self.here = outer;
+        self.fire(last, result?)
+    }
+
+    /// Gives a value of this module a name, under which it can be read and replaced.
+    ///
+    /// # Errors
+    /// What an intervention at this place fails with.
+    pub fn tap(&mut self, tap: Tap, value: Tensor) -> Result<Tensor> {
+        self.fire(self.here + tap.0, value)
+    }
+
+    /// Whether anybody uses one of these values, so that a fused computation which does not have them must not be taken.
+    pub fn wants(&self, taps: &[Tap]) -> bool {
+        taps.iter().any(|tap| self.is_used(self.here + tap.0))
+    }
+
+    fn is_used(&self, site: usize) -> bool {
+        self.used.get(site).copied().unwrap_or(false)
+    }
+
+    fn fire(&mut self, site: usize, value: Tensor) -> Result<Tensor> {
+        match &mut self.hook {
+            Some(hook) if self.used.get(site).copied().unwrap_or(false) => hook.visit(site, value),
+            _ => Ok(value),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Between graph and execution: what is run, in which order, and what is refused.
+
+mod order;
+mod reach;
+mod schedule;
+
+pub use schedule::{Schedule, Wave};

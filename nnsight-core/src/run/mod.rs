@@ -1,0 +1,9 @@
+//! Running a graph inside a forward pass.
+
+mod batch;
+mod evaluate;
+mod execute;
+mod interleave;
+
+pub use batch::Batch;
+pub use execute::{Prompts, Stages, execute, forward};

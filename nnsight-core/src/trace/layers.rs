@@ -1,0 +1,107 @@
+//! A list of layers.
+
+use std::marker::PhantomData;
+use std::ops::Index;
+
+use super::Tracer;
+use crate::Error;
+use crate::types::HasLayer;
+
+/// The layers of a model, each with its sites.
+///
+/// A literal index is checked by the compiler (`model.layers[30]` on 30 layers does not compile), any other when the trace is built.
+/// Negative indices count from the end.
+pub struct Layers<'t, C, T> {
+    tracer: &'t Tracer,
+    /// The first site of the first layer.
+    first: usize,
+    /// The layers, and one more that stands for those which do not exist.
+    items: &'t [T],
+    marker: PhantomData<fn() -> C>,
+}
+
+impl<C, T> Clone for Layers<'_, C, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<C, T> Copy for Layers<'_, C, T> {}
+
+impl<'t, C, T> Layers<'t, C, T> {
+    pub(crate) fn new(tracer: &'t Tracer, first: usize, items: &'t [T]) -> Self {
+        Layers { tracer, first, items, marker: PhantomData }
+    }
+
+    /// The number of layers.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.items.len() - 1
+    }
+
+    /// The layers from the first to the last.
+    pub fn iter(&self) -> std::slice::Iter<'t, T> {
+        self.items[..self.len()].iter()
+    }
+
+    /// A layer; negative indices count from the end. One that does not exist makes the trace fail with this line.
+    #[track_caller]
+    pub fn layer(&self, index: impl super::site::Index) -> &'t T {
+        let index = index.index();
+        let layers = self.len() as i64;
+        let position = if index < 0 { index + layers } else { index };
+        if (0..layers).contains(&position) {
+            return &self.items[position as usize];
+        }
+        let path = self.tracer.table().sites().get(self.first).map(|site| site.path.as_str()).unwrap_or_default();
+        let path = path.rsplit_once(".0.").map_or(path, |(list, _)| list).to_string();
+        self.tracer.fail(|source_line| Error::NoLayer { path, index, layers: self.len(), source_line });
+        &self.items[self.len()]
+    }
+
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn __index<const I: isize>(self, _index: Literal<I>) -> &'t T
+    where
+        C: HasLayer<I>,
+    {
+        self.layer(I)
+    }
+}
+
+impl<'t, C, T> IntoIterator for Layers<'t, C, T> {
+    type Item = &'t T;
+    type IntoIter = std::slice::Iter<'t, T>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+macro_rules! index {
+    ($($number:ty),+) => {$(
+        impl<C, T> Index<$number> for Layers<'_, C, T> {
+            type Output = T;
+            #[track_caller]
+            fn index(&self, index: $number) -> &T {
+                self.layer(index)
+            }
+        }
+    )+};
+}
+index!(usize, i32, i64, isize);
+
+/// An index that is written as a number in the program.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Literal<const I: isize>;
+
+/// Literal indices into everything that is no list of layers: what they always mean.
+#[doc(hidden)]
+pub trait LiteralIndex {
+    fn __index<const I: isize>(&self, _index: Literal<I>) -> &<Self as Index<usize>>::Output
+    where
+        Self: Index<usize>,
+    {
+        &self[I.unsigned_abs()]
+    }
+}
+impl<T: ?Sized> LiteralIndex for T {}

@@ -1,0 +1,23 @@
+//! Tracing: a block of ordinary Rust becomes a graph.
+
+mod assign;
+mod condition;
+mod layers;
+mod operand;
+mod prompt;
+mod save;
+mod site;
+mod traceable;
+mod tracer;
+mod value;
+
+pub use assign::PlainAssign;
+pub use condition::IntoCondition;
+pub use layers::{Layers, Literal, LiteralIndex};
+pub use operand::{Choice, Operand};
+pub use prompt::IntoPrompts;
+pub use save::{Results, Save};
+pub use site::{Effect, Index, Place, Site, SitePart, effect};
+pub use traceable::{Traceable, graph, invoke, run, sites, tracer};
+pub use tracer::Tracer;
+pub use value::{Traced, Value, cat, stack};

@@ -1,0 +1,135 @@
+//! What may stand on the right of an operator or an assignment.
+
+use super::value::{Traced, Value};
+use super::{Site, SitePart, Tracer};
+use crate::graph::{Binary, Constant, NodeId, Op};
+use crate::types::{BroadcastFrom, Int, Kind, Number, SameKind, SameModel, Scaled, Shape, Signature, Tensor};
+use crate::Error;
+
+/// What may be combined with, or assigned to, something of the shape `S` and the kind `K`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be assigned to, or combined with, a value of the model",
+    label = "not a value, a tensor or a number",
+    note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number"
+)]
+pub trait Operand<'t, C, S, K> {
+    #[doc(hidden)]
+    #[track_caller]
+    fn operand(self, tracer: &'t Tracer) -> NodeId;
+}
+
+macro_rules! numbers {
+    ($($number:ty),+) => {$(
+        impl<'t, C, S, K: Number> Operand<'t, C, S, K> for $number {
+            fn operand(self, tracer: &'t Tracer) -> NodeId {
+                tracer.push(Op::Scalar(self as f64), &[])
+            }
+        }
+    )+};
+}
+numbers!(f64, f32, i32, i64, u32, usize);
+
+macro_rules! traced {
+    ($($place:ident),+) => {$(
+        impl<'t, C: Signature, D: Signature, S: Shape, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for $place<'t, D, R, L>
+        where
+            D: SameModel<C>,
+            L: SameKind<K>,
+            S: BroadcastFrom<R>,
+        {
+            fn operand(self, tracer: &'t Tracer) -> NodeId {
+                let value = self.value();
+                if !std::ptr::eq(value.tracer, tracer) {
+                    tracer.fail(|source_line| Error::OtherTrace { source_line });
+                    return tracer.push(Op::Scalar(0.0), &[]);
+                }
+                value.id
+            }
+        }
+    )+};
+}
+traced!(Value, Site, SitePart);
+
+impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for &Tensor<D, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: BroadcastFrom<R>,
+{
+    fn operand(self, tracer: &'t Tracer) -> NodeId {
+        constant(self, tracer)
+    }
+}
+
+impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for Tensor<D, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: BroadcastFrom<R>,
+{
+    fn operand(self, tracer: &'t Tracer) -> NodeId {
+        constant(&self, tracer)
+    }
+}
+
+impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for Scaled<D, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: BroadcastFrom<R>,
+{
+    fn operand(self, tracer: &'t Tracer) -> NodeId {
+        let (tensor, factor) = (constant(&self.tensor, tracer), tracer.push(Op::Scalar(self.factor), &[]));
+        tracer.push(Op::Binary(Binary::Mul), &[tensor, factor])
+    }
+}
+
+#[track_caller]
+fn constant<C, S: Shape, K>(tensor: &Tensor<C, S, K>, tracer: &Tracer) -> NodeId {
+    let names = S::NAMES.iter().map(ToString::to_string).collect();
+    tracer.constant(Constant { names, tensor: (**tensor).clone() })
+}
+
+impl<C: Signature, S: Shape, K: Kind> Tensor<C, S, K> {
+    /// The tensor as a value of the trace that `site` belongs to, for everything that [`Traced`] can do.
+    #[track_caller]
+    pub fn traced<'t, R: Shape, L: Kind>(&self, site: impl Traced<'t, C, R, L>) -> Value<'t, C, S, K> {
+        Value::new(site.tracer(), constant(self, site.tracer()))
+    }
+}
+
+/// What may name an entry for [`Traced::pick`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name one entry for each of `{S}`",
+    note = "what does is a whole number such as a token id, or a traced value of kind `Int` with the shape `{S}`"
+)]
+pub trait Choice<'t, C, S> {
+    #[doc(hidden)]
+    #[track_caller]
+    fn choice(self) -> Chosen;
+}
+
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Chosen {
+    Entry(i64),
+    Each(NodeId),
+}
+
+macro_rules! entries {
+    ($($number:ty),+) => {$(
+        impl<C, S> Choice<'_, C, S> for $number {
+            fn choice(self) -> Chosen {
+                Chosen::Entry(super::site::Index::index(self))
+            }
+        }
+    )+};
+}
+entries!(i32, i64, u32, usize);
+
+impl<'t, C: Signature, S: Shape> Choice<'t, C, S> for Value<'t, C, S, Int> {
+    fn choice(self) -> Chosen {
+        Chosen::Each(self.id)
+    }
+}
+

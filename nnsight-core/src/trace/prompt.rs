@@ -1,0 +1,76 @@
+//! What can be given as a prompt.
+
+use crate::graph::Prompt;
+
+/// What can be given as a prompt: text, token ids, or several of either.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a prompt",
+    note = "a prompt is text (`&str`, `String`), token ids (`&[u32]`, `Vec<u32>`), or an array or `Vec` of either for several rows of the batch"
+)]
+pub trait IntoPrompts {
+    /// The prompts, one row of the batch each.
+    fn into_prompts(self) -> Vec<Prompt>;
+}
+
+macro_rules! single {
+    ($($source:ty: $prompt:ident => $value:expr;)+) => {$(
+        impl IntoPrompts for $source {
+            fn into_prompts(self) -> Vec<Prompt> {
+                let $prompt = self;
+                vec![$value]
+            }
+        }
+        impl From<$source> for Prompt {
+            fn from($prompt: $source) -> Self {
+                $value
+            }
+        }
+    )+};
+}
+single! {
+    &str: text => Prompt::Text(text.to_string());
+    String: text => Prompt::Text(text);
+    &String: text => Prompt::Text(text.clone());
+    &&str: text => Prompt::Text((*text).to_string());
+    &[u32]: tokens => Prompt::Tokens(tokens.to_vec());
+    Vec<u32>: tokens => Prompt::Tokens(tokens);
+    &Vec<u32>: tokens => Prompt::Tokens(tokens.clone());
+}
+
+impl IntoPrompts for Prompt {
+    fn into_prompts(self) -> Vec<Prompt> {
+        vec![self]
+    }
+}
+impl IntoPrompts for &Prompt {
+    fn into_prompts(self) -> Vec<Prompt> {
+        vec![self.clone()]
+    }
+}
+
+macro_rules! several {
+    ($($source:ty),+ $(,)?) => {$(
+        impl IntoPrompts for $source {
+            fn into_prompts(self) -> Vec<Prompt> {
+                self.into_iter().map(|prompt| Prompt::from(prompt.to_owned())).collect()
+            }
+        }
+    )+};
+}
+several!(Vec<String>, &Vec<String>, &[String], Vec<&str>, &Vec<&str>, &[&str], Vec<Vec<u32>>, &Vec<Vec<u32>>, &[Vec<u32>], Vec<Prompt>, &[Prompt]);
+
+impl<const N: usize> IntoPrompts for [&str; N] {
+    fn into_prompts(self) -> Vec<Prompt> {
+        self.as_slice().into_prompts()
+    }
+}
+impl<const N: usize> IntoPrompts for &[&str; N] {
+    fn into_prompts(self) -> Vec<Prompt> {
+        self.as_slice().into_prompts()
+    }
+}
+impl<const N: usize> IntoPrompts for [String; N] {
+    fn into_prompts(self) -> Vec<Prompt> {
+        self.as_slice().into_prompts()
+    }
+}

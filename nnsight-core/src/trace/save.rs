@@ -1,0 +1,126 @@
+//! What a block may end with, and what comes back for it.
+
+use super::value::{Traced, Value};
+use super::{Site, SitePart};
+use crate::graph::NodeId;
+use crate::types::{Kind, Shape, Signature, Tensor};
+
+/// The tensors that a run gave back, in the order in which they were asked for.
+#[derive(Debug)]
+pub struct Results(std::vec::IntoIter<candle_core::Tensor>);
+
+impl Results {
+    /// The results of a run, one per saved value.
+    pub fn new(tensors: Vec<candle_core::Tensor>) -> Self {
+        Results(tensors.into_iter())
+    }
+
+    fn next(&mut self) -> candle_core::Tensor {
+        self.0.next().expect("a run gives a tensor for every saved value")
+    }
+}
+
+/// What a block may end with: a value or site, and tuples, arrays, `Vec`s, `Option`s and structs with `#[derive(Save)]` of those.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be saved",
+    label = "not something a trace can give back",
+    note = "a block ends with what it saves: a value or site, a tuple, array, `Vec` or `Option` of those, a struct with `#[derive(Save)]`, or `()`"
+)]
+pub trait Save<'t> {
+    /// What comes back.
+    type Saved;
+    /// What remains while the trace runs: how many values there are where that varies.
+    #[doc(hidden)]
+    type Form;
+    #[doc(hidden)]
+    #[track_caller]
+    fn register(self, saves: &mut Vec<NodeId>) -> Self::Form;
+    #[doc(hidden)]
+    fn collect(form: Self::Form, results: &mut Results) -> Self::Saved;
+}
+
+macro_rules! save_value {
+    ($($place:ident),+) => {$(
+        impl<'t, C: Signature, S: Shape, K: Kind> Save<'t> for $place<'t, C, S, K> {
+            type Saved = Tensor<C, S, K>;
+            type Form = ();
+            fn register(self, saves: &mut Vec<NodeId>) {
+                saves.push(self.value().id);
+            }
+            fn collect((): (), results: &mut Results) -> Self::Saved {
+                Tensor::trusted(results.next())
+            }
+        }
+    )+};
+}
+save_value!(Value, Site, SitePart);
+
+impl<'t, T: Save<'t> + Copy> Save<'t> for &T {
+    type Saved = T::Saved;
+    type Form = T::Form;
+    fn register(self, saves: &mut Vec<NodeId>) -> T::Form {
+        (*self).register(saves)
+    }
+    fn collect(form: T::Form, results: &mut Results) -> T::Saved {
+        T::collect(form, results)
+    }
+}
+
+impl<'t, T: Save<'t>> Save<'t> for Vec<T> {
+    type Saved = Vec<T::Saved>;
+    type Form = Vec<T::Form>;
+    fn register(self, saves: &mut Vec<NodeId>) -> Self::Form {
+        self.into_iter().map(|value| value.register(saves)).collect()
+    }
+    fn collect(form: Self::Form, results: &mut Results) -> Self::Saved {
+        form.into_iter().map(|form| T::collect(form, results)).collect()
+    }
+}
+
+impl<'t, T: Save<'t>> Save<'t> for Option<T> {
+    type Saved = Option<T::Saved>;
+    type Form = Option<T::Form>;
+    fn register(self, saves: &mut Vec<NodeId>) -> Self::Form {
+        self.map(|value| value.register(saves))
+    }
+    fn collect(form: Self::Form, results: &mut Results) -> Self::Saved {
+        form.map(|form| T::collect(form, results))
+    }
+}
+
+impl<'t, T: Save<'t>, const N: usize> Save<'t> for [T; N] {
+    type Saved = [T::Saved; N];
+    type Form = [T::Form; N];
+    fn register(self, saves: &mut Vec<NodeId>) -> Self::Form {
+        self.map(|value| value.register(saves))
+    }
+    fn collect(form: Self::Form, results: &mut Results) -> Self::Saved {
+        form.map(|form| T::collect(form, results))
+    }
+}
+
+macro_rules! save_tuple {
+    ($($name:ident $index:tt),*) => {
+        impl<'t, $($name: Save<'t>),*> Save<'t> for ($($name,)*) {
+            type Saved = ($($name::Saved,)*);
+            type Form = ($($name::Form,)*);
+            #[allow(clippy::unused_unit)]
+            fn register(self, _saves: &mut Vec<NodeId>) -> Self::Form {
+                ($(self.$index.register(_saves),)*)
+            }
+            #[allow(clippy::unused_unit)]
+            fn collect(_form: Self::Form, _results: &mut Results) -> Self::Saved {
+                ($($name::collect(_form.$index, _results),)*)
+            }
+        }
+    };
+}
+save_tuple!();
+save_tuple!(A 0);
+save_tuple!(A 0, B 1);
+save_tuple!(A 0, B 1, C 2);
+save_tuple!(A 0, B 1, C 2, D 3);
+save_tuple!(A 0, B 1, C 2, D 3, E 4);
+save_tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
+save_tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+save_tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);

@@ -1,0 +1,144 @@
+//! Names for the axes of a tensor.
+
+/// The name of an axis.
+pub trait DimName: Copy + Default + 'static {
+    /// As it is written in a shape: `Hidden`.
+    const NAME: &'static str;
+}
+
+/// The size of an axis under the signature `C`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a dimension of `{C}`",
+    note = "declare your own with `dim!(pub {Self} = 128)`"
+)]
+pub trait Dim<C>: DimName {
+    /// The number of entries, or `None` where it is known only when the model runs.
+    const SIZE: Option<usize>;
+}
+
+/// Says that an axis of the left shape takes an axis of the right one: the same name, or [`One`].
+pub trait Fits<R> {}
+
+/// Declares dimensions of your own: `dim!(pub Features = 24576)`, or `dim!(pub Examples)` where the size varies.
+///
+/// # Examples
+/// ```
+/// nnsight_core::dim!(pub Features = 24576, pub Examples);
+/// ```
+#[macro_export]
+macro_rules! dim {
+    ($($(#[$meta:meta])* $vis:vis $name:ident $(= $size:expr)?),+ $(,)?) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        $vis struct $name;
+        $crate::__dim_name!($name);
+        impl<C> $crate::types::Dim<C> for $name {
+            const SIZE: Option<usize> = $crate::__dim_size!($($size)?);
+        }
+    )+};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __dim_name {
+    ($name:ident) => {
+        impl $crate::types::DimName for $name {
+            const NAME: &'static str = stringify!($name);
+        }
+        impl $crate::types::Fits<$name> for $name {}
+        impl $crate::types::Fits<$crate::types::One> for $name {}
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __dim_size {
+    () => {
+        None
+    };
+    ($size:expr) => {
+        Some($size)
+    };
+}
+
+crate::dim!(
+    /// The prompts of an invoke.
+    pub Batch,
+    /// The positions of a prompt; index 0 is its first token, -1 its last.
+    pub Seq,
+    /// The position that attends.
+    pub Query,
+    /// The position that is attended to.
+    pub Key,
+    /// What `topk` found, best first.
+    pub Ranked,
+    /// Values put together by `stack`.
+    pub Stacked,
+);
+
+/// An axis of one entry, which broadcasts against any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct One;
+impl DimName for One {
+    const NAME: &'static str = "One";
+}
+impl Fits<One> for One {}
+impl<C> Dim<C> for One {
+    const SIZE: Option<usize> = Some(1);
+}
+
+/// Some of the entries of an axis, as `slice` gives them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part<D>(pub D);
+impl<D: DimName> DimName for Part<D> {
+    const NAME: &'static str = D::NAME;
+}
+impl<C, D: DimName> Dim<C> for Part<D> {
+    const SIZE: Option<usize> = None;
+}
+impl<D> Fits<Part<D>> for Part<D> {}
+impl<D> Fits<One> for Part<D> {}
+
+/// Stands in for an axis while two others change places.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hole;
+impl DimName for Hole {
+    const NAME: &'static str = "_";
+}
+
+macro_rules! signature_dims {
+    ($($(#[$meta:meta])* $name:ident = $field:ident),+ $(,)?) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name;
+        crate::__dim_name!($name);
+        impl<C: super::Signature> Dim<C> for $name {
+            const SIZE: Option<usize> = match C::SIZES {
+                Some(sizes) => Some(sizes.$field),
+                None => None,
+            };
+        }
+    )+};
+}
+
+signature_dims!(
+    /// The residual stream (`hidden_size`, `n_embd`).
+    Hidden = hidden,
+    /// The neurons of an MLP (`intermediate_size`, `n_inner`).
+    Mlp = mlp,
+    /// The attention heads.
+    Heads = heads,
+    /// The heads of keys and values under grouped-query attention.
+    KvHeads = kv_heads,
+    /// The channels of one head.
+    HeadDim = head_dim,
+    /// All heads side by side, as `q_proj` gives them.
+    HeadsHidden = heads_hidden,
+    /// All key or value heads side by side, as `k_proj` and `v_proj` give them.
+    KvHidden = kv_hidden,
+    /// Query, key and value side by side, as GPT-2's `c_attn` gives them.
+    Qkv = qkv,
+    /// The tokens of the vocabulary.
+    Vocab = vocab,
+);

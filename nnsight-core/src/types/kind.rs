@@ -1,0 +1,68 @@
+//! What the entries of a value are.
+
+/// What the entries of a value are: [`Float`], [`Int`] or [`Bool`].
+pub trait Kind: Copy + Default + 'static {
+    /// The same as data.
+    const TAG: KindTag;
+}
+
+/// A kind as data, as a graph stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KindTag {
+    /// Floating-point numbers in the model's own type.
+    Float,
+    /// Whole numbers (64 bits), such as token ids.
+    Int,
+    /// Truth values.
+    Bool,
+}
+
+impl KindTag {
+    /// The kind's name as it is written in Rust.
+    pub fn name(self) -> &'static str {
+        match self {
+            KindTag::Float => "Float",
+            KindTag::Int => "Int",
+            KindTag::Bool => "Bool",
+        }
+    }
+}
+
+/// Floating-point numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Float;
+/// Whole numbers, such as token ids.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Int;
+/// Truth values, as comparisons give them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bool;
+
+impl Kind for Float {
+    const TAG: KindTag = KindTag::Float;
+}
+impl Kind for Int {
+    const TAG: KindTag = KindTag::Int;
+}
+impl Kind for Bool {
+    const TAG: KindTag = KindTag::Bool;
+}
+
+/// The kinds one can calculate with.
+#[diagnostic::on_unimplemented(
+    message = "arithmetic needs numbers, and this value is of kind `{Self}`",
+    label = "a value of kind `{Self}`",
+    note = "turn truth values into numbers with `.cast::<Float>()`, or choose between two values with `.where_(a, b)`"
+)]
+pub trait Number: Kind {}
+impl Number for Float {}
+impl Number for Int {}
+
+/// Says that a value has the kind that its place asks for.
+#[diagnostic::on_unimplemented(
+    message = "expected a value of kind `{K}`, found `{Self}`",
+    note = "convert it with `.cast::<{K}>()`"
+)]
+pub trait SameKind<K> {}
+impl<K> SameKind<K> for K {}

@@ -1,0 +1,20 @@
+//! What the compiler knows of a value: the model it belongs to, its axes and its kind.
+
+mod dim;
+mod kind;
+mod shape;
+mod signature;
+mod tensor;
+
+pub use dim::{
+    Batch, Dim, DimName, Fits, HeadDim, Heads, HeadsHidden, Hidden, Hole, Key, KvHeads, KvHidden, Mlp, One, Part, Qkv, Query, Ranked, Seq,
+    Stacked, Vocab,
+};
+pub use kind::{Bool, Float, Int, Kind, KindTag, Number, SameKind};
+pub use shape::{
+    BroadcastFrom, EndsWith, HasAxis, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend, ReplaceAxis, Shape, ShapeOf, SplitAxis,
+    SwapAxes,
+};
+pub use signature::{Describes, Dynamic, HasLayer, SameModel, Signature, Sizes};
+pub(crate) use tensor::kind_of;
+pub use tensor::{Scaled, Tensor};

@@ -1,0 +1,256 @@
+//! What `derive(Module)` writes: the struct of sites, and how to find them.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+
+use super::parse::{Element, Module, Shape, What};
+
+pub fn module(module: &Module) -> TokenStream {
+    let sites = sites_struct(module);
+    let instrument = instrument(module);
+    let pointwise = pointwise(module);
+    let taps = taps(module);
+    quote!(#sites #instrument #pointwise #taps)
+}
+
+impl Shape {
+    fn kind(&self) -> TokenStream {
+        match &self.kind {
+            Some(kind) => quote!(::nnsight::__private::#kind),
+            None => quote!(::nnsight::__private::Float),
+        }
+    }
+}
+
+fn site_type(module: &Module, shape: &Shape) -> TokenStream {
+    let (signature, dims, kind) = (&module.signature, &shape.dims, shape.kind());
+    quote!(::nnsight::__private::Site<'t, #signature, #dims, #kind>)
+}
+
+/// The struct with a field for every site and every child, and a method for every child that can be applied by hand.
+fn sites_struct(module: &Module) -> TokenStream {
+    let Module { name, visibility, sites, signature, ends, elements, .. } = module;
+    let mut generics = module.generics.clone();
+    generics.params.insert(0, syn::parse_quote!('t));
+    let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
+    let ends = ends.as_ref().map(|(input, output)| {
+        let (input, output) = (site_type(module, input), site_type(module, output));
+        (quote!(#[doc = "What the module is given."] pub input: #input,), quote!(#[doc = "What the module gives."] pub output: #output,))
+    });
+    let (input, output) = ends.unzip();
+    let fields = elements.iter().map(|Element { name, docs, what, .. }| match what {
+        What::Child { ty, .. } => quote!(#(#docs)* pub #name: <#ty as ::nnsight::__private::Instrument>::Sites<'t>,),
+        What::List { ty } => {
+            quote!(#(#docs)* pub #name: ::nnsight::__private::Layers<'t, #signature, <#ty as ::nnsight::__private::Instrument>::Sites<'t>>,)
+        }
+        What::Tap(shape) => {
+            let ty = site_type(module, shape);
+            let doc = format!("The value that the module calls `{name}`.");
+            quote!(#[doc = #doc] pub #name: #ty,)
+        }
+    });
+    let methods = elements.iter().filter_map(|Element { name, what, .. }| match what {
+        What::Child { ty, pointwise: true } => {
+            let doc = format!("Puts a value through `{name}`, wherever the pass is.\n\n# Shapes\nAny that ends with the module's input axis.");
+            let (from, to) = (quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::In), quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::Out));
+            Some(quote! {
+                #[doc = #doc]
+                #[track_caller]
+                pub fn #name<V, S>(&self, value: V) -> ::nnsight::__private::Value<'t, #signature, <S as ::nnsight::__private::EndsWith<#from, #to>>::Ended>
+                where
+                    V: ::nnsight::__private::Traced<'t, #signature, S, ::nnsight::__private::Float>,
+                    S: ::nnsight::__private::EndsWith<#from, #to>,
+                {
+                    self.#name.input.__apply::<V, S, #from, #to>(value)
+                }
+            })
+        }
+        _ => None,
+    });
+    let doc = format!("The sites of a [`{name}`].");
+    quote! {
+        #[doc = #doc]
+        #[derive(Clone, Copy, Debug)]
+        #visibility struct #sites #generics #where_clause {
+            #input
+            #(#fields)*
+            #output
+        }
+        impl #impl_generics #sites #type_generics #where_clause {
+            #(#methods)*
+        }
+    }
+}
+
+fn instrument(module: &Module) -> TokenStream {
+    let Module { name, sites, ends, elements, place, .. } = module;
+    let (impl_generics, type_generics, where_clause) = module.generics.split_for_impl();
+    let mut site_generics = module.generics.clone();
+    site_generics.params.insert(0, syn::parse_quote!('t));
+    let (_, site_types, _) = site_generics.split_for_impl();
+    let names = elements.iter().map(|element| &element.name);
+    let (input, output) = ends.as_ref().map(|_| (quote!(let input = cursor.site();), quote!(let output = cursor.site();))).unzip();
+    let (input_name, output_name) = ends.as_ref().map(|_| (quote!(input,), quote!(output,))).unzip();
+    let make = elements.iter().map(|Element { name, what, .. }| match what {
+        What::Child { ty, .. } => quote!(let #name = <#ty as ::nnsight::__private::Instrument>::sites(cursor);),
+        What::List { ty } => quote!(let #name = cursor.list(<#ty as ::nnsight::__private::Instrument>::sites);),
+        What::Tap(_) => quote!(let #name = cursor.site();),
+    });
+    let attach = elements.iter().map(|Element { name, what, .. }| match what {
+        What::Child { .. } => quote!(::nnsight::__private::Instrument::attach(&mut self.#name, next);),
+        What::List { .. } => quote!(self.#name.iter_mut().for_each(|layer| ::nnsight::__private::Instrument::attach(layer, next));),
+        What::Tap(_) => quote!(*next += 1;),
+    });
+    let end = ends.as_ref().map(|_| quote!(*next += 1;));
+    let describe = describe(module);
+    let find = elements.iter().filter_map(find);
+    let count = count(module, elements);
+    quote! {
+        impl #impl_generics ::nnsight::__private::Instrument for #name #type_generics #where_clause {
+            type Sites<'t> = #sites #site_types;
+            const COUNT: ::core::option::Option<usize> = #count;
+            #describe
+            fn sites<'t>(cursor: &mut ::nnsight::__private::Cursor<'t>) -> Self::Sites<'t> {
+                #input
+                #(#make)*
+                #output
+                #sites { #input_name #(#names,)* #output_name }
+            }
+            fn attach(&mut self, next: &mut usize) {
+                let first = *next;
+                #end
+                #(#attach)*
+                #end
+                self.#place = ::nnsight::__private::Place::spanning(first, *next);
+            }
+            fn place(&self) -> ::nnsight::__private::Place {
+                self.#place
+            }
+            #[allow(unused_variables)]
+            fn find(&self, path: &str) -> ::core::option::Option<&dyn ::nnsight::__private::Forward> {
+                let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+                match name {
+                    #(#find)*
+                    _ => ::core::option::Option::None,
+                }
+            }
+        }
+    }
+}
+
+fn find(element: &Element) -> Option<TokenStream> {
+    let Element { name, what, .. } = element;
+    let text = name.to_string();
+    match what {
+        What::Child { pointwise, .. } => {
+            let itself = pointwise.then(|| quote!(#text if rest.is_empty() => ::core::option::Option::Some(&self.#name),));
+            Some(quote!(#itself #text => ::nnsight::__private::Instrument::find(&self.#name, rest),))
+        }
+        What::List { .. } => Some(quote! {
+            #text => {
+                let (index, rest) = rest.split_once('.').unwrap_or((rest, ""));
+                let layer = self.#name.get(index.parse::<usize>().ok()?)?;
+                ::nnsight::__private::Instrument::find(layer, rest)
+            }
+        }),
+        What::Tap(_) => None,
+    }
+}
+
+fn describe(module: &Module) -> TokenStream {
+    let Module { name, signature, ends, elements, .. } = module;
+    let type_name = name.to_string();
+    let site = |name: &str, shape: &Shape, from: TokenStream| {
+        let (dims, kind) = (&shape.dims, shape.kind());
+        quote! {
+            registrar.site(
+                #name,
+                <#kind as ::nnsight::__private::Kind>::TAG,
+                <#dims as ::nnsight::__private::ShapeOf<#signature>>::axes(),
+                #from,
+            );
+        }
+    };
+    let all = || quote!(::nnsight::__private::From::All);
+    let (input, output) = ends.as_ref().map(|(input, output)| (site("input", input, all()), site("output", output, all()))).unzip();
+    let inside = elements.iter().map(|Element { name, from, what, .. }| {
+        let text = name.to_string();
+        let from = match from {
+            None => all(),
+            Some(names) => {
+                let names = names.iter().map(Ident::to_string);
+                quote!(::nnsight::__private::From::These(&[#(#names),*]))
+            }
+        };
+        match what {
+            What::Child { ty, pointwise } => {
+                let axes = match pointwise {
+                    true => quote!(::nnsight::__private::innermost::<#signature, #ty>()),
+                    false => quote!(::core::option::Option::None),
+                };
+                quote!(registrar.child::<#ty>(#text, #from, #axes);)
+            }
+            What::List { ty } => quote!(registrar.list::<#ty>(#text, #from);),
+            What::Tap(shape) => site(&text, shape, from),
+        }
+    });
+    quote! {
+        fn describe(
+            registrar: &mut ::nnsight::__private::Registrar,
+            path: &str,
+            pointwise: ::core::option::Option<(::nnsight::__private::Axis, ::nnsight::__private::Axis)>,
+        ) {
+            registrar.begin(#type_name, path, pointwise);
+            #input
+            #(#inside)*
+            #output
+            registrar.end();
+        }
+    }
+}
+
+/// The number of sites of some elements, the input included, as a list of `Option<usize>`.
+fn counts<'a>(module: &Module, elements: impl IntoIterator<Item = &'a Element>) -> Vec<TokenStream> {
+    let input = module.ends.as_ref().map(|_| quote!(::core::option::Option::Some(1)));
+    let elements = elements.into_iter().map(|element| match &element.what {
+        What::Child { ty, .. } => quote!(<#ty as ::nnsight::__private::Instrument>::COUNT),
+        What::List { .. } => quote!(::core::option::Option::None),
+        What::Tap(_) => quote!(::core::option::Option::Some(1)),
+    });
+    input.into_iter().chain(elements).collect()
+}
+
+fn count(module: &Module, elements: &[Element]) -> TokenStream {
+    if elements.iter().any(|element| matches!(element.what, What::List { .. })) {
+        return quote!(::core::option::Option::None);
+    }
+    let counts = counts(module, elements);
+    let output = module.ends.as_ref().map(|_| quote!(::core::option::Option::Some(1),));
+    quote!(::core::option::Option::Some(::nnsight::__private::Tap::after(&[#(#counts,)* #output]).0))
+}
+
+fn pointwise(module: &Module) -> Option<TokenStream> {
+    let Module { name, signature, .. } = module;
+    let (from, to) = module.pointwise.as_ref()?;
+    let (impl_generics, type_generics, where_clause) = module.generics.split_for_impl();
+    Some(quote! {
+        impl #impl_generics ::nnsight::__private::Pointwise<#signature> for #name #type_generics #where_clause {
+            type In = #from;
+            type Out = #to;
+        }
+    })
+}
+
+/// A constant for every tap, to be used as `cx.tap(Self::PATTERN, value)`.
+fn taps(module: &Module) -> Option<TokenStream> {
+    let Module { name, elements, .. } = module;
+    let (impl_generics, type_generics, where_clause) = module.generics.split_for_impl();
+    let taps = elements.iter().enumerate().filter(|(_, element)| matches!(element.what, What::Tap(_)));
+    let taps = taps.map(|(index, element)| {
+        let tap = format_ident!("{}", element.name.to_string().to_uppercase());
+        let before = counts(module, &elements[..index]);
+        quote!(const #tap: ::nnsight::__private::Tap = ::nnsight::__private::Tap::after(&[#(#before),*]);)
+    });
+    let taps = taps.collect::<Vec<_>>();
+    (!taps.is_empty()).then(|| quote!(impl #impl_generics #name #type_generics #where_clause { #(#taps)* }))
+}

@@ -1,0 +1,247 @@
+//! What `derive(Module)` reads off a struct.
+
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Data, DeriveInput, Field, Fields, GenericArgument, Generics, Ident, PathArguments, Token, Type, Visibility};
+
+use crate::errors::Errors;
+
+/// A struct of submodules.
+pub struct Module {
+    pub name: Ident,
+    pub visibility: Visibility,
+    pub generics: Generics,
+    /// The signature's type parameter.
+    pub signature: Ident,
+    /// The name of the struct of sites.
+    pub sites: Ident,
+    /// What it takes and gives; a model and its containers have neither.
+    pub ends: Option<(Shape, Shape)>,
+    /// The innermost axes, where it treats every position by itself.
+    pub pointwise: Option<(Type, Type)>,
+    /// Children and taps in the order in which a forward pass comes by.
+    pub elements: Vec<Element>,
+    /// The field of type `Place`.
+    pub place: Ident,
+}
+
+/// A child or a tap.
+pub struct Element {
+    pub name: Ident,
+    pub docs: Vec<Attribute>,
+    /// What it depends on, where that is not everything before it.
+    pub from: Option<Vec<Ident>>,
+    pub what: What,
+}
+
+pub enum What {
+    Child { ty: Type, pointwise: bool },
+    List { ty: Type },
+    Tap(Shape),
+}
+
+/// `(Batch, Seq, Hidden)`, or `(Batch, Seq) Int`
+pub struct Shape {
+    pub dims: Type,
+    pub kind: Option<Ident>,
+}
+
+impl Parse for Shape {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        let dims = input.parse()?;
+        let kind = if input.peek(Ident) { Some(input.parse()?) } else { None };
+        Ok(Shape { dims, kind })
+    }
+}
+
+mod keyword {
+    syn::custom_keyword!(sites);
+    syn::custom_keyword!(input);
+    syn::custom_keyword!(output);
+    syn::custom_keyword!(pointwise);
+    syn::custom_keyword!(from);
+}
+
+/// `#[module(sites = Mlp, input: (…), output: (…), pointwise(Hidden, Hidden))]`
+#[derive(Default)]
+struct ModuleArguments {
+    sites: Option<Ident>,
+    input: Option<Shape>,
+    output: Option<Shape>,
+    pointwise: Option<(Type, Type)>,
+}
+
+impl Parse for ModuleArguments {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        let mut arguments = ModuleArguments::default();
+        while !input.is_empty() {
+            if input.peek(keyword::sites) {
+                input.parse::<keyword::sites>()?;
+                input.parse::<Token![=]>()?;
+                arguments.sites = Some(input.parse()?);
+            } else if input.peek(keyword::input) {
+                input.parse::<keyword::input>()?;
+                input.parse::<Token![:]>()?;
+                arguments.input = Some(input.parse()?);
+            } else if input.peek(keyword::output) {
+                input.parse::<keyword::output>()?;
+                input.parse::<Token![:]>()?;
+                arguments.output = Some(input.parse()?);
+            } else if input.peek(keyword::pointwise) {
+                input.parse::<keyword::pointwise>()?;
+                let content;
+                syn::parenthesized!(content in input);
+                let from = content.parse()?;
+                content.parse::<Token![,]>()?;
+                arguments.pointwise = Some((from, content.parse()?));
+            } else {
+                return Err(input.error("expected `sites = Name`, `input: (…)`, `output: (…)` or `pointwise(In, Out)`"));
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+/// `#[child]`, `#[child(pointwise, from(a, b))]`
+#[derive(Default)]
+struct ChildArguments {
+    pointwise: bool,
+    from: Option<Vec<Ident>>,
+}
+
+impl Parse for ChildArguments {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        let mut arguments = ChildArguments::default();
+        while !input.is_empty() {
+            if input.peek(keyword::pointwise) {
+                input.parse::<keyword::pointwise>()?;
+                arguments.pointwise = true;
+            } else {
+                arguments.from = Some(parse_from(input)?);
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+/// `#[tap(pattern: (Batch, Heads, Query, Key), from(scores))]`
+struct TapArguments {
+    name: Ident,
+    shape: Shape,
+    from: Option<Vec<Ident>>,
+}
+
+impl Parse for TapArguments {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        let name = input.parse()?;
+        input.parse::<Token![:]>()?;
+        let shape = input.parse()?;
+        let mut from = None;
+        if input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
+            from = Some(parse_from(input)?);
+        }
+        Ok(TapArguments { name, shape, from })
+    }
+}
+
+fn parse_from(input: ParseStream) -> syn::Result<Vec<Ident>> {
+    input.parse::<keyword::from>().map_err(|error| syn::Error::new(error.span(), "expected `from(…)`: the elements it depends on"))?;
+    let content;
+    syn::parenthesized!(content in input);
+    Ok(Punctuated::<Ident, Token![,]>::parse_terminated(&content)?.into_iter().collect())
+}
+
+impl Module {
+    /// Reads a struct; notes everything that is wrong with it.
+    pub fn new(input: &DeriveInput, errors: &mut Errors) -> Option<Self> {
+        let fields = match &input.data {
+            Data::Struct(data) => match &data.fields {
+                Fields::Named(fields) => &fields.named,
+                _ => return fail(errors, input, "a module needs named fields: their names are the names of its sites"),
+            },
+            _ => return fail(errors, input, "only a struct can be a module"),
+        };
+        let mut arguments = ModuleArguments::default();
+        for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("module")) {
+            arguments = errors.keep(attribute.parse_args())?;
+        }
+        let Some(signature) = input.generics.type_params().next().map(|parameter| parameter.ident.clone()) else {
+            return fail(errors, input, "the first type parameter of a module is its signature: `struct Name<C: Signature>`");
+        };
+        let ends = match (arguments.input, arguments.output) {
+            (Some(input), Some(output)) => Some((input, output)),
+            (None, None) => None,
+            _ => return fail(errors, input, "a module has both an input and an output, or neither"),
+        };
+        let Some(place) = fields.iter().find(|field| is_named(&field.ty, "Place")).and_then(|field| field.ident.clone()) else {
+            return fail(errors, input, "a module needs a field `place: Place`, which says where its sites are");
+        };
+        let elements = fields.iter().flat_map(|field| elements(field, errors)).collect();
+        let sites = arguments.sites.unwrap_or_else(|| quote::format_ident!("{}Sites", input.ident));
+        Some(Module {
+            name: input.ident.clone(),
+            visibility: input.vis.clone(),
+            generics: input.generics.clone(),
+            signature,
+            sites,
+            ends,
+            pointwise: arguments.pointwise,
+            elements,
+            place,
+        })
+    }
+}
+
+fn fail<T>(errors: &mut Errors, input: &DeriveInput, message: &str) -> Option<T> {
+    errors.add(input.ident.span(), message);
+    None
+}
+
+fn is_named(ty: &Type, name: &str) -> bool {
+    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|segment| segment.ident == name))
+}
+
+/// The taps before a field, and the field itself where it is a child.
+fn elements(field: &Field, errors: &mut Errors) -> Vec<Element> {
+    let mut elements = Vec::new();
+    let docs = || field.attrs.iter().filter(|attribute| attribute.path().is_ident("doc")).cloned().collect::<Vec<_>>();
+    for attribute in &field.attrs {
+        if attribute.path().is_ident("tap") {
+            if let Some(TapArguments { name, shape, from }) = errors.keep(attribute.parse_args()) {
+                elements.push(Element { name, docs: Vec::new(), from, what: What::Tap(shape) });
+            }
+        } else if attribute.path().is_ident("child") {
+            let arguments = match &attribute.meta {
+                syn::Meta::Path(_) => Some(ChildArguments::default()),
+                _ => errors.keep(attribute.parse_args()),
+            };
+            if let (Some(ChildArguments { pointwise, from }), Some(name)) = (arguments, field.ident.clone()) {
+                let what = match element_of_list(&field.ty) {
+                    Some(ty) => What::List { ty },
+                    None => What::Child { ty: field.ty.clone(), pointwise },
+                };
+                elements.push(Element { name, docs: docs(), from, what });
+            }
+        }
+    }
+    elements
+}
+
+/// `T` of `Vec<T>`.
+fn element_of_list(ty: &Type) -> Option<Type> {
+    let Type::Path(path) = ty else { return None };
+    let segment = path.path.segments.last().filter(|segment| segment.ident == "Vec")?;
+    match &segment.arguments {
+        PathArguments::AngleBracketed(arguments) => match arguments.args.first()? {
+            GenericArgument::Type(ty) => Some(ty.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,90 @@
+//! What is written in place of a trace.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
+use syn::visit_mut::VisitMut;
+use syn::{Block, ItemFn};
+
+use super::Outcome;
+use super::parse::{Invoke, Trace};
+use super::rewrite::Rewrite;
+use crate::errors::Errors;
+
+/// The names that one trace shares between its parts. They cannot meet the user's.
+pub struct Names {
+    handle: Ident,
+    tracer: Ident,
+    /// What the block calls the model.
+    model: Ident,
+}
+
+impl Names {
+    fn new(model: Ident) -> Self {
+        let name = |name| Ident::new(name, Span::mixed_site());
+        Names { handle: name("handle"), tracer: name("trace"), model }
+    }
+}
+
+pub fn trace(trace: Trace, outcome: Outcome, errors: &mut Errors) -> TokenStream {
+    let Trace { name, model, prompt, mut body } = trace;
+    let names = Names::new(name.clone());
+    Rewrite { names: Some(&names), errors }.visit_block_mut(&mut body);
+    let Names { handle, tracer, .. } = &names;
+    let sites = match prompt {
+        Some(prompt) => quote!(::nnsight::__private::invoke(#handle, &#tracer, #prompt)),
+        None => quote!(::nnsight::__private::sites(#handle, &#tracer)),
+    };
+    let end = match outcome {
+        Outcome::Run => quote!(::nnsight::__private::run(#handle, &#tracer, outcome)),
+        Outcome::Graph => quote!(::nnsight::__private::graph(&#tracer, outcome)),
+    };
+    quote!({
+        let #handle = &#model;
+        let #tracer = ::nnsight::__private::tracer(#handle);
+        let outcome = {
+            #[allow(unused_imports)]
+            use ::nnsight::__private::{IntoCondition as _, LiteralIndex as _, Traced as _};
+            #[allow(unused_variables)]
+            let #name = #sites;
+            #body
+        };
+        let result = #end;
+        result
+    })
+}
+
+pub fn invoke(invoke: Invoke, names: &Names) -> TokenStream {
+    let Invoke { prompt, body } = invoke;
+    let Names { handle, tracer, model } = names;
+    quote!({
+        #[allow(unused_variables)]
+        let #model = ::nnsight::__private::invoke(#handle, &#tracer, #prompt);
+        #body
+    })
+}
+
+pub fn function(mut function: ItemFn, errors: &mut Errors) -> TokenStream {
+    Rewrite { names: None, errors }.visit_block_mut(&mut function.block);
+    let ItemFn { attrs, vis, sig, block, .. } = function;
+    let Block { stmts, .. } = *block;
+    quote! {
+        #(#attrs)*
+        #vis #sig {
+            #[allow(unused_imports)]
+            use ::nnsight::__private::{IntoCondition as _, LiteralIndex as _, Traced as _};
+            #(#stmts)*
+        }
+    }
+}
+
+/// What is written while somebody is typing: the error, and the tokens where they are never run, so that editors see them.
+pub fn unparsed(input: TokenStream, errors: TokenStream) -> TokenStream {
+    quote!({
+        #errors
+        #[allow(unreachable_code, unused)]
+        if false {
+            let _ = (#input);
+        }
+        ::core::unreachable!()
+    })
+}

@@ -1,0 +1,168 @@
+//! The four constructs that mean something else in a trace than in Rust.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::visit_mut::{VisitMut, visit_expr_mut, visit_stmt_mut};
+use syn::{BinOp, Expr, ExprIf, Lit, Macro, Stmt, Token, UnOp};
+
+use super::expand::{self, Names};
+use super::parse::Invoke;
+use crate::errors::Errors;
+
+pub struct Rewrite<'a> {
+    /// The names of the trace, or `None` in a function, where there is no `invoke!`.
+    pub names: Option<&'a Names>,
+    pub errors: &'a mut Errors,
+}
+
+impl VisitMut for Rewrite<'_> {
+    fn visit_expr_mut(&mut self, expression: &mut Expr) {
+        if let Expr::Macro(call) = expression {
+            if let Some(expanded) = self.macro_call(&mut call.mac) {
+                *expression = Expr::Verbatim(expanded);
+            }
+            return;
+        }
+        visit_expr_mut(self, expression);
+        let rewritten = match expression {
+            Expr::Assign(assign) => assignment(&assign.left, "__assign", assign.eq_token.span(), &assign.right),
+            Expr::Binary(binary) => compound(&binary.op).and_then(|method| assignment(&binary.left, method, binary.op.span(), &binary.right)),
+            Expr::Index(index) => literal_index(index),
+            Expr::If(branch) => condition(branch),
+            _ => None,
+        };
+        if let Some(rewritten) = rewritten {
+            *expression = Expr::Verbatim(rewritten);
+        }
+    }
+
+    fn visit_stmt_mut(&mut self, statement: &mut Stmt) {
+        if let Stmt::Macro(call) = statement {
+            if let Some(expanded) = self.macro_call(&mut call.mac) {
+                *statement = Stmt::Expr(Expr::Verbatim(expanded), call.semi_token);
+            }
+            return;
+        }
+        visit_stmt_mut(self, statement);
+    }
+
+    /// Items inside of a block are no part of the trace.
+    fn visit_item_mut(&mut self, _item: &mut syn::Item) {}
+}
+
+impl Rewrite<'_> {
+    fn macro_call(&mut self, call: &mut Macro) -> Option<TokenStream> {
+        if call.path.is_ident("invoke") && self.names.is_some() {
+            let mut invoke = self.errors.keep(call.parse_body::<Invoke>())?;
+            self.visit_expr_mut(&mut invoke.prompt);
+            self.visit_block_mut(&mut invoke.body);
+            return self.names.map(|names| expand::invoke(invoke, names));
+        }
+        let known = ["vec", "println", "print", "eprintln", "format", "assert", "assert_eq", "dbg"];
+        if known.iter().any(|name| call.path.is_ident(name)) {
+            // What does not parse as expressions (`vec![x; n]`) stays as it is.
+            if let Ok(mut arguments) = call.parse_body_with(Punctuated::<Expr, Token![,]>::parse_terminated) {
+                arguments.iter_mut().for_each(|argument| self.visit_expr_mut(argument));
+                call.tokens = quote!(#arguments);
+            }
+        }
+        None
+    }
+}
+
+fn compound(operator: &BinOp) -> Option<&'static str> {
+    match operator {
+        BinOp::AddAssign(_) => Some("__add_assign"),
+        BinOp::SubAssign(_) => Some("__sub_assign"),
+        BinOp::MulAssign(_) => Some("__mul_assign"),
+        BinOp::DivAssign(_) => Some("__div_assign"),
+        _ => None,
+    }
+}
+
+/// `place = value` as a call. A field may belong to a site or to anything else: for the latter there is `PlainAssign`. What a method or
+/// function gives can only be a place of the model.
+fn assignment(place: &Expr, method: &str, operator: proc_macro2::Span, value: &Expr) -> Option<TokenStream> {
+    let method = syn::Ident::new(method, operator);
+    // The parentheses of `(a + b)` mean nothing around an argument.
+    let value = match value {
+        Expr::Paren(paren) => &paren.expr,
+        value => value,
+    };
+    match place {
+        Expr::Field(_) => Some(quote!({
+            #[allow(unused_imports)]
+            use ::nnsight::__private::PlainAssign as _;
+            #place.#method(#value)
+        })),
+        Expr::MethodCall(_) | Expr::Call(_) => Some(quote!(#place.#method(#value))),
+        _ => None,
+    }
+}
+
+/// `model.layers[5]` as a call that the compiler can check.
+fn literal_index(index: &syn::ExprIndex) -> Option<TokenStream> {
+    let list = match &*index.expr {
+        Expr::Field(_) => true,
+        Expr::MethodCall(call) => call.args.is_empty() && call.method == "layers",
+        _ => false,
+    };
+    let number = literal(&index.index)?;
+    let base = &index.expr;
+    let number = proc_macro2::Literal::isize_unsuffixed(isize::try_from(number).ok()?);
+    let span = index.index.span();
+    list.then(|| quote_spanned!(span=> (*#base.__index(::nnsight::__private::Literal::<{ #number }>))))
+}
+
+/// A whole number that is written out.
+pub fn literal(expression: &Expr) -> Option<i64> {
+    match expression {
+        Expr::Lit(literal) => match &literal.lit {
+            Lit::Int(number) => number.base10_parse().ok(),
+            _ => None,
+        },
+        Expr::Unary(unary) => match unary.op {
+            UnOp::Neg(_) => literal(&unary.expr).map(std::ops::Neg::neg),
+            _ => None,
+        },
+        Expr::Paren(paren) => literal(&paren.expr),
+        Expr::Group(group) => literal(&group.expr),
+        _ => None,
+    }
+}
+
+/// `if` whose condition may be a value: the library decides by its type.
+fn condition(branch: &ExprIf) -> Option<TokenStream> {
+    if is_plain(&branch.cond) {
+        return None;
+    }
+    let ExprIf { cond, then_branch, else_branch, .. } = branch;
+    let otherwise = match else_branch {
+        Some((_, otherwise)) => quote!(#otherwise),
+        None => quote!(()),
+    };
+    Some(quote_spanned!(cond.span()=> {
+        #[allow(unused_imports)]
+        use ::nnsight::__private::IntoCondition as _;
+        let condition = (#cond).__condition();
+        #[allow(unreachable_code, clippy::diverging_sub_expression)]
+        let then = if condition.enter_then() { ::core::option::Option::Some(#then_branch) } else { ::core::option::Option::None };
+        #[allow(unreachable_code, clippy::diverging_sub_expression)]
+        let otherwise = if condition.enter_else() { ::core::option::Option::Some(#otherwise) } else { ::core::option::Option::None };
+        condition.merge(then, otherwise)
+    }))
+}
+
+/// Whether a condition can only be a `bool`: comparisons and `&&` never give a value of the trace.
+fn is_plain(condition: &Expr) -> bool {
+    match condition {
+        Expr::Let(_) | Expr::Lit(_) | Expr::Macro(_) => true,
+        Expr::Binary(binary) => !matches!(binary.op, BinOp::BitAnd(_) | BinOp::BitOr(_) | BinOp::BitXor(_)),
+        Expr::Unary(unary) => is_plain(&unary.expr),
+        Expr::Paren(paren) => is_plain(&paren.expr),
+        Expr::Group(group) => is_plain(&group.expr),
+        _ => false,
+    }
+}
