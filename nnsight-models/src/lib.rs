@@ -1,0 +1,30 @@
+//! GPT-2 and Llama with every activation in reach, and the loading of their checkpoints.
+
+// Generated code names the core by the facade's name.
+extern crate nnsight_core as nnsight;
+
+mod causal;
+mod config;
+mod error;
+pub mod gpt2;
+mod language_model;
+pub mod layers;
+pub mod llama;
+mod loading;
+mod signatures;
+mod tokenizer;
+mod tree;
+
+pub use causal::{CausalAttention, CausalBlock, CausalLm};
+pub use config::{Config, Gpt2Config, LlamaConfig};
+pub use error::{Error, Result};
+pub use gpt2::Gpt2;
+pub use language_model::{LanguageModel, Network};
+pub use llama::Llama;
+pub use loading::{Location, Source, Weights};
+pub use signatures::{
+    Gpt2Large, Gpt2Medium, Gpt2Small, Gpt2Xl, Llama3_1_8B, Llama3_1_70B, Llama3_1_405B, Llama3_2_1B, Llama3_2_3B, SmolLm2_1_7B, SmolLm2_135M,
+    SmolLm2_360M, TinyLlama_1_1B,
+};
+pub use tokenizer::Tokenizer;
+pub use tree::{Tree, TreeModule};

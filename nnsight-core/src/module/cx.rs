@@ -83,19 +83,16 @@ impl<'a> Cx<'a> {
         self.fire(last, result?)
     }
 
-    /// Runs what is not a [`Forward`] because it takes something else than one tensor, between the sites of its input and output.
+    /// Runs what belongs to a module but is not called as one: a model's containers, whose parts are stages.
     ///
     /// # Errors
-    /// As [`Cx::call`].
-    pub fn enter<M: Instrument>(&mut self, module: &M, input: Tensor, body: impl FnOnce(Tensor, &mut Self) -> Result<Tensor>) -> Result<Tensor> {
-        let Some((first, last)) = module.place().sites else {
-            return body(input, self);
-        };
+    /// What the body fails with.
+    pub fn within<M: Instrument, T>(&mut self, module: &M, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let first = module.place().sites.map_or(self.here, |(first, _)| first);
         let outer = std::mem::replace(&mut self.here, first);
-        let input = self.fire(first, input)?;
-        let result = body(input, self);
+        let result = body(self);
         self.here = outer;
-        self.fire(last, result?)
+        result
     }
 
     /// Gives a value of this module a name, under which it can be read and replaced.

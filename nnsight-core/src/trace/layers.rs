@@ -27,6 +27,12 @@ impl<C, T> Clone for Layers<'_, C, T> {
 }
 impl<C, T> Copy for Layers<'_, C, T> {}
 
+impl<C, T> std::fmt::Debug for Layers<'_, C, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} layers", self.len())
+    }
+}
+
 impl<'t, C, T> Layers<'t, C, T> {
     pub(crate) fn new(tracer: &'t Tracer, first: usize, items: &'t [T]) -> Self {
         Layers { tracer, first, items, marker: PhantomData }

@@ -30,6 +30,7 @@ pub fn trace(trace: Trace, outcome: Outcome, errors: &mut Errors) -> TokenStream
     let names = Names::new(name.clone());
     Rewrite { names: Some(&names), errors }.visit_block_mut(&mut body);
     let Names { handle, tracer, .. } = &names;
+    let statements = &body.stmts;
     let sites = match prompt {
         Some(prompt) => quote!(::nnsight::__private::invoke(#handle, &#tracer, #prompt)),
         None => quote!(::nnsight::__private::sites(#handle, &#tracer)),
@@ -46,7 +47,7 @@ pub fn trace(trace: Trace, outcome: Outcome, errors: &mut Errors) -> TokenStream
             use ::nnsight::__private::{IntoCondition as _, LiteralIndex as _, Traced as _};
             #[allow(unused_variables)]
             let #name = #sites;
-            #body
+            #(#statements)*
         };
         let result = #end;
         result
@@ -56,10 +57,11 @@ pub fn trace(trace: Trace, outcome: Outcome, errors: &mut Errors) -> TokenStream
 pub fn invoke(invoke: Invoke, names: &Names) -> TokenStream {
     let Invoke { prompt, body } = invoke;
     let Names { handle, tracer, model } = names;
+    let statements = &body.stmts;
     quote!({
         #[allow(unused_variables)]
         let #model = ::nnsight::__private::invoke(#handle, &#tracer, #prompt);
-        #body
+        #(#statements)*
     })
 }
 

@@ -1,0 +1,240 @@
+//! GPT-2 (Radford et al. 2019).
+
+use candle_core::{DType, Device, Tensor};
+use nnsight_core::Result;
+use nnsight_core::module::{Cx, Forward, Instrument, Place};
+use nnsight_core::run::Stages;
+use nnsight_core::types::{Batch, Dim, HeadDim, Heads, Hidden, Key, Mlp, Query, Qkv, Seq, Signature, Vocab};
+use nnsight_macros::Module;
+
+use crate::config::{Config, Gpt2Config};
+use crate::language_model::{LanguageModel, Network};
+use crate::layers::{Embedding, LayerNorm, Linear, attend, merge_heads, scores, split_heads};
+use crate::loading::Weights;
+
+/// A GPT-2 with the signature `C`, ready to be traced.
+pub type Gpt2<C> = LanguageModel<Gpt2LmHeadModel<C>>;
+
+/// The whole network.
+#[derive(Module)]
+#[module(sites = Model)]
+pub struct Gpt2LmHeadModel<C: Signature> {
+    /// Everything but the head.
+    #[child]
+    transformer: Transformer<C>,
+    /// From the residual stream to logits.
+    #[child(pointwise)]
+    lm_head: Linear<C, Hidden, Vocab>,
+    device: Device,
+    dtype: DType,
+    place: Place,
+}
+
+/// Embeddings, layers and the last norm.
+///
+/// Its value `embed` is the sum of both embeddings, the residual stream before the first layer.
+#[derive(Module)]
+#[module(sites = TransformerSites)]
+pub struct Transformer<C: Signature> {
+    /// The token embedding.
+    #[child]
+    wte: Embedding<C, Hidden>,
+    /// The position embedding.
+    #[child(from())]
+    wpe: Embedding<C, Hidden>,
+    /// The layers.
+    #[tap(embed: (Batch, Seq, Hidden))]
+    #[child]
+    h: Vec<DecoderLayer<C>>,
+    /// The norm before the head.
+    #[child(pointwise)]
+    ln_f: LayerNorm<C>,
+    place: Place,
+}
+
+/// One layer. Its input and output are the residual stream before and after it.
+#[derive(Module)]
+#[module(sites = Block, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
+pub struct DecoderLayer<C: Signature> {
+    /// The norm before the attention.
+    #[child(pointwise)]
+    ln_1: LayerNorm<C>,
+    /// The attention.
+    #[child]
+    attn: SelfAttention<C>,
+    /// The norm before the MLP.
+    #[tap(resid_mid: (Batch, Seq, Hidden))]
+    #[child(pointwise)]
+    ln_2: LayerNorm<C>,
+    /// The MLP.
+    #[child(pointwise)]
+    mlp: FeedForward<C>,
+    place: Place,
+}
+
+/// Multi-head attention.
+///
+/// Its values: `q`, `k`, `v` by heads; `scores` before the softmax, scaled and masked; `pattern` after it; `z`, what each head gathered.
+#[derive(Module)]
+#[module(sites = Attention, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
+pub struct SelfAttention<C: Signature> {
+    /// Queries, keys and values side by side.
+    #[child(pointwise)]
+    c_attn: Linear<C, Hidden, Qkv>,
+    /// From what the heads gathered back to the residual stream.
+    #[tap(q: (Batch, Heads, Seq, HeadDim), from(c_attn))]
+    #[tap(k: (Batch, Heads, Seq, HeadDim), from(c_attn))]
+    #[tap(v: (Batch, Heads, Seq, HeadDim), from(c_attn))]
+    #[tap(scores: (Batch, Heads, Query, Key), from(q, k))]
+    #[tap(pattern: (Batch, Heads, Query, Key), from(scores))]
+    #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v))]
+    #[child(pointwise, from(z))]
+    c_proj: Linear<C, Hidden, Hidden>,
+    heads: usize,
+    place: Place,
+}
+
+/// `proj(gelu(fc(x)))`
+#[derive(Module)]
+#[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden), pointwise(Hidden, Hidden))]
+pub struct FeedForward<C: Signature> {
+    /// To the neurons, before their activation.
+    #[child(pointwise)]
+    c_fc: Linear<C, Hidden, Mlp>,
+    /// Back to the residual stream; its input is what the neurons give.
+    #[tap(act: (Batch, Seq, Mlp))]
+    #[child(pointwise)]
+    c_proj: Linear<C, Mlp, Hidden>,
+    place: Place,
+}
+
+impl<C: Signature> Transformer<C> {
+    fn embed(&self, tokens: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let (rows, width) = tokens.dims2()?;
+        let positions = match cx.batch().positions() {
+            Some(positions) => positions.clone(),
+            None => Tensor::arange(0u32, width as u32, tokens.device())?.broadcast_as((rows, width))?.contiguous()?,
+        };
+        let token = cx.call(&self.wte, tokens)?;
+        let position = cx.call(&self.wpe, &positions)?;
+        let sum = (token + position)?;
+        cx.within(self, |cx| cx.tap(Self::EMBED, sum))
+    }
+}
+
+impl<C: Signature> Forward for DecoderLayer<C> {
+    fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let normed = cx.call(&self.ln_1, x)?;
+        let attention = cx.call(&self.attn, &normed)?;
+        let middle = cx.tap(Self::RESID_MID, (x + attention)?)?;
+        let normed = cx.call(&self.ln_2, &middle)?;
+        Ok((&middle + cx.call(&self.mlp, &normed)?)?)
+    }
+}
+
+impl<C: Signature> Forward for SelfAttention<C> {
+    fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let hidden = x.dim(2)?;
+        let qkv = cx.call(&self.c_attn, x)?;
+        let part = |index: usize| split_heads(&qkv.narrow(2, index * hidden, hidden)?, self.heads);
+        let q = cx.tap(Self::Q, part(0)?)?;
+        let k = cx.tap(Self::K, part(1)?)?;
+        let v = cx.tap(Self::V, part(2)?)?;
+        let scores = cx.tap(Self::SCORES, scores(&q, &k, cx.batch())?)?;
+        let pattern = cx.tap(Self::PATTERN, candle_nn::ops::softmax_last_dim(&scores)?)?;
+        let z = cx.tap(Self::Z, attend(&pattern, &v)?)?;
+        cx.call(&self.c_proj, &merge_heads(&z)?)
+    }
+}
+
+impl<C: Signature> Forward for FeedForward<C> {
+    fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let hidden = cx.call(&self.c_fc, x)?;
+        let act = cx.tap(Self::ACT, hidden.gelu()?)?;
+        cx.call(&self.c_proj, &act)
+    }
+}
+
+impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn count(&self) -> usize {
+        self.transformer.h.len() + 2
+    }
+
+    fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> Result<Tensor> {
+        if index == 0 {
+            return self.transformer.embed(&state, cx);
+        }
+        if let Some(layer) = self.transformer.h.get(index - 1) {
+            return cx.call(layer, &state);
+        }
+        let state = if cx.batch().last_only { state.narrow(1, cx.batch().width() - 1, 1)? } else { state };
+        let normed = cx.call(&self.transformer.ln_f, &state)?;
+        cx.call(&self.lm_head, &normed)
+    }
+
+    fn find(&self, path: &str) -> Option<&dyn Forward> {
+        Instrument::find(self, path)
+    }
+}
+
+impl<C: Signature> Network for Gpt2LmHeadModel<C> {
+    type Signature = C;
+    const MODEL_TYPE: &'static str = "gpt2";
+
+    fn build(config: &Config, weights: &mut Weights) -> crate::Result<Self> {
+        let config = Gpt2Config::new(config)?;
+        let sizes = config.sizes;
+        let (dtype, device) = (weights.dtype(), weights.device().clone());
+        let wte = weights.get("transformer.wte.weight", &[sizes.vocab, sizes.hidden])?;
+        let wpe = weights.get("transformer.wpe.weight", &[sizes.context, sizes.hidden])?;
+        let h = (0..sizes.layers).map(|layer| DecoderLayer::build(&config, weights, &format!("transformer.h.{layer}")));
+        let h = h.collect::<crate::Result<Vec<_>>>()?;
+        let ln_f = norm(&config, weights, "transformer.ln_f")?;
+        let head = match config.tie_word_embeddings {
+            true => wte.clone(),
+            false => weights.get("lm_head.weight", &[sizes.vocab, sizes.hidden])?,
+        };
+        let lm_head = Linear::new(head.t()?, None);
+        let transformer = Transformer { wte: Embedding::new(wte), wpe: Embedding::new(wpe), h, ln_f, place: Place::default() };
+        Ok(Gpt2LmHeadModel { transformer, lm_head, device, dtype, place: Place::default() })
+    }
+}
+
+impl<C: Signature> DecoderLayer<C> {
+    fn build(config: &Gpt2Config, weights: &mut Weights, path: &str) -> crate::Result<Self> {
+        let sizes = config.sizes;
+        let attn = SelfAttention {
+            c_attn: conv1d(weights, &format!("{path}.attn.c_attn"), sizes.hidden, sizes.qkv)?,
+            c_proj: conv1d(weights, &format!("{path}.attn.c_proj"), sizes.hidden, sizes.hidden)?,
+            heads: sizes.heads,
+            place: Place::default(),
+        };
+        let mlp = FeedForward {
+            c_fc: conv1d(weights, &format!("{path}.mlp.c_fc"), sizes.hidden, sizes.mlp)?,
+            c_proj: conv1d(weights, &format!("{path}.mlp.c_proj"), sizes.mlp, sizes.hidden)?,
+            place: Place::default(),
+        };
+        let (ln_1, ln_2) = (norm(config, weights, &format!("{path}.ln_1"))?, norm(config, weights, &format!("{path}.ln_2"))?);
+        Ok(DecoderLayer { ln_1, attn, ln_2, mlp, place: Place::default() })
+    }
+}
+
+fn norm<C: Signature>(config: &Gpt2Config, weights: &mut Weights, path: &str) -> crate::Result<LayerNorm<C>> {
+    let shape = [config.sizes.hidden];
+    let (weight, bias) = (weights.get(&format!("{path}.weight"), &shape)?, weights.get(&format!("{path}.bias"), &shape)?);
+    Ok(LayerNorm::new(weight, bias, config.layer_norm_epsilon))
+}
+
+/// A linear map as GPT-2 stores it: the weight is `(in, out)`.
+fn conv1d<C: Signature, I: Dim<C>, O: Dim<C>>(weights: &mut Weights, path: &str, from: usize, to: usize) -> crate::Result<Linear<C, I, O>> {
+    let weight = weights.get(&format!("{path}.weight"), &[from, to])?;
+    Ok(Linear::new(weight, Some(weights.get(&format!("{path}.bias"), &[to])?)))
+}

@@ -1,0 +1,184 @@
+//! A network with its tokenizer: what users load and trace.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use nnsight_core::graph::{Graph, Prompt};
+use nnsight_core::module::{Instrument, Registrar, SiteTable};
+use nnsight_core::run::{Batch, Stages, execute, forward};
+use nnsight_core::trace::Traceable;
+use nnsight_core::types::{Describes, Signature, Sizes};
+
+use crate::config::Config;
+use crate::loading::{Checkpoint, Source, Weights, open};
+use crate::tokenizer::Tokenizer;
+use crate::tree::Tree;
+use crate::{Error, Result};
+
+/// An architecture: what builds it from a checkpoint.
+pub trait Network: Instrument + Stages + Sized {
+    /// Its signature.
+    type Signature: Signature;
+    /// What a `config.json` calls it.
+    const MODEL_TYPE: &'static str;
+    /// Builds it.
+    ///
+    /// # Errors
+    /// Where the config asks for what it does not do, or a weight is missing.
+    fn build(config: &Config, weights: &mut Weights) -> Result<Self>;
+}
+
+/// A network with its tokenizer. [`Llama`](crate::Llama) and [`Gpt2`](crate::Gpt2) are this.
+pub struct LanguageModel<N: Network> {
+    network: N,
+    tokenizer: Option<Tokenizer>,
+    table: Arc<SiteTable>,
+    sizes: Sizes,
+}
+
+impl<N: Network> LanguageModel<N> {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// Where nothing is found, a file is damaged, or the checkpoint is not what the signature says.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use nnsight_models::{Llama, SmolLm2_135M, Source};
+    /// let model = Llama::<SmolLm2_135M>::load(Source::default())?;
+    /// # Ok::<(), nnsight_models::Error>(())
+    /// ```
+    pub fn load(source: impl Into<Source>) -> Result<Self>
+    where
+        N::Signature: Describes<LanguageModel<N>>,
+    {
+        let Checkpoint { config, tokenizer, mut weights } = open(&source.into())?;
+        let found = config.model_type()?;
+        if found != N::MODEL_TYPE {
+            return Err(Error::OtherArchitecture { expected: N::MODEL_TYPE, found: found.to_string() });
+        }
+        config.check::<N::Signature>()?;
+        let sizes = config.sizes()?;
+        let mut network = N::build(&config, &mut weights)?;
+        network.attach(&mut 0);
+        let registrar = Registrar::new(N::Signature::NAME, sizes.layers, move |name| size_of(&sizes, name));
+        Ok(LanguageModel { network, tokenizer, table: Arc::new(registrar.model::<N>()), sizes })
+    }
+
+    /// Text to token ids and back.
+    ///
+    /// # Panics
+    /// Where the checkpoint has none. [`LanguageModel::try_tokenizer`] does not.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        self.tokenizer.as_ref().expect("the checkpoint has no tokenizer.json; use `try_tokenizer` to ask whether there is one")
+    }
+
+    /// Text to token ids and back, where the checkpoint has a tokenizer.
+    pub fn try_tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// The number of layers.
+    pub fn depth(&self) -> usize {
+        self.sizes.layers
+    }
+
+    /// All sizes.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    /// The tree of modules with their sites and sizes, as data. `println!("{model}")` prints it.
+    pub fn tree(&self) -> Tree {
+        Tree::new(&self.table)
+    }
+
+    /// The network itself.
+    pub fn network(&self) -> &N {
+        &self.network
+    }
+
+    /// The logits at the last position of each prompt, from a plain forward pass.
+    ///
+    /// # Shapes
+    /// `(Batch, Vocab)`
+    ///
+    /// # Errors
+    /// Where a prompt is empty, too long, or has tokens that do not exist.
+    pub fn next_logits(&self, prompts: &[Prompt]) -> Result<Tensor> {
+        let tokens = self.tokens(0, prompts)?;
+        let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
+        let mut batch = Batch::new(&rows, self.network.device())?;
+        batch.last_only = true;
+        Ok(forward(&self.network, &batch)?.squeeze(1)?)
+    }
+
+    /// The token ids of an invoke's prompts, checked.
+    fn tokens(&self, invoke: usize, prompts: &[Prompt]) -> nnsight_core::Result<Vec<Vec<u32>>> {
+        use nnsight_core::Error as E;
+        let model = || self.table.signature.clone();
+        let mut all = Vec::with_capacity(prompts.len());
+        for (prompt, content) in prompts.iter().enumerate() {
+            let tokens = match content {
+                Prompt::Tokens(tokens) => tokens.clone(),
+                Prompt::Text(text) => match &self.tokenizer {
+                    Some(tokenizer) => tokenizer.encode(text).map_err(|error| E::Model(Box::new(error)))?,
+                    None => return Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none; give token ids instead of text".into())))),
+                },
+            };
+            if tokens.is_empty() {
+                return Err(E::EmptyPrompt { invoke, prompt });
+            }
+            if tokens.len() > self.sizes.context {
+                return Err(E::PromptTooLong { invoke, prompt, found: tokens.len(), limit: self.sizes.context, model: model() });
+            }
+            if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.sizes.vocab) {
+                return Err(E::UnknownToken { token, invoke, prompt, vocab: self.sizes.vocab, model: model() });
+            }
+            all.push(tokens);
+        }
+        Ok(all)
+    }
+}
+
+impl<N: Network> Traceable for LanguageModel<N> {
+    type Network = N;
+
+    fn table(&self) -> &Arc<SiteTable> {
+        &self.table
+    }
+
+    fn execute(&self, graph: Graph) -> nnsight_core::Result<Vec<Tensor>> {
+        let tokens = graph.invokes.iter().enumerate().map(|(index, invoke)| self.tokens(index, &invoke.prompts));
+        let tokens = tokens.collect::<nnsight_core::Result<Vec<_>>>()?;
+        execute(&self.network, &self.table, &graph, &tokens)
+    }
+}
+
+impl<N: Network> std::fmt::Display for LanguageModel<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.tree(), f)
+    }
+}
+
+impl<N: Network> std::fmt::Debug for LanguageModel<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LanguageModel({}, {} layers)", self.table.signature, self.sizes.layers)
+    }
+}
+
+/// The size of a dimension by its name, for signatures that do not know it.
+fn size_of(sizes: &Sizes, name: &str) -> Option<usize> {
+    match name {
+        "Hidden" => Some(sizes.hidden),
+        "Mlp" => Some(sizes.mlp),
+        "Heads" => Some(sizes.heads),
+        "KvHeads" => Some(sizes.kv_heads),
+        "HeadDim" => Some(sizes.head_dim),
+        "HeadsHidden" => Some(sizes.heads_hidden),
+        "KvHidden" => Some(sizes.kv_hidden),
+        "Qkv" => Some(sizes.qkv),
+        "Vocab" => Some(sizes.vocab),
+        _ => None,
+    }
+}

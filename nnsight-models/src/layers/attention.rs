@@ -1,0 +1,62 @@
+//! Scaled dot-product attention in its steps, so that each of them can be a site.
+
+use candle_core::{D, Tensor};
+use nnsight_core::Result;
+use nnsight_core::run::Batch;
+
+/// `(Batch, Seq, Heads * HeadDim)` as `(Batch, Heads, Seq, HeadDim)`.
+///
+/// # Errors
+/// Where the size is not a multiple of `heads`.
+pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (batch, width, hidden) = x.dims3()?;
+    Ok(x.reshape((batch, width, heads, hidden / heads))?.transpose(1, 2)?)
+}
+
+/// `(Batch, Heads, Seq, HeadDim)` as `(Batch, Seq, Heads * HeadDim)`.
+///
+/// # Errors
+/// Where a computation fails.
+pub fn merge_heads(z: &Tensor) -> Result<Tensor> {
+    Ok(z.transpose(1, 2)?.flatten_from(2)?)
+}
+
+/// How much each position looks at each other, before the softmax: `q k^T / sqrt(HeadDim)`, with a large negative number where it may
+/// not look.
+///
+/// # Shapes
+/// `q`: `(Batch, Heads, Seq, HeadDim)`, `k`: `(Batch, KvHeads, Seq, HeadDim)`; the result: `(Batch, Heads, Query, Key)`.
+///
+/// # Errors
+/// Where a computation fails.
+pub fn scores(q: &Tensor, k: &Tensor, batch: &Batch) -> Result<Tensor> {
+    let (rows, heads, width, head_dim) = q.dims4()?;
+    let scaled = grouped(q, k.dim(1)?)?.affine(1.0 / (head_dim as f64).sqrt(), 0.0)?;
+    let scores = scaled.matmul(&k.contiguous()?.t()?)?.reshape((rows, heads, width, k.dim(2)?))?;
+    match batch.mask(scores.dtype())? {
+        None => Ok(scores),
+        Some(mask) => Ok(scores.broadcast_add(mask)?),
+    }
+}
+
+/// What each head gathers: `pattern v`.
+///
+/// # Shapes
+/// `pattern`: `(Batch, Heads, Query, Key)`, `v`: `(Batch, KvHeads, Seq, HeadDim)`; the result: `(Batch, Heads, Seq, HeadDim)`.
+///
+/// # Errors
+/// Where a computation fails.
+pub fn attend(pattern: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let (rows, heads, width, _) = pattern.dims4()?;
+    let gathered = grouped(pattern, v.dim(1)?)?.matmul(&v.contiguous()?)?;
+    Ok(gathered.reshape((rows, heads, width, v.dim(D::Minus1)?))?)
+}
+
+/// The heads that share a key and value head as one, so that these need not be repeated.
+fn grouped(x: &Tensor, kv_heads: usize) -> candle_core::Result<Tensor> {
+    let (rows, heads, width, last) = x.dims4()?;
+    match heads == kv_heads {
+        true => x.contiguous(),
+        false => x.contiguous()?.reshape((rows, kv_heads, heads / kv_heads * width, last)),
+    }
+}

@@ -1,0 +1,13 @@
+//! The parts that every transformer is made of.
+
+mod attention;
+mod embedding;
+mod linear;
+mod norm;
+mod rotary;
+
+pub use attention::{attend, merge_heads, scores, split_heads};
+pub use embedding::{Embedding, EmbeddingSites};
+pub use linear::{Linear, LinearSites};
+pub use norm::{LayerNorm, LayerNormSites, RmsNorm, RmsNormSites};
+pub use rotary::{Rotary, Scaling};

@@ -1,0 +1,89 @@
+//! Rotary position embedding (Su et al. 2021), with the scaling of Llama 3.1.
+
+use candle_core::{DType, Device, Tensor};
+use nnsight_core::Result;
+use nnsight_core::run::Batch;
+
+/// How the frequencies are stretched for contexts longer than the model was trained on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scaling {
+    /// Not at all.
+    None,
+    /// All by one factor.
+    Linear {
+        /// By how much.
+        factor: f64,
+    },
+    /// The low ones by a factor, the high ones not, with a smooth passage (Llama 3.1).
+    Llama3 {
+        /// By how much.
+        factor: f64,
+        /// Below how many turns within the original context a frequency is low.
+        low_freq_factor: f64,
+        /// Above how many turns it is high.
+        high_freq_factor: f64,
+        /// The context that the model was first trained on.
+        original_context: f64,
+    },
+}
+
+/// Cosines and sines for every position.
+pub struct Rotary {
+    /// `(context, HeadDim / 2)`
+    cos: Tensor,
+    /// `(context, HeadDim / 2)`
+    sin: Tensor,
+}
+
+impl Rotary {
+    /// For heads of `head_dim` channels and prompts of up to `context` tokens.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn new(head_dim: usize, theta: f64, scaling: Scaling, context: usize, dtype: DType, device: &Device) -> candle_core::Result<Self> {
+        let frequencies = (0..head_dim).step_by(2).map(|channel| 1.0 / theta.powf(channel as f64 / head_dim as f64));
+        let frequencies = frequencies.map(|frequency| scaling.apply(frequency) as f32).collect::<Vec<_>>();
+        let frequencies = Tensor::new(frequencies, device)?.unsqueeze(0)?;
+        let positions = Tensor::arange(0u32, context as u32, device)?.to_dtype(DType::F32)?.unsqueeze(1)?;
+        let angles = positions.matmul(&frequencies)?;
+        Ok(Rotary { cos: angles.cos()?.to_dtype(dtype)?, sin: angles.sin()?.to_dtype(dtype)? })
+    }
+
+    /// Turns queries or keys by their positions.
+    ///
+    /// # Shapes
+    /// `(Batch, Heads, Seq, HeadDim)`
+    ///
+    /// # Errors
+    /// Where a computation fails.
+    pub fn apply(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let turn = |table: &Tensor| match batch.positions() {
+            None => table.narrow(0, 0, batch.width()),
+            Some(positions) => {
+                let (rows, width) = positions.dims2()?;
+                table.index_select(&positions.flatten_all()?, 0)?.reshape((rows, width, table.dim(1)?))
+            }
+        };
+        Ok(candle_nn::rotary_emb::rope(&x.contiguous()?, &turn(&self.cos)?, &turn(&self.sin)?)?)
+    }
+}
+
+impl Scaling {
+    fn apply(self, frequency: f64) -> f64 {
+        match self {
+            Scaling::None => frequency,
+            Scaling::Linear { factor } => frequency / factor,
+            Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                let turns = original_context * frequency / (2.0 * std::f64::consts::PI);
+                if turns < low_freq_factor {
+                    frequency / factor
+                } else if turns > high_freq_factor {
+                    frequency
+                } else {
+                    let smooth = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                    (1.0 - smooth) * frequency / factor + smooth * frequency
+                }
+            }
+        }
+    }
+}

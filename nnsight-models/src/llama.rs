@@ -1,0 +1,237 @@
+//! Llama (Touvron et al. 2023) and what is built like it: grouped-query attention, rotary positions, gated MLPs.
+
+use candle_core::{DType, Device, Tensor};
+use nnsight_core::Result;
+use nnsight_core::module::{Cx, Forward, Instrument, Place};
+use nnsight_core::run::Stages;
+use nnsight_core::types::{Batch, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Query, Seq, Signature, Vocab};
+use nnsight_macros::Module;
+use std::sync::Arc;
+
+use crate::config::{Config, LlamaConfig};
+use crate::language_model::{LanguageModel, Network};
+use crate::layers::{Embedding, Linear, RmsNorm, Rotary, attend, merge_heads, scores, split_heads};
+use crate::loading::Weights;
+
+/// A Llama with the signature `C`, ready to be traced.
+pub type Llama<C> = LanguageModel<LlamaForCausalLm<C>>;
+
+/// The whole network.
+#[derive(Module)]
+#[module(sites = Model)]
+pub struct LlamaForCausalLm<C: Signature> {
+    /// The token embedding.
+    #[child]
+    embed_tokens: Embedding<C, Hidden>,
+    /// The layers.
+    #[child]
+    layers: Vec<DecoderLayer<C>>,
+    /// The norm before the head.
+    #[child(pointwise)]
+    norm: RmsNorm<C>,
+    /// From the residual stream to logits.
+    #[child(pointwise)]
+    lm_head: Linear<C, Hidden, Vocab>,
+    device: Device,
+    dtype: DType,
+    place: Place,
+}
+
+/// One layer. Its input and output are the residual stream before and after it.
+#[derive(Module)]
+#[module(sites = Block, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
+pub struct DecoderLayer<C: Signature> {
+    /// The norm before the attention.
+    #[child(pointwise)]
+    input_layernorm: RmsNorm<C>,
+    /// The attention.
+    #[child]
+    self_attn: SelfAttention<C>,
+    /// The norm before the MLP.
+    #[tap(resid_mid: (Batch, Seq, Hidden))]
+    #[child(pointwise)]
+    post_attention_layernorm: RmsNorm<C>,
+    /// The MLP.
+    #[child(pointwise)]
+    mlp: GatedMlp<C>,
+    place: Place,
+}
+
+/// Grouped-query attention (Ainslie et al. 2023).
+///
+/// Its values: `q`, `k`, `v` by heads; `q_rot`, `k_rot` after the rotary embedding; `scores` before the softmax, scaled and masked;
+/// `pattern` after it; `z`, what each head gathered.
+#[derive(Module)]
+#[module(sites = Attention, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
+pub struct SelfAttention<C: Signature> {
+    /// Queries.
+    #[child(pointwise, from(input))]
+    q_proj: Linear<C, Hidden, HeadsHidden>,
+    /// Keys.
+    #[child(pointwise, from(input))]
+    k_proj: Linear<C, Hidden, KvHidden>,
+    /// Values.
+    #[child(pointwise, from(input))]
+    v_proj: Linear<C, Hidden, KvHidden>,
+    /// From what the heads gathered back to the residual stream.
+    #[tap(q: (Batch, Heads, Seq, HeadDim), from(q_proj))]
+    #[tap(k: (Batch, KvHeads, Seq, HeadDim), from(k_proj))]
+    #[tap(v: (Batch, KvHeads, Seq, HeadDim), from(v_proj))]
+    #[tap(q_rot: (Batch, Heads, Seq, HeadDim), from(q))]
+    #[tap(k_rot: (Batch, KvHeads, Seq, HeadDim), from(k))]
+    #[tap(scores: (Batch, Heads, Query, Key), from(q_rot, k_rot))]
+    #[tap(pattern: (Batch, Heads, Query, Key), from(scores))]
+    #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v))]
+    #[child(pointwise, from(z))]
+    o_proj: Linear<C, HeadsHidden, Hidden>,
+    rotary: Arc<Rotary>,
+    heads: usize,
+    kv_heads: usize,
+    place: Place,
+}
+
+/// `down(silu(gate(x)) * up(x))` (Shazeer 2020).
+#[derive(Module)]
+#[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden), pointwise(Hidden, Hidden))]
+pub struct GatedMlp<C: Signature> {
+    /// The gate, before its activation.
+    #[child(pointwise, from(input))]
+    gate_proj: Linear<C, Hidden, Mlp>,
+    /// What the gate lets through.
+    #[child(pointwise, from(input))]
+    up_proj: Linear<C, Hidden, Mlp>,
+    /// Back to the residual stream; its input is what the neurons give.
+    #[tap(act: (Batch, Seq, Mlp), from(gate_proj))]
+    #[child(pointwise)]
+    down_proj: Linear<C, Mlp, Hidden>,
+    place: Place,
+}
+
+impl<C: Signature> Forward for DecoderLayer<C> {
+    fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let normed = cx.call(&self.input_layernorm, x)?;
+        let attention = cx.call(&self.self_attn, &normed)?;
+        let middle = cx.tap(Self::RESID_MID, (x + attention)?)?;
+        let normed = cx.call(&self.post_attention_layernorm, &middle)?;
+        Ok((&middle + cx.call(&self.mlp, &normed)?)?)
+    }
+}
+
+impl<C: Signature> Forward for SelfAttention<C> {
+    fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let q = cx.call(&self.q_proj, x)?;
+        let k = cx.call(&self.k_proj, x)?;
+        let v = cx.call(&self.v_proj, x)?;
+        let q = cx.tap(Self::Q, split_heads(&q, self.heads)?)?;
+        let k = cx.tap(Self::K, split_heads(&k, self.kv_heads)?)?;
+        let v = cx.tap(Self::V, split_heads(&v, self.kv_heads)?)?;
+        let q = cx.tap(Self::Q_ROT, self.rotary.apply(&q, cx.batch())?)?;
+        let k = cx.tap(Self::K_ROT, self.rotary.apply(&k, cx.batch())?)?;
+        let scores = cx.tap(Self::SCORES, scores(&q, &k, cx.batch())?)?;
+        let pattern = cx.tap(Self::PATTERN, candle_nn::ops::softmax_last_dim(&scores)?)?;
+        let z = cx.tap(Self::Z, attend(&pattern, &v)?)?;
+        cx.call(&self.o_proj, &merge_heads(&z)?)
+    }
+}
+
+impl<C: Signature> Forward for GatedMlp<C> {
+    fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let gate = cx.call(&self.gate_proj, x)?;
+        let up = cx.call(&self.up_proj, x)?;
+        let act = cx.tap(Self::ACT, gate.silu()?)?;
+        cx.call(&self.down_proj, &(act * up)?)
+    }
+}
+
+impl<C: Signature> Stages for LlamaForCausalLm<C> {
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn count(&self) -> usize {
+        self.layers.len() + 2
+    }
+
+    fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> Result<Tensor> {
+        if index == 0 {
+            return cx.call(&self.embed_tokens, &state);
+        }
+        if let Some(layer) = self.layers.get(index - 1) {
+            return cx.call(layer, &state);
+        }
+        let state = if cx.batch().last_only { state.narrow(1, cx.batch().width() - 1, 1)? } else { state };
+        let normed = cx.call(&self.norm, &state)?;
+        cx.call(&self.lm_head, &normed)
+    }
+
+    fn find(&self, path: &str) -> Option<&dyn Forward> {
+        Instrument::find(self, path)
+    }
+}
+
+impl<C: Signature> Network for LlamaForCausalLm<C> {
+    type Signature = C;
+    const MODEL_TYPE: &'static str = "llama";
+
+    fn build(config: &Config, weights: &mut Weights) -> crate::Result<Self> {
+        let config = LlamaConfig::new(config)?;
+        let (dtype, device) = (weights.dtype(), weights.device().clone());
+        let sizes = config.sizes;
+        let rotary = Rotary::new(sizes.head_dim, config.rope_theta, config.rope_scaling, sizes.context, dtype, &device)?;
+        let rotary = Arc::new(rotary);
+        let embedding = weights.get("model.embed_tokens.weight", &[sizes.vocab, sizes.hidden])?;
+        let layers = (0..sizes.layers).map(|layer| DecoderLayer::build(&config, &rotary, weights, &format!("model.layers.{layer}")));
+        let layers = layers.collect::<crate::Result<Vec<_>>>()?;
+        let norm = RmsNorm::new(weights.get("model.norm.weight", &[sizes.hidden])?, config.rms_norm_eps);
+        let head = match config.tie_word_embeddings {
+            true => embedding.clone(),
+            false => weights.get("lm_head.weight", &[sizes.vocab, sizes.hidden])?,
+        };
+        let lm_head = Linear::new(head.t()?, None);
+        Ok(LlamaForCausalLm { embed_tokens: Embedding::new(embedding), layers, norm, lm_head, device, dtype, place: Place::default() })
+    }
+}
+
+impl<C: Signature> DecoderLayer<C> {
+    fn build(config: &LlamaConfig, rotary: &Arc<Rotary>, weights: &mut Weights, path: &str) -> crate::Result<Self> {
+        let sizes = config.sizes;
+        let mut norm = |name: &str| {
+            let weight = weights.get(&format!("{path}.{name}.weight"), &[sizes.hidden])?;
+            Ok::<_, crate::Error>(RmsNorm::new(weight, config.rms_norm_eps))
+        };
+        let (input_layernorm, post_attention_layernorm) = (norm("input_layernorm")?, norm("post_attention_layernorm")?);
+        let self_attn = SelfAttention {
+            q_proj: linear(weights, &format!("{path}.self_attn.q_proj"), sizes.hidden, sizes.heads_hidden, config.attention_bias)?,
+            k_proj: linear(weights, &format!("{path}.self_attn.k_proj"), sizes.hidden, sizes.kv_hidden, config.attention_bias)?,
+            v_proj: linear(weights, &format!("{path}.self_attn.v_proj"), sizes.hidden, sizes.kv_hidden, config.attention_bias)?,
+            o_proj: linear(weights, &format!("{path}.self_attn.o_proj"), sizes.heads_hidden, sizes.hidden, config.attention_bias)?,
+            rotary: Arc::clone(rotary),
+            heads: sizes.heads,
+            kv_heads: sizes.kv_heads,
+            place: Place::default(),
+        };
+        let mlp = GatedMlp {
+            gate_proj: linear(weights, &format!("{path}.mlp.gate_proj"), sizes.hidden, sizes.mlp, config.mlp_bias)?,
+            up_proj: linear(weights, &format!("{path}.mlp.up_proj"), sizes.hidden, sizes.mlp, config.mlp_bias)?,
+            down_proj: linear(weights, &format!("{path}.mlp.down_proj"), sizes.mlp, sizes.hidden, config.mlp_bias)?,
+            place: Place::default(),
+        };
+        Ok(DecoderLayer { input_layernorm, self_attn, post_attention_layernorm, mlp, place: Place::default() })
+    }
+}
+
+/// A linear map as PyTorch stores it: the weight is `(out, in)`.
+fn linear<C, I, O>(weights: &mut Weights, path: &str, from: usize, to: usize, bias: bool) -> crate::Result<Linear<C, I, O>>
+where
+    C: Signature,
+    I: nnsight_core::types::Dim<C>,
+    O: nnsight_core::types::Dim<C>,
+{
+    let weight = weights.get(&format!("{path}.weight"), &[to, from])?.t()?;
+    let bias = bias.then(|| weights.get(&format!("{path}.bias"), &[to])).transpose()?;
+    Ok(Linear::new(weight, bias))
+}

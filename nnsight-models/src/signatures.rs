@@ -1,0 +1,67 @@
+//! Signatures of public checkpoints, each from its own `config.json`.
+
+use nnsight_macros::signature;
+
+use crate::{Gpt2, Llama};
+
+signature!(
+    /// GPT-2, 124 million parameters.
+    pub Gpt2Small: Gpt2 = "configs/gpt2.json"
+);
+signature!(
+    /// GPT-2, 355 million parameters.
+    pub Gpt2Medium: Gpt2 = "configs/gpt2-medium.json"
+);
+signature!(
+    /// GPT-2, 774 million parameters.
+    pub Gpt2Large: Gpt2 = "configs/gpt2-large.json"
+);
+signature!(
+    /// GPT-2, 1.5 billion parameters.
+    pub Gpt2Xl: Gpt2 = "configs/gpt2-xl.json"
+);
+signature!(
+    /// SmolLM2, 135 million parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub SmolLm2_135M: Llama = "configs/smollm2-135m.json"
+);
+signature!(
+    /// SmolLM2, 360 million parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub SmolLm2_360M: Llama = "configs/smollm2-360m.json"
+);
+signature!(
+    /// SmolLM2, 1.7 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub SmolLm2_1_7B: Llama = "configs/smollm2-1.7b.json"
+);
+signature!(
+    /// Llama 3.1, 8 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Llama3_1_8B: Llama = "configs/llama-3.1-8b.json"
+);
+signature!(
+    /// Llama 3.1, 70 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Llama3_1_70B: Llama = "configs/llama-3.1-70b.json"
+);
+signature!(
+    /// Llama 3.1, 405 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Llama3_1_405B: Llama = "configs/llama-3.1-405b.json"
+);
+signature!(
+    /// Llama 3.2, 1 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Llama3_2_1B: Llama = "configs/llama-3.2-1b.json"
+);
+signature!(
+    /// Llama 3.2, 3 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Llama3_2_3B: Llama = "configs/llama-3.2-3b.json"
+);
+signature!(
+    /// TinyLlama, 1.1 billion parameters.
+    #[allow(non_camel_case_types)]
+    pub TinyLlama_1_1B: Llama = "configs/tinyllama-1.1b.json"
+);
