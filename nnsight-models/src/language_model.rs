@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nnsight_core::graph::{Graph, Prompt};
 use nnsight_core::module::{Instrument, Registrar, SiteTable};
-use nnsight_core::run::{Batch, Stages, execute, forward};
+use nnsight_core::run::{TokenBatch, Stages, execute, forward};
 use nnsight_core::trace::Traceable;
 use nnsight_core::types::{Describes, Signature, Sizes};
 
@@ -108,7 +108,7 @@ impl<N: Network> LanguageModel<N> {
     pub fn next_logits(&self, prompts: &[Prompt]) -> Result<Tensor> {
         let tokens = self.tokens(0, prompts)?;
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
-        let mut batch = Batch::new(&rows, self.network.device())?;
+        let mut batch = TokenBatch::new(&rows, self.network.device())?;
         batch.last_only = true;
         Ok(forward(&self.network, &batch)?.squeeze(1)?)
     }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::{Forward, Instrument};
 use crate::Result;
-use crate::run::Batch;
+use crate::run::TokenBatch;
 
 /// Where a module's sites stand in the [`SiteTable`](super::SiteTable). Every module has one as its field `place`; it is set when the
 /// model is put together.
@@ -44,22 +44,22 @@ pub struct Cx<'a> {
     /// For each site whether anybody uses it.
     used: &'a [bool],
     hook: Option<&'a mut dyn Hook>,
-    batch: &'a Batch,
+    batch: &'a TokenBatch,
     here: usize,
 }
 
 impl<'a> Cx<'a> {
     /// A pass that nobody looks at.
-    pub fn untouched(batch: &'a Batch) -> Self {
+    pub fn untouched(batch: &'a TokenBatch) -> Self {
         Cx { used: &[], hook: None, batch, here: 0 }
     }
 
-    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, batch: &'a Batch) -> Self {
+    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, batch: &'a TokenBatch) -> Self {
         Cx { used, hook: Some(hook), batch, here: 0 }
     }
 
     /// The tokens, positions and padding of this pass.
-    pub fn batch(&self) -> &'a Batch {
+    pub fn batch(&self) -> &'a TokenBatch {
         self.batch
     }
 

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::Result;
 
 /// Prompts side by side, the shorter ones padded on the left, so that every prompt's last token stands at the end.
-pub struct Batch {
+pub struct TokenBatch {
     lengths: Vec<usize>,
     width: usize,
     tokens: Tensor,
@@ -17,7 +17,7 @@ pub struct Batch {
     pub last_only: bool,
 }
 
-impl Batch {
+impl TokenBatch {
     /// Puts prompts together.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Batch {
         let shape = (prompts.len(), width);
         let tokens = Tensor::from_vec(tokens, shape, device)?;
         let positions = padded.then(|| Tensor::from_vec(positions, shape, device)).transpose()?;
-        Ok(Batch { lengths, width, tokens, positions, mask: OnceCell::new(), last_only: false })
+        Ok(TokenBatch { lengths, width, tokens, positions, mask: OnceCell::new(), last_only: false })
     }
 
     /// The token ids.

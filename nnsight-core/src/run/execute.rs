@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::Batch;
+use super::TokenBatch;
 use super::evaluate::Precision;
 use super::interleave::{Interleaver, Rows};
 use crate::graph::{Axis, Environment, Facts, Graph, InvokeId, Limits, Span, infer};
@@ -36,7 +36,7 @@ pub trait Stages {
 ///
 /// # Errors
 /// What a computation fails with.
-pub fn forward(model: &impl Stages, batch: &Batch) -> Result<Tensor> {
+pub fn forward(model: &impl Stages, batch: &TokenBatch) -> Result<Tensor> {
     let mut cx = Cx::untouched(batch);
     (0..model.count()).try_fold(batch.tokens().clone(), |state, stage| model.stage(stage, state, &mut cx))
 }
@@ -84,9 +84,9 @@ fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: Wave, tokens:
 }
 
 /// Puts the prompts of some invokes together.
-fn batch(invokes: &[InvokeId], tokens: &[Vec<Vec<u32>>], device: &Device) -> Result<(Batch, HashMap<InvokeId, Rows>)> {
+fn batch(invokes: &[InvokeId], tokens: &[Vec<Vec<u32>>], device: &Device) -> Result<(TokenBatch, HashMap<InvokeId, Rows>)> {
     let prompts = invokes.iter().flat_map(|invoke| &tokens[invoke.index()]).map(Vec::as_slice).collect::<Vec<_>>();
-    let batch = Batch::new(&prompts, device)?;
+    let batch = TokenBatch::new(&prompts, device)?;
     let mut layout = HashMap::new();
     let mut start = 0;
     for &invoke in invokes {

@@ -10,7 +10,7 @@ use crate::graph::{Facts, Graph, InvokeId, NodeId, Op, Region, Span};
 use crate::kernels::{self, Extent};
 use crate::module::{Cx, Hook, SiteTable};
 use crate::plan::Schedule;
-use crate::run::Batch;
+use crate::run::TokenBatch;
 use crate::types::KindTag;
 use crate::{Error, Result};
 
@@ -102,7 +102,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                 let input = self.precision.tensor(self.datum(node.args[0], id)?)?.contiguous()?;
                 let suggestion = String::new();
                 let found = self.model.find(module).ok_or_else(|| Error::NoModule { path: module.clone(), suggestion, source_line: graph.source(id) })?;
-                let batch = Batch::new(&[], self.precision.device)?;
+                let batch = TokenBatch::new(&[], self.precision.device)?;
                 Datum::Tensor(found.forward(&input, &mut Cx::untouched(&batch))?)
             }
             op => {

@@ -5,5 +5,5 @@ mod evaluate;
 mod execute;
 mod interleave;
 
-pub use batch::Batch;
+pub use batch::TokenBatch;
 pub use execute::{Prompts, Stages, execute, forward};

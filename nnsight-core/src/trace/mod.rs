@@ -14,7 +14,7 @@ mod value;
 pub use assign::PlainAssign;
 pub use condition::IntoCondition;
 pub use layers::{Layers, Literal, LiteralIndex};
-pub use operand::{Choice, Operand};
+pub use operand::{Choice, Operand, PlainNumber};
 pub use prompt::IntoPrompts;
 pub use save::{Results, Save};
 pub use site::{Effect, Index, Place, Site, SitePart, effect};

@@ -18,16 +18,33 @@ pub trait Operand<'t, C, S, K> {
     fn operand(self, tracer: &'t Tracer) -> NodeId;
 }
 
+/// A number as the program writes it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be assigned to, or combined with, a value of the model",
+    label = "not a value, a tensor or a number",
+    note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number"
+)]
+pub trait PlainNumber {
+    #[doc(hidden)]
+    fn as_f64(self) -> f64;
+}
+
 macro_rules! numbers {
     ($($number:ty),+) => {$(
-        impl<'t, C, S, K: Number> Operand<'t, C, S, K> for $number {
-            fn operand(self, tracer: &'t Tracer) -> NodeId {
-                tracer.push(Op::Scalar(self as f64), &[])
+        impl PlainNumber for $number {
+            fn as_f64(self) -> f64 {
+                self as f64
             }
         }
     )+};
 }
 numbers!(f64, f32, i32, i64, u32, usize);
+
+impl<'t, C, S, K: Number, N: PlainNumber> Operand<'t, C, S, K> for N {
+    fn operand(self, tracer: &'t Tracer) -> NodeId {
+        tracer.push(Op::Scalar(self.as_f64()), &[])
+    }
+}
 
 macro_rules! traced {
     ($($place:ident),+) => {$(

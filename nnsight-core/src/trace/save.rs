@@ -51,20 +51,19 @@ macro_rules! save_value {
                 Tensor::trusted(results.next())
             }
         }
+        impl<'t, C: Signature, S: Shape, K: Kind> Save<'t> for &$place<'t, C, S, K> {
+            type Saved = Tensor<C, S, K>;
+            type Form = ();
+            fn register(self, saves: &mut Vec<NodeId>) {
+                (*self).register(saves);
+            }
+            fn collect((): (), results: &mut Results) -> Self::Saved {
+                Tensor::trusted(results.next())
+            }
+        }
     )+};
 }
 save_value!(Value, Site, SitePart);
-
-impl<'t, T: Save<'t> + Copy> Save<'t> for &T {
-    type Saved = T::Saved;
-    type Form = T::Form;
-    fn register(self, saves: &mut Vec<NodeId>) -> T::Form {
-        (*self).register(saves)
-    }
-    fn collect(form: T::Form, results: &mut Results) -> T::Saved {
-        T::collect(form, results)
-    }
-}
 
 impl<'t, T: Save<'t>> Save<'t> for Vec<T> {
     type Saved = Vec<T::Saved>;

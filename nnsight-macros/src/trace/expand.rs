@@ -1,7 +1,8 @@
 //! What is written in place of a trace.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::quote;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::visit_mut::VisitMut;
 use syn::{Block, ItemFn};
 
@@ -20,8 +21,9 @@ pub struct Names {
 
 impl Names {
     fn new(model: Ident) -> Self {
-        let name = |name| Ident::new(name, Span::mixed_site());
-        Names { handle: name("handle"), tracer: name("trace"), model }
+        // rustc names only variables of the user's own program: "`this_trace` does not live long enough".
+        let tracer = Ident::new("this_trace", model.span());
+        Names { handle: Ident::new("handle", Span::mixed_site()), tracer, model }
     }
 }
 
@@ -31,20 +33,23 @@ pub fn trace(trace: Trace, outcome: Outcome, errors: &mut Errors) -> TokenStream
     Rewrite { names: Some(&names), errors }.visit_block_mut(&mut body);
     let Names { handle, tracer, .. } = &names;
     let statements = &body.stmts;
+    // What the block ends with is where it is said that something cannot be saved.
+    let last = body.stmts.last().map_or_else(Span::call_site, |last| last.span());
+    let outcome_name = Ident::new("outcome", Span::mixed_site().located_at(last));
     let sites = match prompt {
         Some(prompt) => quote!(::nnsight::__private::invoke(#handle, &#tracer, #prompt)),
         None => quote!(::nnsight::__private::sites(#handle, &#tracer)),
     };
     let end = match outcome {
-        Outcome::Run => quote!(::nnsight::__private::run(#handle, &#tracer, outcome)),
-        Outcome::Graph => quote!(::nnsight::__private::graph(&#tracer, outcome)),
+        Outcome::Run => quote_spanned!(last=> ::nnsight::__private::run(#handle, &#tracer, #outcome_name)),
+        Outcome::Graph => quote_spanned!(last=> ::nnsight::__private::graph(&#tracer, #outcome_name)),
     };
     quote!({
         let #handle = &#model;
         let #tracer = ::nnsight::__private::tracer(#handle);
-        let outcome = {
+        let #outcome_name = {
             #[allow(unused_imports)]
-            use ::nnsight::__private::{IntoCondition as _, LiteralIndex as _, Traced as _};
+            use ::nnsight::__private::{LiteralIndex as _, Traced as _};
             #[allow(unused_variables)]
             let #name = #sites;
             #(#statements)*
@@ -73,7 +78,7 @@ pub fn function(mut function: ItemFn, errors: &mut Errors) -> TokenStream {
         #(#attrs)*
         #vis #sig {
             #[allow(unused_imports)]
-            use ::nnsight::__private::{IntoCondition as _, LiteralIndex as _, Traced as _};
+            use ::nnsight::__private::{LiteralIndex as _, Traced as _};
             #(#stmts)*
         }
     }

@@ -1,11 +1,11 @@
 //! The four constructs that mean something else in a trace than in Rust.
 
 use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
+use quote::quote;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit_mut::{VisitMut, visit_expr_mut, visit_stmt_mut};
-use syn::{BinOp, Expr, ExprIf, Lit, Macro, Stmt, Token, UnOp};
+use syn::{BinOp, Expr, ExprIf, Lit, Macro, Stmt, Token, UnOp, parse_quote, parse_quote_spanned};
 
 use super::expand::{self, Names};
 use super::parse::Invoke;
@@ -34,7 +34,7 @@ impl VisitMut for Rewrite<'_> {
             _ => None,
         };
         if let Some(rewritten) = rewritten {
-            *expression = Expr::Verbatim(rewritten);
+            *expression = rewritten;
         }
     }
 
@@ -55,7 +55,9 @@ impl VisitMut for Rewrite<'_> {
 impl Rewrite<'_> {
     fn macro_call(&mut self, call: &mut Macro) -> Option<TokenStream> {
         if call.path.is_ident("invoke") && self.names.is_some() {
-            let mut invoke = self.errors.keep(call.parse_body::<Invoke>())?;
+            let Some(mut invoke) = self.errors.keep(call.parse_body::<Invoke>()) else {
+                return Some(quote!(::core::unreachable!()));
+            };
             self.visit_expr_mut(&mut invoke.prompt);
             self.visit_block_mut(&mut invoke.body);
             return self.names.map(|names| expand::invoke(invoke, names));
@@ -84,7 +86,7 @@ fn compound(operator: &BinOp) -> Option<&'static str> {
 
 /// `place = value` as a call. A field may belong to a site or to anything else: for the latter there is `PlainAssign`. What a method or
 /// function gives can only be a place of the model.
-fn assignment(place: &Expr, method: &str, operator: proc_macro2::Span, value: &Expr) -> Option<TokenStream> {
+fn assignment(place: &Expr, method: &str, operator: proc_macro2::Span, value: &Expr) -> Option<Expr> {
     let method = syn::Ident::new(method, operator);
     // The parentheses of `(a + b)` mean nothing around an argument.
     let value = match value {
@@ -92,18 +94,18 @@ fn assignment(place: &Expr, method: &str, operator: proc_macro2::Span, value: &E
         value => value,
     };
     match place {
-        Expr::Field(_) => Some(quote!({
+        Expr::Field(_) => Some(parse_quote!({
             #[allow(unused_imports)]
             use ::nnsight::__private::PlainAssign as _;
             #place.#method(#value)
         })),
-        Expr::MethodCall(_) | Expr::Call(_) => Some(quote!(#place.#method(#value))),
+        Expr::MethodCall(_) | Expr::Call(_) => Some(parse_quote!(#place.#method(#value))),
         _ => None,
     }
 }
 
 /// `model.layers[5]` as a call that the compiler can check.
-fn literal_index(index: &syn::ExprIndex) -> Option<TokenStream> {
+fn literal_index(index: &syn::ExprIndex) -> Option<Expr> {
     let list = match &*index.expr {
         Expr::Field(_) => true,
         Expr::MethodCall(call) => call.args.is_empty() && call.method == "layers",
@@ -113,7 +115,7 @@ fn literal_index(index: &syn::ExprIndex) -> Option<TokenStream> {
     let base = &index.expr;
     let number = proc_macro2::Literal::isize_unsuffixed(isize::try_from(number).ok()?);
     let span = index.index.span();
-    list.then(|| quote_spanned!(span=> (*#base.__index(::nnsight::__private::Literal::<{ #number }>))))
+    list.then(|| parse_quote_spanned!(span=> *#base.__index(::nnsight::__private::Literal::<{ #number }>)))
 }
 
 /// A whole number that is written out.
@@ -134,7 +136,7 @@ pub fn literal(expression: &Expr) -> Option<i64> {
 }
 
 /// `if` whose condition may be a value: the library decides by its type.
-fn condition(branch: &ExprIf) -> Option<TokenStream> {
+fn condition(branch: &ExprIf) -> Option<Expr> {
     if is_plain(&branch.cond) {
         return None;
     }
@@ -143,10 +145,9 @@ fn condition(branch: &ExprIf) -> Option<TokenStream> {
         Some((_, otherwise)) => quote!(#otherwise),
         None => quote!(()),
     };
-    Some(quote_spanned!(cond.span()=> {
-        #[allow(unused_imports)]
-        use ::nnsight::__private::IntoCondition as _;
-        let condition = (#cond).__condition();
+    Some(parse_quote_spanned!(cond.span()=> {
+        let condition = #cond;
+        let condition = ::nnsight::__private::IntoCondition::__condition(condition);
         #[allow(unreachable_code, clippy::diverging_sub_expression)]
         let then = if condition.enter_then() { ::core::option::Option::Some(#then_branch) } else { ::core::option::Option::None };
         #[allow(unreachable_code, clippy::diverging_sub_expression)]

@@ -2,7 +2,7 @@
 
 use candle_core::{D, Tensor};
 use nnsight_core::Result;
-use nnsight_core::run::Batch;
+use nnsight_core::run::TokenBatch;
 
 /// `(Batch, Seq, Heads * HeadDim)` as `(Batch, Heads, Seq, HeadDim)`.
 ///
@@ -29,7 +29,7 @@ pub fn merge_heads(z: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Where a computation fails.
-pub fn scores(q: &Tensor, k: &Tensor, batch: &Batch) -> Result<Tensor> {
+pub fn scores(q: &Tensor, k: &Tensor, batch: &TokenBatch) -> Result<Tensor> {
     let (rows, heads, width, head_dim) = q.dims4()?;
     let scaled = grouped(q, k.dim(1)?)?.affine(1.0 / (head_dim as f64).sqrt(), 0.0)?;
     let scores = scaled.matmul(&k.contiguous()?.t()?)?.reshape((rows, heads, width, k.dim(2)?))?;

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
-use nnsight_core::run::Batch;
+use nnsight_core::run::TokenBatch;
 
 /// How the frequencies are stretched for contexts longer than the model was trained on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,7 +56,7 @@ impl Rotary {
     ///
     /// # Errors
     /// Where a computation fails.
-    pub fn apply(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+    pub fn apply(&self, x: &Tensor, batch: &TokenBatch) -> Result<Tensor> {
         let turn = |table: &Tensor| match batch.positions() {
             None => table.narrow(0, 0, batch.width()),
             Some(positions) => {

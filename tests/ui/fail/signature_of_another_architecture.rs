@@ -1,0 +1,5 @@
+use nnsight::prelude::*;
+
+fn main() {
+    let _ = Llama::<Gpt2Small>::load(Source::default());
+}

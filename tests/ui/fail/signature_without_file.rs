@@ -1,0 +1,5 @@
+use nnsight::prelude::*;
+
+nnsight::signature!(pub Missing: Llama = "configs/missing.json");
+
+fn main() {}
