@@ -61,7 +61,7 @@ impl<N: Network> LanguageModel<N> {
         let sizes = config.sizes()?;
         let mut network = N::build(&config, &mut weights)?;
         network.attach(&mut 0);
-        let registrar = Registrar::new(N::Signature::NAME, sizes.layers, move |name| size_of(&sizes, name));
+        let registrar = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims());
         Ok(LanguageModel { network, tokenizer, table: Arc::new(registrar.model::<N>()), sizes })
     }
 
@@ -164,21 +164,5 @@ impl<N: Network> std::fmt::Display for LanguageModel<N> {
 impl<N: Network> std::fmt::Debug for LanguageModel<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "LanguageModel({}, {} layers)", self.table.signature, self.sizes.layers)
-    }
-}
-
-/// The size of a dimension by its name, for signatures that do not know it.
-fn size_of(sizes: &Sizes, name: &str) -> Option<usize> {
-    match name {
-        "Hidden" => Some(sizes.hidden),
-        "Mlp" => Some(sizes.mlp),
-        "Heads" => Some(sizes.heads),
-        "KvHeads" => Some(sizes.kv_heads),
-        "HeadDim" => Some(sizes.head_dim),
-        "HeadsHidden" => Some(sizes.heads_hidden),
-        "KvHidden" => Some(sizes.kv_hidden),
-        "Qkv" => Some(sizes.qkv),
-        "Vocab" => Some(sizes.vocab),
-        _ => None,
     }
 }

@@ -4,7 +4,7 @@ use nnsight::candle_core;
 use nnsight::prelude::*;
 use serde_json::Value as Json;
 
-use crate::shared::{CLEAN, CORRUPTED, EIFFEL, difference, folder, relative, smollm2, tensors};
+use crate::shared::{CLEAN, CORRUPTED, EIFFEL, difference, folder, numbers, relative, smollm2, tensors};
 
 struct Golden {
     json: Json,
@@ -18,10 +18,17 @@ impl Golden {
     }
 
     /// Hidden states agree within 2e-3, and within 1e-4 of the tensor's norm.
+    ///
+    /// A few channels of the residual stream hold thousands, where f32 has no more than that to give: the golden result itself is 5e-3 away
+    /// from the same computed in f64 (2509.384 against 2509.389). Entries beyond 1000 agree within 5e-6 of their own size.
     fn hidden(&self, name: &str, found: &candle_core::Tensor) {
         let expected = &self.tensors[name];
-        let (absolute, relative) = (difference(found, expected), relative(found, expected));
-        assert!(absolute < 2e-3 && relative < 1e-4, "{name}: {absolute} absolute, {relative} relative");
+        for (found, expected) in numbers(found).into_iter().zip(numbers(expected)) {
+            let tolerance = if expected.abs() > 1000.0 { 5e-6 * expected.abs() } else { 2e-3 };
+            assert!((found - expected).abs() < tolerance, "{name}: {found} for {expected}");
+        }
+        let relative = relative(found, expected);
+        assert!(relative < 1e-4, "{name}: {relative} of the norm");
     }
 
     /// Logits agree within 5e-3, and their largest exactly.
@@ -84,7 +91,7 @@ fn get_hidden() {
     golden.hidden("l3_down_input", &down);
     golden.logits("logits_last", &logits);
     let top = model.tokenizer().top(&logits, 8).unwrap();
-    for ((token, logit), expected) in top.iter().zip(golden.json["top"][0].as_array().unwrap()) {
+    for ((token, logit), expected) in top.iter().zip(golden.json["top"].as_array().unwrap()) {
         assert_eq!(token, expected[1].as_str().unwrap());
         assert!((f64::from(*logit) - expected[2].as_f64().unwrap()).abs() < 5e-3);
     }

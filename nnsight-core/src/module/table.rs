@@ -52,9 +52,15 @@ pub struct SiteTable {
     sites: Vec<SiteInfo>,
     modules: Vec<ModuleInfo>,
     by_path: HashMap<String, usize>,
+    size_of: HashMap<String, usize>,
 }
 
 impl SiteTable {
+    /// The size of a dimension of this model, by its name.
+    pub fn size_of(&self, dim: &str) -> Option<usize> {
+        self.size_of.get(dim).copied()
+    }
+
     /// The sites, in the order in which a forward pass comes by.
     pub fn sites(&self) -> &[SiteInfo] {
         &self.sites
@@ -146,7 +152,6 @@ pub enum From {
 /// Writes a [`SiteTable`]; `derive(Module)` calls it.
 pub struct Registrar {
     table: SiteTable,
-    size_of: Box<dyn Fn(&str) -> Option<usize>>,
     open: Vec<Open>,
 }
 
@@ -160,10 +165,11 @@ struct Open {
 }
 
 impl Registrar {
-    /// Starts a table. `size_of` gives the sizes that the signature does not know.
-    pub fn new(signature: &str, depth: usize, size_of: impl Fn(&str) -> Option<usize> + 'static) -> Self {
-        let table = SiteTable { signature: signature.to_string(), depth, ..SiteTable::default() };
-        Registrar { table, size_of: Box::new(size_of), open: Vec::new() }
+    /// Starts a table. `sizes` are those that the signature may not know, by the names of their dimensions.
+    pub fn new(signature: &str, depth: usize, sizes: &[(&str, usize)]) -> Self {
+        let size_of = sizes.iter().map(|(name, size)| (name.to_string(), *size)).collect();
+        let table = SiteTable { signature: signature.to_string(), depth, size_of, ..SiteTable::default() };
+        Registrar { table, open: Vec::new() }
     }
 
     /// Writes down a model.
@@ -228,7 +234,7 @@ impl Registrar {
     }
 
     fn sized(&self, axis: Axis) -> Axis {
-        Axis { size: axis.size.or_else(|| (self.size_of)(&axis.name)), ..axis }
+        Axis { size: axis.size.or_else(|| self.table.size_of(&axis.name)), ..axis }
     }
 
     fn path(&self, name: &str) -> String {

@@ -82,18 +82,13 @@ impl<'t, C, T> IntoIterator for Layers<'t, C, T> {
     }
 }
 
-macro_rules! index {
-    ($($number:ty),+) => {$(
-        impl<C, T> Index<$number> for Layers<'_, C, T> {
-            type Output = T;
-            #[track_caller]
-            fn index(&self, index: $number) -> &T {
-                self.layer(index)
-            }
-        }
-    )+};
+impl<C, T, I: super::site::Index> Index<I> for Layers<'_, C, T> {
+    type Output = T;
+    #[track_caller]
+    fn index(&self, index: I) -> &T {
+        self.layer(index)
+    }
 }
-index!(usize, i32, i64, isize);
 
 /// An index that is written as a number in the program.
 #[doc(hidden)]

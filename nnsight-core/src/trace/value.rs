@@ -8,7 +8,7 @@ use super::site::Index;
 use super::Tracer;
 use crate::graph::{Binary, Compare, Logic, NodeId, Op, Reduce, Region, Step, Unary};
 use crate::types::{
-    Bool, Dim, DimName, Float, HasAxis, Int, Kind, MatMul, MergeAxes, Number, One, Part, PermuteTo, Prepend, Ranked, ReplaceAxis, Shape,
+    Append, Bool, BroadcastFrom, Dim, DimName, Float, HasAxis, Int, Kind, MatMul, MergeAxes, Number, One, Part, PermuteTo, Prepend, Ranked, ReplaceAxis, Shape,
     Signature, SplitAxis, Stacked, SwapAxes,
 };
 
@@ -377,8 +377,10 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     where
         S: SplitAxis<A, I, X, Y>,
     {
-        let into = [(X::NAME.to_string(), X::SIZE), (Y::NAME.to_string(), Y::SIZE)];
-        self.value().then(Op::Split { axis: <S as HasAxis<A, I>>::POSITION, into })
+        let value = self.value();
+        let size = |name: &str, known: Option<usize>| (name.to_string(), known.or_else(|| value.tracer.table().size_of(name)));
+        let into = [size(X::NAME, X::SIZE), size(Y::NAME, Y::SIZE)];
+        value.then(Op::Split { axis: <S as HasAxis<A, I>>::POSITION, into })
     }
 
     /// Two neighbouring axes as one: `z.merge((Heads, HeadDim), HeadsHidden)`.
@@ -528,12 +530,11 @@ impl<'t, C: Signature, S: Shape, K: Kind> Traced<'t, C, S, K> for Value<'t, C, S
 }
 
 impl<'t, C: Signature, S: Shape> Value<'t, C, S, Int> {
-    /// A new innermost axis with 1 at the entry that the value names, and 0 elsewhere.
+    /// A new innermost axis with 1 at the entry that the value names, and 0 elsewhere: `tokens.one_hot(Vocab, 49152)`.
     #[track_caller]
-    pub fn one_hot<N, T>(self, _axis: N, size: usize) -> Value<'t, C, T, Float>
+    pub fn one_hot<N: DimName>(self, _axis: N, size: usize) -> Value<'t, C, S::Appended, Float>
     where
-        N: DimName,
-        T: Shape + HasAxis<N, crate::types::P1, Removed = S>,
+        S: Append<N>,
     {
         self.then(Op::OneHot { name: N::NAME.to_string(), size })
     }
@@ -629,12 +630,11 @@ rebind! {
 
 macro_rules! logic {
     ($($trait:ident $method:ident $op:ident;)+) => {$(
-        impl<'t, C: Signature, S: Shape, V: Operand<'t, C, S, Bool>> $trait<V> for Value<'t, C, S, Bool> {
+        impl<'t, C: Signature, S: Shape + BroadcastFrom<R>, R: Shape> $trait<Value<'t, C, R, Bool>> for Value<'t, C, S, Bool> {
             type Output = Value<'t, C, S, Bool>;
             #[track_caller]
-            fn $method(self, other: V) -> Self::Output {
-                let other = other.operand(self.tracer);
-                self.then_with(Op::Logic(Logic::$op), other)
+            fn $method(self, other: Value<'t, C, R, Bool>) -> Self::Output {
+                self.then_with(Op::Logic(Logic::$op), other.id)
             }
         }
     )+};

@@ -12,7 +12,7 @@ pub use dim::{
 };
 pub use kind::{Bool, Float, Int, Kind, KindTag, Number, SameKind};
 pub use shape::{
-    BroadcastFrom, EndsWith, HasAxis, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend, ReplaceAxis, Shape, ShapeOf, SplitAxis,
+    Append, BroadcastFrom, EndsWith, HasAxis, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend, ReplaceAxis, Shape, ShapeOf, SplitAxis,
     SwapAxes,
 };
 pub use signature::{Describes, Dynamic, HasLayer, SameModel, Signature, Sizes};

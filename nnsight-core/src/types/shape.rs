@@ -60,6 +60,13 @@ pub trait Prepend<N>: Shape {
     type Prepended: Shape;
 }
 
+/// Gives a shape one more axis on the inside.
+#[diagnostic::on_unimplemented(message = "shape `{Self}` has five axes already and takes no other")]
+pub trait Append<N>: Shape {
+    /// The shape with `N` behind its last axis.
+    type Appended: Shape;
+}
+
 /// Gives the shape with the axis `A` split into `X` and `Y`.
 #[diagnostic::on_unimplemented(message = "shape `{Self}` has no axis `{A}` that could be split", label = "no axis `{A}` here")]
 pub trait SplitAxis<A, I, X, Y>: HasAxis<A, I> {
@@ -237,6 +244,9 @@ macro_rules! prepend {
     ($([$($d:ident)*])+) => {$(
         impl<New: DimName, $($d: DimName),*> Prepend<New> for ($($d,)*) {
             type Prepended = (New, $($d,)*);
+        }
+        impl<New: DimName, $($d: DimName),*> Append<New> for ($($d,)*) {
+            type Appended = ($($d,)* New,);
         }
     )+};
 }

@@ -28,7 +28,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Every size with its name, for comparison.
+    /// What a config says, by its names.
     pub fn fields(&self) -> [(&'static str, usize); 8] {
         [
             ("hidden_size", self.hidden),
@@ -39,6 +39,23 @@ impl Sizes {
             ("vocab_size", self.vocab),
             ("num_hidden_layers", self.layers),
             ("max_position_embeddings", self.context),
+        ]
+    }
+}
+
+impl Sizes {
+    /// The sizes of the dimensions of [`types`](crate::types) by their names.
+    pub fn dims(&self) -> [(&'static str, usize); 9] {
+        [
+            ("Hidden", self.hidden),
+            ("Mlp", self.mlp),
+            ("Heads", self.heads),
+            ("KvHeads", self.kv_heads),
+            ("HeadDim", self.head_dim),
+            ("HeadsHidden", self.heads_hidden),
+            ("KvHidden", self.kv_hidden),
+            ("Qkv", self.qkv),
+            ("Vocab", self.vocab),
         ]
     }
 }

@@ -145,7 +145,7 @@ fn condition(branch: &ExprIf) -> Option<Expr> {
         Some((_, otherwise)) => quote!(#otherwise),
         None => quote!(()),
     };
-    Some(parse_quote_spanned!(cond.span()=> {
+    Some(parse_quote_spanned!(branch.if_token.span()=> {
         let condition = #cond;
         let condition = ::nnsight::__private::IntoCondition::__condition(condition);
         #[allow(unreachable_code, clippy::diverging_sub_expression)]
