@@ -173,7 +173,7 @@ fn sizes_that_do_not_fit() {
 #[test]
 fn values_of_another_trace() {
     let model = tiny_llama();
-    let mut inner = String::new();
+    let inner;
     let outer = trace!(model, vec![1], {
         let value = model.layers[0].output.value();
         inner = sentence(trace!(other = tiny_llama(), vec![2], { other.layers[0].output + value }));

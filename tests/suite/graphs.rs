@@ -1,1 +1,113 @@
+//! A graph is data: text, JSON, MessagePack and pictures.
 
+use nnsight::prelude::*;
+use nnsight::trace::Traceable;
+use proptest::prelude::*;
+
+use crate::random::random_graph;
+use crate::shared::{identical, tiny_llama};
+
+fn example() -> Graph {
+    let model = tiny_llama();
+    let direction = Tensor::<Dynamic, (Hidden,)>::new(nnsight::candle_core::Tensor::arange(0f32, 32.0, &Device::Cpu).unwrap()).unwrap();
+    nnsight::graph!(model, {
+        let clean = invoke!("a prompt", { model.layers[1].output.at(Seq, -1) });
+        invoke!(vec![4, 5, 6], {
+            model.layers[1].output.at(Seq, -1) = clean + &direction * 0.5;
+            if clean.norm_all().gt(1.0) {
+                model.layers[2].mlp.output *= 2.0;
+            }
+            model.lm_head(model.norm(model.layers[-1].output)).softmax(Vocab)
+        })
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_text_form_is_stable() {
+    let expected = "\
+graph Dynamic
+  invoke 0: \"a prompt\"
+  invoke 1: [4, 5, 6]
+  %0 = get layers.1.output of 0
+  %1 = %0[1: -1]
+  %2 = constant (Hidden) [32]
+  %3 = 0.5
+  %4 = mul %2, 0.5
+  %5 = add %1, %4
+  set layers.1.output[1: -1] of 1 = %5
+  %7 = %0[1: -1]
+  %8 = norm %7 over all
+  %9 = 1
+  %10 = gt %8, 1
+  if %10 is true: %11 = get layers.2.mlp.output of 1
+  if %10 is true: %12 = 2
+  if %10 is true: %13 = mul %11, 2
+  if %10 is true: set layers.2.mlp.output of 1 = %13
+  %15 = get layers.2.output of 1
+  %16 = call norm %15
+  %17 = call lm_head %16
+  %18 = softmax %17 over 2
+  save %18";
+    assert_eq!(example().to_string(), expected);
+}
+
+#[test]
+fn every_node_knows_its_line() {
+    let graph = example();
+    let lines = graph.iter().map(|(id, _)| graph.source(id)).collect::<Vec<_>>();
+    assert!(lines.iter().all(|source| source.file.ends_with("graphs.rs") && source.line > 14 && source.line < 26), "{lines:?}");
+    assert!(lines.windows(2).any(|pair| pair[0].line < pair[1].line));
+}
+
+#[test]
+fn pictures() {
+    let graph = example();
+    let dot = graph.to_dot();
+    assert!(dot.starts_with("digraph trace {") && dot.ends_with("}\n"));
+    assert!(dot.contains("n0 [label = \"layers.1.output\", shape = box"));
+    assert!(dot.contains("  n0 -> n1;") && dot.contains("peripheries = 2"));
+    let mermaid = graph.to_mermaid();
+    assert!(mermaid.starts_with("flowchart LR\n") && mermaid.contains("n18(\"softmax\"):::saved") && mermaid.contains("  n17 --> n18\n"));
+}
+
+#[test]
+fn a_graph_that_was_sent_gives_the_same() {
+    let model = tiny_llama();
+    let graph = nnsight::graph!(model, vec![1, 2, 3], {
+        model.layers[1].output.at(Seq, -1) *= 0.5;
+        (model.layers[2].self_attn.pattern, model.lm_head.output)
+    })
+    .unwrap();
+    let sent = Graph::from_msgpack(&graph.to_msgpack().unwrap()).unwrap();
+    let (here, there) = (model.execute(graph).unwrap(), model.execute(sent).unwrap());
+    assert!(here.iter().zip(&there).all(|(a, b)| identical(a, b)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_graph_survives_json_and_msgpack(graph in random_graph()) {
+        prop_assert_eq!(&Graph::from_json(&graph.to_json().unwrap()).unwrap(), &graph);
+        prop_assert_eq!(&Graph::from_msgpack(&graph.to_msgpack().unwrap()).unwrap(), &graph);
+    }
+
+    /// Whatever arrives: an error or a graph, never a panic.
+    #[test]
+    fn damaged_graphs_are_errors(graph in random_graph(), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        let mut json = graph.to_json().unwrap().into_bytes();
+        let mut packed = graph.to_msgpack().unwrap();
+        for (at, byte) in &edits {
+            let (a, b) = (at.index(json.len()), at.index(packed.len()));
+            json[a] = *byte;
+            packed[b] = *byte;
+        }
+        for read in [std::str::from_utf8(&json).ok().and_then(|text| Graph::from_json(text).ok()), Graph::from_msgpack(&packed).ok()] {
+            if let Some(graph) = read {
+                let _ = (graph.to_string(), graph.to_dot(), graph.to_mermaid());
+                let _ = tiny_llama().execute(graph);
+            }
+        }
+    }
+}

@@ -1,1 +1,266 @@
+//! Checkpoints in all their forms, whole and damaged.
 
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use nnsight::candle_core::quantized::{GgmlDType, QTensor, gguf_file};
+use nnsight::candle_core::{self, Tensor as Candle, safetensors};
+use nnsight::prelude::*;
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use crate::shared::{difference, folder, identical, tiny_gpt2, tiny_llama};
+
+const TOKENS: [u32; 5] = [3, 17, 5, 40, 22];
+
+fn logits(model: &Llama<Dynamic>) -> Tensor<Dynamic, (Batch, Seq, Vocab)> {
+    trace!(model, TOKENS.to_vec(), { model.lm_head.output }).unwrap()
+}
+
+/// A copy of the tiny Llama that may be changed.
+fn copy() -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(folder("tests/reference/llama").join(file), copy.path().join(file)).unwrap();
+    }
+    copy
+}
+
+fn config(folder: &Path) -> Json {
+    serde_json::from_str(&fs::read_to_string(folder.join("config.json")).unwrap()).unwrap()
+}
+
+fn write_config(folder: &Path, config: &Json) {
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+}
+
+fn failure(source: impl Into<Source>) -> String {
+    match Llama::<Dynamic>::load(source) {
+        Ok(_) => panic!("this should have been refused"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn several_safetensors_files() {
+    let copy = copy();
+    let all = safetensors::load(copy.path().join("model.safetensors"), &Device::Cpu).unwrap();
+    fs::remove_file(copy.path().join("model.safetensors")).unwrap();
+    let (mut one, mut two, mut map) = (HashMap::new(), HashMap::new(), serde_json::Map::new());
+    for (index, (name, tensor)) in all.into_iter().enumerate() {
+        let (part, file) = if index % 2 == 0 { (&mut one, "model-1.safetensors") } else { (&mut two, "model-2.safetensors") };
+        map.insert(name.clone(), json!(file));
+        part.insert(name, tensor);
+    }
+    safetensors::save(&one, copy.path().join("model-1.safetensors")).unwrap();
+    safetensors::save(&two, copy.path().join("model-2.safetensors")).unwrap();
+    fs::write(copy.path().join("model.safetensors.index.json"), json!({ "weight_map": map }).to_string()).unwrap();
+    assert!(identical(&logits(&Llama::load(copy.path()).unwrap()), &logits(tiny_llama())));
+    // A file of the list is missing.
+    fs::remove_file(copy.path().join("model-2.safetensors")).unwrap();
+    assert!(failure(copy.path()).contains("model-2.safetensors"));
+    // The list points out of the folder.
+    fs::write(copy.path().join("model.safetensors.index.json"), json!({ "weight_map": { "a": "../../secret" } }).to_string()).unwrap();
+    assert!(failure(copy.path()).contains("other than files of the folder"));
+}
+
+#[test]
+fn weights_stored_in_half_precision() {
+    let copy = copy();
+    let all = safetensors::load(copy.path().join("model.safetensors"), &Device::Cpu).unwrap();
+    for dtype in [DType::BF16, DType::F16, DType::F64] {
+        let stored = all.iter().map(|(name, tensor)| (name.clone(), tensor.to_dtype(dtype).unwrap())).collect::<HashMap<_, _>>();
+        safetensors::save(&stored, copy.path().join("model.safetensors")).unwrap();
+        let relative = crate::shared::relative(&logits(&Llama::load(copy.path()).unwrap()), &logits(tiny_llama()));
+        assert!(relative < 0.03, "{dtype:?}: {relative}");
+    }
+}
+
+#[test]
+fn both_spellings_of_the_rotary_parameters() {
+    let copy = copy();
+    let mut old = config(copy.path());
+    let mut parameters = old.as_object_mut().unwrap().remove("rope_parameters").unwrap();
+    old["rope_theta"] = parameters.as_object_mut().unwrap().remove("rope_theta").unwrap();
+    old["rope_scaling"] = parameters;
+    write_config(copy.path(), &old);
+    assert!(identical(&logits(&Llama::load(copy.path()).unwrap()), &logits(tiny_llama())));
+    // Without the scaling the numbers are others: it is read, not ignored.
+    old["rope_scaling"] = Json::Null;
+    write_config(copy.path(), &old);
+    assert!(difference(&logits(&Llama::load(copy.path()).unwrap()), &logits(tiny_llama())) > 1e-3);
+}
+
+#[test]
+fn configs_that_cannot_be_run() {
+    let copy = copy();
+    let original = config(copy.path());
+    let with = |field: &str, value: Json| {
+        let mut config = original.clone();
+        config[field] = value;
+        write_config(copy.path(), &config);
+        failure(copy.path())
+    };
+    assert!(with("model_type", json!("mamba")).contains("`mamba`"));
+    assert!(with("hidden_act", json!("gelu")).contains("`hidden_act` is `gelu`"));
+    assert!(with("rope_parameters", json!({ "rope_type": "yarn", "rope_theta": 1.0 })).contains("`yarn`"));
+    assert!(with("rope_parameters", json!({ "rope_type": "llama3", "rope_theta": 1.0 })).contains("no `factor`"));
+    assert!(with("hidden_size", Json::Null).contains("no `hidden_size`"));
+    assert!(with("num_attention_heads", json!(0)).contains("impossible"));
+    assert!(with("num_key_value_heads", json!(3)).contains("impossible"));
+    assert!(with("vocab_size", json!(65)).contains("`model.embed_tokens.weight` has the shape [64, 32]"));
+    assert!(with("num_hidden_layers", json!(4)).contains("no tensor `model.layers.3."));
+    fs::write(copy.path().join("config.json"), "{").unwrap();
+    assert!(failure(copy.path()).contains("not JSON"));
+    fs::remove_file(copy.path().join("config.json")).unwrap();
+    assert!(failure(copy.path()).contains("config.json"));
+}
+
+#[test]
+fn safetensors_cut_short() {
+    let copy = copy();
+    let file = copy.path().join("model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    for length in [0, 3, 8, 100, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(&file, &bytes[..length]).unwrap();
+        let message = failure(copy.path());
+        assert!(message.contains("model.safetensors") && message.contains("damaged"), "{length}: {message}");
+    }
+    fs::remove_file(&file).unwrap();
+    assert!(failure(copy.path()).contains("model.safetensors"));
+}
+
+/// Writes the tiny Llama as llama.cpp would, with all matrices in one quantization.
+fn write_gguf(path: &Path, dtype: GgmlDType) {
+    use gguf_file::Value;
+    let weights = crate::shared::tensors("tests/reference/llama/model.safetensors");
+    let mut tensors = Vec::new();
+    for (name, tensor) in weights {
+        let name = name.replace("model.layers.", "blk.").replace("self_attn.o_proj", "attn_output").replace("self_attn.", "attn_");
+        let name = name.replace("_proj.", ".").replace("input_layernorm", "attn_norm").replace("post_attention_layernorm", "ffn_norm");
+        let name = name.replace("mlp.", "ffn_").replace("model.embed_tokens", "token_embd").replace("model.norm", "output_norm").replace("lm_head", "output");
+        let heads = if name.contains("attn_q.") { 4 } else { 2 };
+        let tensor = match name.contains("attn_q.") || name.contains("attn_k.") {
+            true => {
+                let dims = tensor.dims().to_vec();
+                let rest = dims[1..].iter().product::<usize>();
+                tensor.reshape((heads, 2, dims[0] / heads / 2, rest)).unwrap().transpose(1, 2).unwrap().contiguous().unwrap().reshape(dims).unwrap()
+            }
+            false => tensor,
+        };
+        let dtype = if tensor.rank() == 2 && tensor.dim(1).unwrap() % dtype.block_size() == 0 { dtype } else { GgmlDType::F32 };
+        tensors.push((name, QTensor::quantize(&tensor, dtype).unwrap()));
+    }
+    let tokens = (0..64).map(|token| Value::String(format!("t{token}"))).collect();
+    let metadata = [
+        ("general.architecture", Value::String("llama".into())),
+        ("llama.block_count", Value::U32(3)),
+        ("llama.context_length", Value::U32(64)),
+        ("llama.embedding_length", Value::U32(32)),
+        ("llama.feed_forward_length", Value::U32(48)),
+        ("llama.attention.head_count", Value::U32(4)),
+        ("llama.attention.head_count_kv", Value::U32(2)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ("llama.rope.freq_base", Value::F32(10_000.0)),
+        ("tokenizer.ggml.model", Value::String("gpt2".into())),
+        ("tokenizer.ggml.tokens", Value::Array(tokens)),
+        ("tokenizer.ggml.merges", Value::Array(vec![])),
+    ];
+    let metadata = metadata.iter().map(|(name, value)| (*name, value)).collect::<Vec<_>>();
+    let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect::<Vec<_>>();
+    gguf_file::write(&mut fs::File::create(path).unwrap(), &metadata, &tensors).unwrap();
+}
+
+/// The tiny Llama without rotary scaling, which GGUF has no field for.
+fn unscaled() -> tempfile::TempDir {
+    let copy = copy();
+    let mut config = config(copy.path());
+    config["rope_parameters"] = json!({ "rope_type": "default", "rope_theta": 10_000.0 });
+    write_config(copy.path(), &config);
+    copy
+}
+
+#[test]
+fn gguf_files_in_every_quantization() {
+    let folder = unscaled();
+    let expected = logits(&Llama::load(folder.path()).unwrap());
+    let file = folder.path().join("tiny.gguf");
+    let kinds = [
+        (GgmlDType::F32, 1e-5), (GgmlDType::F16, 5e-3), (GgmlDType::BF16, 5e-2), (GgmlDType::Q8_0, 5e-2), (GgmlDType::Q5_0, 0.5), (GgmlDType::Q5_1, 0.5),
+        (GgmlDType::Q4_0, 0.9), (GgmlDType::Q4_1, 0.9),
+    ];
+    for (dtype, tolerance) in kinds {
+        write_gguf(&file, dtype);
+        let relative = crate::shared::relative(&logits(&Llama::load(file.as_path()).unwrap()), &expected);
+        assert!(relative < tolerance, "{dtype:?}: {relative}");
+    }
+}
+
+#[test]
+fn gguf_files_cut_short_or_of_another_kind() {
+    let folder = unscaled();
+    let file = folder.path().join("tiny.gguf");
+    write_gguf(&file, GgmlDType::Q8_0);
+    let bytes = fs::read(&file).unwrap();
+    for length in [0, 3, 23, 24, 500, bytes.len() / 2, bytes.len() - 40] {
+        fs::write(&file, &bytes[..length]).unwrap();
+        let message = failure(file.as_path());
+        assert!(message.contains("tiny.gguf") && message.contains("damaged"), "{length}: {message}");
+    }
+    fs::write(&file, b"not a model at all, but long enough").unwrap();
+    assert!(failure(file.as_path()).contains("does not begin with `GGUF`"));
+    let other = folder.path().join("model.bin");
+    fs::write(&other, b"x").unwrap();
+    assert!(failure(other.as_path()).contains("neither `.gguf` nor `.safetensors`"));
+}
+
+#[test]
+fn gpt2_without_its_prefix() {
+    // The original checkpoint names its tensors without `transformer.`.
+    let copy = tempfile::tempdir().unwrap();
+    fs::copy(folder("tests/reference/gpt2/config.json"), copy.path().join("config.json")).unwrap();
+    let all = crate::shared::tensors("tests/reference/gpt2/model.safetensors");
+    let short = all.into_iter().map(|(name, tensor)| (name.replace("transformer.", ""), tensor)).collect::<HashMap<String, Candle>>();
+    safetensors::save(&short, copy.path().join("model.safetensors")).unwrap();
+    let (model, original) = (Gpt2::<Dynamic>::load(copy.path()).unwrap(), tiny_gpt2());
+    let a = trace!(model, TOKENS.to_vec(), { model.lm_head.output }).unwrap();
+    let b = trace!(original, TOKENS.to_vec(), { original.lm_head.output }).unwrap();
+    assert!(identical(&a, &b));
+}
+
+#[test]
+fn plain_logits_are_the_traced_ones() -> candle_core::Result<()> {
+    let model = tiny_llama();
+    let plain = model.next_logits(&[Prompt::Tokens(TOKENS.to_vec())]).unwrap();
+    assert!(difference(&plain, &logits(model).at(Seq, -1)) < 1e-5);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever is in the file: an error or a model, never a panic.
+    #[test]
+    fn damaged_checkpoints_are_errors(edits in prop::collection::vec((0..4096usize, any::<u8>()), 1..8), cut in prop::option::of(any::<prop::sample::Index>())) {
+        let folder = unscaled();
+        let gguf = folder.path().join("tiny.gguf");
+        write_gguf(&gguf, GgmlDType::Q8_0);
+        for path in [folder.path().join("model.safetensors"), gguf] {
+            let mut bytes = fs::read(&path).unwrap();
+            if let Some(cut) = &cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            for (at, byte) in &edits {
+                if let Some(target) = bytes.get_mut(*at) {
+                    *target = *byte;
+                }
+            }
+            fs::write(&path, bytes).unwrap();
+            let source = if path.extension().unwrap() == "gguf" { path.as_path() } else { folder.path() };
+            if let Ok(model) = Llama::<Dynamic>::load(source) {
+                let _ = trace!(model, vec![1], { model.lm_head.output });
+            }
+        }
+    }
+}

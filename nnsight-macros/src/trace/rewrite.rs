@@ -5,7 +5,7 @@ use quote::quote;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit_mut::{VisitMut, visit_expr_mut, visit_stmt_mut};
-use syn::{BinOp, Expr, ExprIf, Lit, Macro, Stmt, Token, UnOp, parse_quote, parse_quote_spanned};
+use syn::{BinOp, Expr, ExprIf, Lit, Macro, Stmt, Token, UnOp, parse_quote_spanned};
 
 use super::expand::{self, Names};
 use super::parse::Invoke;
@@ -84,7 +84,8 @@ fn compound(operator: &BinOp) -> Option<&'static str> {
     }
 }
 
-/// `place = value` as a call. A field may belong to a site or to anything else: for the latter there is `PlainAssign`. What a method or
+/// `place = value` as a call, with the span of the operator, which is what the graph remembers as its line.
+/// A field may belong to a site or to anything else: for the latter there is `PlainAssign`. What a method or
 /// function gives can only be a place of the model.
 fn assignment(place: &Expr, method: &str, operator: proc_macro2::Span, value: &Expr) -> Option<Expr> {
     let method = syn::Ident::new(method, operator);
@@ -94,12 +95,12 @@ fn assignment(place: &Expr, method: &str, operator: proc_macro2::Span, value: &E
         value => value,
     };
     match place {
-        Expr::Field(_) => Some(parse_quote!({
+        Expr::Field(_) => Some(parse_quote_spanned!(operator=> {
             #[allow(unused_imports)]
             use ::nnsight::__private::PlainAssign as _;
             #place.#method(#value)
         })),
-        Expr::MethodCall(_) | Expr::Call(_) => Some(parse_quote!(#place.#method(#value))),
+        Expr::MethodCall(_) | Expr::Call(_) => Some(parse_quote_spanned!(operator=> #place.#method(#value))),
         _ => None,
     }
 }
