@@ -22,6 +22,11 @@ impl Config {
         Ok(Config { json })
     }
 
+    /// As a `config.json`.
+    pub fn to_json(&self) -> String {
+        format!("{:#}", self.json)
+    }
+
     pub(crate) fn from_value(json: Value) -> Self {
         Config { json }
     }

@@ -180,6 +180,10 @@ impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
         cx.call(&self.lm_head, &normed)
     }
 
+    fn head(&self) -> Option<usize> {
+        self.transformer.ln_f.place().first()
+    }
+
     fn find(&self, path: &str) -> Option<&dyn Forward> {
         Instrument::find(self, path)
     }

@@ -1,5 +1,6 @@
 //! A network with its tokenizer: what users load and trace.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -13,6 +14,7 @@ use crate::config::Config;
 use crate::loading::{Checkpoint, Source, Weights, open};
 use crate::tokenizer::Tokenizer;
 use crate::tree::Tree;
+use crate::error::at;
 use crate::{Error, Result};
 
 /// An architecture: what builds it from a checkpoint.
@@ -63,6 +65,24 @@ impl<N: Network> LanguageModel<N> {
         network.attach(&mut 0);
         let registrar = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims());
         Ok(LanguageModel { network, tokenizer, table: Arc::new(registrar.model::<N>()), sizes })
+    }
+
+    /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, and `tokenizer.json`. A GGUF
+    /// file that is used often loads faster in this form.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::load`], and where the folder cannot be written.
+    pub fn convert(source: impl Into<Source>, folder: &Path) -> Result<()> {
+        let Checkpoint { config, tokenizer, mut weights } = open(&source.into())?;
+        weights.remember();
+        N::build(&config, &mut weights)?;
+        std::fs::create_dir_all(folder).map_err(at(folder))?;
+        let file = folder.join("config.json");
+        std::fs::write(&file, config.to_json()).map_err(at(&file))?;
+        if let Some(tokenizer) = tokenizer {
+            tokenizer.save(&folder.join("tokenizer.json"))?;
+        }
+        Ok(candle_core::safetensors::save(&weights.into_copies(), folder.join("model.safetensors"))?)
     }
 
     /// Text to token ids and back.

@@ -168,6 +168,10 @@ impl<C: Signature> Stages for LlamaForCausalLm<C> {
         cx.call(&self.lm_head, &normed)
     }
 
+    fn head(&self) -> Option<usize> {
+        self.norm.place().first()
+    }
+
     fn find(&self, path: &str) -> Option<&dyn Forward> {
         Instrument::find(self, path)
     }

@@ -35,6 +35,14 @@ impl Tokenizer {
         Ok(Tokenizer { inner })
     }
 
+    /// Writes a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        self.inner.save(path, false).map_err(|error| failed(format!("{}: {error}", path.display())))
+    }
+
     /// The token ids of a text, with the special tokens that the model wants around it.
     ///
     /// # Errors

@@ -52,6 +52,11 @@ pub trait Pointwise<C: Signature>: Forward {
 }
 
 impl Place {
+    /// The first site of the module, where the model has been put together.
+    pub fn first(&self) -> Option<usize> {
+        self.sites.map(|(first, _)| first)
+    }
+
     /// The place of a module whose sites are `first..next`. `derive(Module)` calls it.
     #[doc(hidden)]
     pub fn spanning(first: usize, next: usize) -> Self {

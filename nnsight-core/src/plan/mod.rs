@@ -1,5 +1,6 @@
 //! Between graph and execution: what is run, in which order, and what is refused.
 
+mod head;
 mod order;
 mod reach;
 mod schedule;

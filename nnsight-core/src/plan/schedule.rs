@@ -1,6 +1,6 @@
 //! The order in which the nodes of a graph are run.
 
-use super::{order, reach};
+use super::{head, order, reach};
 use crate::Result;
 use crate::graph::{Graph, InvokeId, NodeId, Op};
 use crate::module::SiteTable;
@@ -23,15 +23,17 @@ pub struct Wave {
     pub before: Vec<NodeId>,
     /// What runs at which site, in the order of the pass.
     pub at_sites: Vec<(usize, NodeId)>,
+    /// Whether the head is needed at the last position only.
+    pub last_only: bool,
 }
 
 impl Schedule {
-    /// Orders the nodes that are needed.
+    /// Orders the nodes that are needed. `head` is the first site of the model's last stage.
     ///
     /// # Errors
     /// [`Error::NoSite`](crate::Error::NoSite), [`Error::TooLate`](crate::Error::TooLate), [`Error::Circle`](crate::Error::Circle),
     /// [`Error::NoEffect`](crate::Error::NoEffect) or [`Error::OutsideBranch`](crate::Error::OutsideBranch), each with the line.
-    pub fn new(graph: &Graph, table: &SiteTable) -> Result<Self> {
+    pub fn new(graph: &Graph, table: &SiteTable, head: Option<usize>) -> Result<Self> {
         let order = order::order(graph, table)?;
         let needed = reach::needed(graph, table, &order)?;
         let mut run = graph.iter().map(|(id, _)| id).filter(|id| needed[id.index()]).collect::<Vec<_>>();
@@ -53,6 +55,9 @@ impl Schedule {
                 0 => wave.before.push(id),
                 site => wave.at_sites.push((site - 1, id)),
             }
+        }
+        for wave in &mut waves {
+            wave.last_only = head.is_some_and(|head| head::last_position_only(graph, table, head, &wave.at_sites, &needed));
         }
         for (invoke, &wave) in order.waves.iter().enumerate() {
             // A prompt of which nothing is needed is not run.

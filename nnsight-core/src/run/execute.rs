@@ -25,6 +25,9 @@ pub trait Stages {
     /// # Errors
     /// What a computation or an intervention fails with.
     fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> Result<Tensor>;
+    /// The first site of the last stage, where that stage treats every position by itself, and runs for the last one only where the batch
+    /// asks for that.
+    fn head(&self) -> Option<usize>;
     /// A module that can be applied by hand.
     fn find(&self, path: &str) -> Option<&dyn Forward>;
 }
@@ -52,7 +55,7 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, tokens: &
         return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone() });
     }
     infer(graph, &Prompts { table, tokens })?;
-    let schedule = Schedule::new(graph, table)?;
+    let schedule = Schedule::new(graph, table, model.head())?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
     let mut interleaver = Interleaver::new(model, graph, table, &schedule, precision);
     for wave in schedule.waves {
@@ -68,10 +71,12 @@ fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: Wave, tokens:
     if wave.at_sites.is_empty() {
         return Ok(());
     }
-    let (batch, layout) = batch(&wave.invokes, tokens, interleaver.model.device())?;
+    let (mut batch, layout) = batch(&wave.invokes, tokens, interleaver.model.device())?;
+    batch.last_only = wave.last_only;
+    let one_position = interleaver.model.head().filter(|_| wave.last_only);
     let mut used = vec![false; interleaver.table.sites().len()];
     wave.at_sites.iter().for_each(|&(site, _)| used[site] = true);
-    interleaver.start_pass(layout, wave.at_sites);
+    interleaver.start_pass(layout, wave.at_sites, one_position);
     let mut state = batch.tokens().clone();
     let model = interleaver.model;
     for stage in 0..model.count() {

@@ -33,6 +33,8 @@ pub(super) struct Interleaver<'a, M> {
     uses: Vec<u32>,
     constants: Vec<Option<Tensor>>,
     layout: HashMap<InvokeId, Rows>,
+    /// From which site on the pass holds one position only.
+    one_position: Option<usize>,
     pending: Vec<(usize, NodeId)>,
     next: usize,
 }
@@ -48,14 +50,16 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             uses: schedule.uses.clone(),
             constants: vec![None; graph.constants.len()],
             layout: HashMap::new(),
+            one_position: None,
             pending: Vec::new(),
             next: 0,
         }
     }
 
     /// Prepares for a pass.
-    pub fn start_pass(&mut self, layout: HashMap<InvokeId, Rows>, at_sites: Vec<(usize, NodeId)>) {
+    pub fn start_pass(&mut self, layout: HashMap<InvokeId, Rows>, at_sites: Vec<(usize, NodeId)>, one_position: Option<usize>) {
         self.layout = layout;
+        self.one_position = one_position;
         self.pending = at_sites;
         self.next = 0;
     }
@@ -188,9 +192,13 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         Ok(tensor)
     }
 
-    /// The rows and positions of an invoke in a value that a site holds.
-    fn extents_of(&self, invoke: InvokeId, facts: &Facts) -> Vec<Extent> {
-        let Rows { rows, positions } = self.layout[&invoke];
+    /// The rows and positions of an invoke in the value that a site holds.
+    fn extents_of(&self, invoke: InvokeId, site: usize) -> Vec<Extent> {
+        let facts: &Facts = &self.table.sites()[site].facts;
+        let Rows { rows, mut positions } = self.layout[&invoke];
+        if self.one_position.is_some_and(|head| site >= head) {
+            positions = Span { start: 0, len: 1 };
+        }
         let extent = |(axis, name): (usize, &str)| match name {
             "Batch" => Some(Extent { axis, span: rows }),
             "Seq" | "Query" | "Key" => Some(Extent { axis, span: positions }),
@@ -200,16 +208,15 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     }
 
     fn read(&self, invoke: InvokeId, site: usize, value: &Tensor) -> candle_core::Result<Tensor> {
-        let facts = &self.table.sites()[site].facts;
-        let part = kernels::part(value, &self.extents_of(invoke, facts))?;
-        match facts.kind {
+        let part = kernels::part(value, &self.extents_of(invoke, site))?;
+        match self.table.sites()[site].facts.kind {
             KindTag::Int => part.to_dtype(candle_core::DType::I64),
             KindTag::Float | KindTag::Bool => Ok(part),
         }
     }
 
     fn write(&self, invoke: InvokeId, site: usize, whole: &Tensor, region: &Region, value: &Datum) -> candle_core::Result<Tensor> {
-        let mut all = self.extents_of(invoke, &self.table.sites()[site].facts);
+        let mut all = self.extents_of(invoke, site);
         let own = kernels::part(whole, &all)?;
         all.extend(extents(region, own.dims())?);
         let value = match value {

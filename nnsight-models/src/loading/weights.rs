@@ -1,5 +1,7 @@
 //! The tensors of a checkpoint, by their Hugging Face names.
 
+use std::collections::HashMap;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::gguf::Gguf;
@@ -12,6 +14,8 @@ pub struct Weights {
     files: Files,
     dtype: DType,
     device: Device,
+    /// Everything that was asked for, where the checkpoint is to be written anew.
+    copies: Option<HashMap<String, Tensor>>,
 }
 
 pub(super) enum Files {
@@ -21,7 +25,17 @@ pub(super) enum Files {
 
 impl Weights {
     pub(super) fn new(files: Files, source: &Source) -> Self {
-        Weights { files, dtype: source.dtype, device: source.device.clone() }
+        Weights { files, dtype: source.dtype, device: source.device.clone(), copies: None }
+    }
+
+    /// Remembers every tensor from here on.
+    pub(crate) fn remember(&mut self) {
+        self.copies = Some(HashMap::new());
+    }
+
+    /// What was asked for since [`Weights::remember`].
+    pub(crate) fn into_copies(self) -> HashMap<String, Tensor> {
+        self.copies.unwrap_or_default()
     }
 
     /// The type that tensors come in.
@@ -49,6 +63,10 @@ impl Weights {
         if tensor.dims() != shape {
             return Err(Error::TensorShape { name: name.to_string(), expected: shape.to_vec(), found: tensor.dims().to_vec() });
         }
-        Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
+        let tensor = tensor.to_dtype(self.dtype)?.to_device(&self.device)?;
+        if let Some(copies) = &mut self.copies {
+            copies.insert(name.to_string(), tensor.clone());
+        }
+        Ok(tensor)
     }
 }
