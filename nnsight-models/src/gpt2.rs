@@ -87,7 +87,7 @@ pub struct SelfAttention<C: Signature> {
     #[tap(v: (Batch, Heads, Seq, HeadDim), from(c_attn))]
     #[tap(scores: (Batch, Heads, Query, Key), from(q, k))]
     #[tap(pattern: (Batch, Heads, Query, Key), from(scores))]
-    #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v))]
+    #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]
     #[child(pointwise, from(z))]
     c_proj: Linear<C, Hidden, Hidden>,
     heads: usize,

@@ -81,7 +81,7 @@ pub struct SelfAttention<C: Signature> {
     #[tap(k_rot: (Batch, KvHeads, Seq, HeadDim), from(k))]
     #[tap(scores: (Batch, Heads, Query, Key), from(q_rot, k_rot))]
     #[tap(pattern: (Batch, Heads, Query, Key), from(scores))]
-    #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v))]
+    #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]
     #[child(pointwise, from(z))]
     o_proj: Linear<C, HeadsHidden, Hidden>,
     rotary: Arc<Rotary>,

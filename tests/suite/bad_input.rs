@@ -124,6 +124,22 @@ fn edits_without_effect() {
         model.lm_head.output
     }));
     says(&error, &["`layers.0.mlp.output` has no effect"]);
+    // No position depends on a later one, and after the last attention none on any other.
+    let error = sentence(trace!(model, vec![1, 2, 3], {
+        model.layers[2].output.at(Seq, 0) = 0.0;
+        model.lm_head.output.at(Seq, -1)
+    }));
+    says(&error, &["it writes position 0, and of `lm_head.output` position 2 is read"]);
+    let error = sentence(trace!(model, vec![1, 2, 3], {
+        model.layers[0].output.slice(Seq, 1..) = 0.0;
+        model.layers[1].output.at(Seq, 0)
+    }));
+    says(&error, &["it writes positions 1 to 2"]);
+    assert!(trace!(model, vec![1, 2, 3], {
+        model.layers[1].output.at(Seq, 0) = 0.0;
+        model.lm_head.output.at(Seq, -1)
+    })
+    .is_ok());
     // The other prompt is saved.
     let error = sentence(trace!(model, {
         invoke!(vec![1], { model.layers[0].output = 0.0 });

@@ -53,9 +53,17 @@ pub struct SiteTable {
     modules: Vec<ModuleInfo>,
     by_path: HashMap<String, usize>,
     size_of: HashMap<String, usize>,
+    /// The sites at which a position's value comes to depend on those before it, in order.
+    mixing: Vec<usize>,
 }
 
 impl SiteTable {
+    /// Whether a position's value at the site `to` can depend on another position's at the earlier site `from`.
+    pub fn mixes_between(&self, from: usize, to: usize) -> bool {
+        let next = self.mixing.partition_point(|&site| site <= from);
+        self.mixing.get(next).is_some_and(|&site| site <= to)
+    }
+
     /// The size of a dimension of this model, by its name.
     pub fn size_of(&self, dim: &str) -> Option<usize> {
         self.size_of.get(dim).copied()
@@ -231,6 +239,11 @@ impl Registrar {
         self.table.by_path.insert(path.clone(), self.table.sites.len());
         let is_bottleneck = self.open.iter().rev().nth(1).is_some_and(|outer| outer.list) && matches!(name, "input" | "output");
         self.table.sites.push(SiteInfo { path, facts: Facts { kind, axes }, is_bottleneck, parent });
+    }
+
+    /// Says that at the site added last a position's value comes to depend on those before it.
+    pub fn mixes(&mut self) {
+        self.table.mixing.push(self.table.sites.len() - 1);
     }
 
     fn sized(&self, axis: Axis) -> Axis {

@@ -2,6 +2,7 @@
 
 mod head;
 mod order;
+mod positions;
 mod reach;
 mod schedule;
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::order::Order;
+use super::positions::{self, Positions};
 use crate::graph::{Graph, InvokeId, NodeId, Op, Region};
 use crate::module::SiteTable;
 use crate::{Error, Result};
@@ -11,11 +12,21 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::NoEffect`] for an edit that nothing needs, [`Error::OutsideBranch`] for a value of a branch that is used outside of it.
-pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order) -> Result<Vec<bool>> {
+pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, lengths: &[Option<usize>]) -> Result<Vec<bool>> {
     check_branches(graph)?;
-    let mut sweep = Sweep { graph, table, order, needed: vec![false; graph.nodes.len()], readers: vec![Vec::new(); graph.invokes.len()], replaced: HashMap::new() };
+    let mut sweep = Sweep {
+        graph,
+        table,
+        order,
+        lengths,
+        needed: vec![false; graph.nodes.len()],
+        read: vec![Positions::default(); graph.nodes.len()],
+        readers: vec![Vec::new(); graph.invokes.len()],
+        replaced: HashMap::new(),
+    };
     for &save in &graph.saves {
         sweep.needed[save.index()] = true;
+        sweep.read[save.index()].add(Positions::All);
     }
     let mut latest_first = graph.iter().map(|(id, _)| id).collect::<Vec<_>>();
     latest_first.sort_by_key(|id| std::cmp::Reverse((order.moments[id.index()], *id)));
@@ -29,7 +40,11 @@ struct Sweep<'a> {
     graph: &'a Graph,
     table: &'a SiteTable,
     order: &'a Order,
+    /// The number of tokens of each invoke, where all its prompts have the same.
+    lengths: &'a [Option<usize>],
     needed: Vec<bool>,
+    /// Which positions of each reading are needed.
+    read: Vec<Positions>,
     /// For each invoke the readings that come later and are needed, as far as an edit from here can reach them.
     readers: Vec<Vec<(usize, NodeId)>>,
     /// The parts of sites that a later edit replaces before anybody reads them, with that edit.
@@ -68,8 +83,21 @@ impl Sweep<'_> {
         }
         for &arg in node.args.iter().chain(node.guards.iter().map(|guard| &guard.condition)) {
             self.needed[arg.index()] = true;
+            let taken = self.positions_taken(id, arg);
+            self.read[arg.index()].add(taken);
         }
         Ok(())
+    }
+
+    /// Which positions of a reading its user needs.
+    fn positions_taken(&self, user: NodeId, arg: NodeId) -> Positions {
+        match (&self.graph.node(user).op, &self.graph.node(arg).op) {
+            (Op::Slice(region), Op::Get { invoke, site }) => {
+                let facts = &self.table.sites()[self.order.positions[site.index()]].facts;
+                positions::of(region, facts, self.lengths.get(invoke.index()).copied().flatten())
+            }
+            _ => Positions::All,
+        }
     }
 
     fn why_without_effect(&self, invoke: InvokeId, site: usize, region: &Region) -> Option<String> {
@@ -78,11 +106,19 @@ impl Sweep<'_> {
             return Some(format!("{} replaces it before anything reads it", self.graph.source(*by)));
         }
         let readers = &self.readers[invoke.index()];
-        let reached = readers.iter().any(|&(reader, _)| reader == site || self.table.reaches(site, reader));
-        match (reached, readers.first()) {
-            (true, _) => None,
-            (false, None) => Some("nothing that is saved is read after it".to_string()),
-            (false, Some((reader, _))) => Some(format!("`{}` does not depend on it", self.table.sites()[*reader].path)),
+        let Some((first, _)) = readers.first() else {
+            return Some("nothing that is saved is read after it".to_string());
+        };
+        let path = |site: usize| &self.table.sites()[site].path;
+        let later = readers.iter().filter(|&&(reader, _)| reader == site || self.table.reaches(site, reader)).collect::<Vec<_>>();
+        if later.is_empty() {
+            return Some(format!("`{}` does not depend on it", path(*first)));
+        }
+        let written = positions::of(region, &self.table.sites()[site].facts, self.lengths.get(invoke.index()).copied().flatten());
+        let seen = |&&(reader, id): &&(usize, NodeId)| written.reaches(&self.read[id.index()], self.table.mixes_between(site, reader));
+        match later.iter().any(seen) {
+            true => None,
+            false => Some(format!("it writes {written}, and of `{}` {} is read, which does not depend on that", path(later[0].0), self.read[later[0].1.index()])),
         }
     }
 }

@@ -28,14 +28,15 @@ pub struct Wave {
 }
 
 impl Schedule {
-    /// Orders the nodes that are needed. `head` is the first site of the model's last stage.
+    /// Orders the nodes that are needed. `head` is the first site of the model's last stage; `lengths` are the numbers of tokens of the
+    /// invokes, where all prompts of one have the same.
     ///
     /// # Errors
     /// [`Error::NoSite`](crate::Error::NoSite), [`Error::TooLate`](crate::Error::TooLate), [`Error::Circle`](crate::Error::Circle),
     /// [`Error::NoEffect`](crate::Error::NoEffect) or [`Error::OutsideBranch`](crate::Error::OutsideBranch), each with the line.
-    pub fn new(graph: &Graph, table: &SiteTable, head: Option<usize>) -> Result<Self> {
+    pub fn new(graph: &Graph, table: &SiteTable, head: Option<usize>, lengths: &[Option<usize>]) -> Result<Self> {
         let order = order::order(graph, table)?;
-        let needed = reach::needed(graph, table, &order)?;
+        let needed = reach::needed(graph, table, &order, lengths)?;
         let mut run = graph.iter().map(|(id, _)| id).filter(|id| needed[id.index()]).collect::<Vec<_>>();
         run.sort_by_key(|id| (order.moments[id.index()], *id));
         let mut uses = vec![0; graph.nodes.len()];

@@ -55,13 +55,20 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, tokens: &
         return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone() });
     }
     infer(graph, &Prompts { table, tokens })?;
-    let schedule = Schedule::new(graph, table, model.head())?;
+    let lengths = tokens.iter().map(|prompts| common_length(prompts)).collect::<Vec<_>>();
+    let schedule = Schedule::new(graph, table, model.head(), &lengths)?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
     let mut interleaver = Interleaver::new(model, graph, table, &schedule, precision);
     for wave in schedule.waves {
         run_wave(&mut interleaver, wave, tokens)?;
     }
     interleaver.results()
+}
+
+/// The number of tokens, where all prompts have the same.
+fn common_length(prompts: &[Vec<u32>]) -> Option<usize> {
+    let length = prompts.first()?.len();
+    prompts.iter().all(|prompt| prompt.len() == length).then_some(length)
 }
 
 fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: Wave, tokens: &[Vec<Vec<u32>>]) -> Result<()> {

@@ -43,7 +43,7 @@ fn sites_struct(module: &Module) -> TokenStream {
         What::List { ty } => {
             quote!(#(#docs)* pub #name: ::nnsight::__private::Layers<'t, #signature, <#ty as ::nnsight::__private::Instrument>::Sites<'t>>,)
         }
-        What::Tap(shape) => {
+        What::Tap { shape, .. } => {
             let ty = site_type(module, shape);
             let doc = format!("The value that the module calls `{name}`.");
             quote!(#[doc = #doc] pub #name: #ty,)
@@ -94,12 +94,12 @@ fn instrument(module: &Module) -> TokenStream {
     let make = elements.iter().map(|Element { name, what, .. }| match what {
         What::Child { ty, .. } => quote!(let #name = <#ty as ::nnsight::__private::Instrument>::sites(cursor);),
         What::List { ty } => quote!(let #name = cursor.list(<#ty as ::nnsight::__private::Instrument>::sites);),
-        What::Tap(_) => quote!(let #name = cursor.site();),
+        What::Tap { .. } => quote!(let #name = cursor.site();),
     });
     let attach = elements.iter().map(|Element { name, what, .. }| match what {
         What::Child { .. } => quote!(::nnsight::__private::Instrument::attach(&mut self.#name, next);),
         What::List { .. } => quote!(self.#name.iter_mut().for_each(|layer| ::nnsight::__private::Instrument::attach(layer, next));),
-        What::Tap(_) => quote!(*next += 1;),
+        What::Tap { .. } => quote!(*next += 1;),
     });
     let end = ends.as_ref().map(|_| quote!(*next += 1;));
     let describe = describe(module);
@@ -153,7 +153,7 @@ fn find(element: &Element) -> Option<TokenStream> {
                 ::nnsight::__private::Instrument::find(layer, rest)
             }
         }),
-        What::Tap(_) => None,
+        What::Tap { .. } => None,
     }
 }
 
@@ -191,7 +191,11 @@ fn describe(module: &Module) -> TokenStream {
                 quote!(registrar.child::<#ty>(#text, #from, #axes);)
             }
             What::List { ty } => quote!(registrar.list::<#ty>(#text, #from);),
-            What::Tap(shape) => site(&text, shape, from),
+            What::Tap { shape, mixes } => {
+                let site = site(&text, shape, from);
+                let mixing = mixes.then(|| quote!(registrar.mixes();));
+                quote!(#site #mixing)
+            }
         }
     });
     quote! {
@@ -215,7 +219,7 @@ fn counts<'a>(module: &Module, elements: impl IntoIterator<Item = &'a Element>) 
     let elements = elements.into_iter().map(|element| match &element.what {
         What::Child { ty, .. } => quote!(<#ty as ::nnsight::__private::Instrument>::COUNT),
         What::List { .. } => quote!(::core::option::Option::None),
-        What::Tap(_) => quote!(::core::option::Option::Some(1)),
+        What::Tap { .. } => quote!(::core::option::Option::Some(1)),
     });
     input.into_iter().chain(elements).collect()
 }
@@ -245,7 +249,7 @@ fn pointwise(module: &Module) -> Option<TokenStream> {
 fn taps(module: &Module) -> Option<TokenStream> {
     let Module { name, elements, .. } = module;
     let (impl_generics, type_generics, where_clause) = module.generics.split_for_impl();
-    let taps = elements.iter().enumerate().filter(|(_, element)| matches!(element.what, What::Tap(_)));
+    let taps = elements.iter().enumerate().filter(|(_, element)| matches!(element.what, What::Tap { .. }));
     let taps = taps.map(|(index, element)| {
         let tap = format_ident!("{}", element.name.to_string().to_uppercase());
         let before = counts(module, &elements[..index]);

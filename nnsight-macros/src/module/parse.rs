@@ -37,7 +37,7 @@ pub struct Element {
 pub enum What {
     Child { ty: Type, pointwise: bool },
     List { ty: Type },
-    Tap(Shape),
+    Tap { shape: Shape, mixes: bool },
 }
 
 /// `(Batch, Seq, Hidden)`, or `(Batch, Seq) Int`
@@ -60,6 +60,7 @@ mod keyword {
     syn::custom_keyword!(output);
     syn::custom_keyword!(pointwise);
     syn::custom_keyword!(from);
+    syn::custom_keyword!(mixes);
 }
 
 /// `#[module(sites = Mlp, input: (…), output: (…), pointwise(Hidden, Hidden))]`
@@ -130,11 +131,12 @@ impl Parse for ChildArguments {
     }
 }
 
-/// `#[tap(pattern: (Batch, Heads, Query, Key), from(scores))]`
+/// `#[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]`; `mixes` says that a position's value depends on those before it.
 struct TapArguments {
     name: Ident,
     shape: Shape,
     from: Option<Vec<Ident>>,
+    mixes: bool,
 }
 
 impl Parse for TapArguments {
@@ -142,11 +144,14 @@ impl Parse for TapArguments {
         let name = input.parse()?;
         input.parse::<Token![:]>()?;
         let shape = input.parse()?;
-        let mut from = None;
-        if input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
-            from = Some(parse_from(input)?);
+        let (mut from, mut mixes) = (None, false);
+        while input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
+            match input.parse::<Option<keyword::mixes>>()? {
+                Some(_) => mixes = true,
+                None => from = Some(parse_from(input)?),
+            }
         }
-        Ok(TapArguments { name, shape, from })
+        Ok(TapArguments { name, shape, from, mixes })
     }
 }
 
@@ -213,8 +218,8 @@ fn elements(field: &Field, errors: &mut Errors) -> Vec<Element> {
     let docs = || field.attrs.iter().filter(|attribute| attribute.path().is_ident("doc")).cloned().collect::<Vec<_>>();
     for attribute in &field.attrs {
         if attribute.path().is_ident("tap") {
-            if let Some(TapArguments { name, shape, from }) = errors.keep(attribute.parse_args()) {
-                elements.push(Element { name, docs: Vec::new(), from, what: What::Tap(shape) });
+            if let Some(TapArguments { name, shape, from, mixes }) = errors.keep(attribute.parse_args()) {
+                elements.push(Element { name, docs: Vec::new(), from, what: What::Tap { shape, mixes } });
             }
         } else if attribute.path().is_ident("child") {
             let arguments = match &attribute.meta {

@@ -1,0 +1,61 @@
+//! Which positions of a prompt an edit writes, and which a reading needs: under a causal mask no position depends on a later one.
+
+use std::fmt::{Display, Formatter};
+
+use crate::graph::{Facts, Region};
+
+/// Some positions of a prompt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Positions {
+    /// None.
+    #[default]
+    None,
+    /// From the first to the last of these, both included.
+    Range(usize, usize),
+    /// All, or it is not known which.
+    All,
+}
+
+/// The positions that a region of a site takes, where the prompt has `length` tokens.
+pub(super) fn of(region: &Region, facts: &Facts, length: Option<usize>) -> Positions {
+    let axis = facts.axes.iter().position(|axis| axis.name == "Seq");
+    let mut steps = region.0.iter().filter(|step| Some(step.axis as usize) == axis);
+    match (steps.next(), steps.next(), length) {
+        (Some(step), None, Some(length)) => match step.resolve(length) {
+            Some(span) => Positions::Range(span.start, span.start + span.len - 1),
+            None => Positions::All,
+        },
+        _ => Positions::All,
+    }
+}
+
+impl Positions {
+    /// Takes others in.
+    pub fn add(&mut self, other: Positions) {
+        *self = match (&self, other) {
+            (Positions::None, other) => other,
+            (Positions::Range(a, b), Positions::Range(c, d)) => Positions::Range(*a.min(&c), *b.max(&d)),
+            (Positions::Range(a, b), Positions::None) => Positions::Range(*a, *b),
+            _ => Positions::All,
+        };
+    }
+
+    /// Whether what is written here can be seen there; `mixed` where attention lies between.
+    pub fn reaches(&self, read: &Positions, mixed: bool) -> bool {
+        match (self, read) {
+            (Positions::Range(first, last), Positions::Range(from, to)) => first <= to && (mixed || last >= from),
+            _ => true,
+        }
+    }
+}
+
+impl Display for Positions {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Positions::None => f.write_str("no position"),
+            Positions::Range(first, last) if first == last => write!(f, "position {first}"),
+            Positions::Range(first, last) => write!(f, "positions {first} to {last}"),
+            Positions::All => f.write_str("every position"),
+        }
+    }
+}
