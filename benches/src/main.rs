@@ -27,11 +27,10 @@ struct Figure {
 
 fn main() -> Result<()> {
     let arguments = std::env::args().collect::<Vec<_>>();
-    if let [_, flag, folder] = &arguments[..] {
-        if flag == "--start-up" {
+    if let [_, flag, folder] = &arguments[..]
+        && flag == "--start-up" {
             return start_up(Path::new(folder));
         }
-    }
     let folder = tempfile::tempdir()?;
     Model::convert(Source::default(), folder.path())?;
     let model = Model::load(folder.path())?;
@@ -45,7 +44,8 @@ fn main() -> Result<()> {
     drop((model, peer));
     figures.extend(process(folder.path())?);
     for figure in &figures {
-        let peer = figure.peer_ms.map_or(String::new(), |peer_ms| format!("{} {peer_ms:.2} ms, ours / theirs {:.3}", figure.peer, figure.ours_ms / peer_ms));
+        let peer =
+            figure.peer_ms.map_or(String::new(), |peer_ms| format!("{} {peer_ms:.2} ms, ours / theirs {:.3}", figure.peer, figure.ours_ms / peer_ms));
         let difference = figure.max_difference.map_or(String::new(), |difference| format!(", differs by {difference:.1e}"));
         println!("{:<58} {:>9.2}   {peer}{difference}   [{}]", figure.name, figure.ours_ms, figure.bar);
     }
@@ -89,24 +89,26 @@ fn passes(model: &Model, peer: &Peer, length: usize) -> Result<Vec<Figure>> {
     let plain = || Ok(model.next_logits(&prompt)?);
     let one = || Ok(trace!(model, &prompt[0], { model.lm_head.output.at(Seq, -1) })?.into_inner());
     let all = || {
-        let (layers, logits) = trace!(model, &prompt[0], { (model.layers.iter().map(|layer| layer.output).collect::<Vec<_>>(), model.lm_head.output.at(Seq, -1)) })?;
+        let (layers, logits) =
+            trace!(model, &prompt[0], { (model.layers.iter().map(|layer| layer.output).collect::<Vec<_>>(), model.lm_head.output.at(Seq, -1)) })?;
         assert_eq!(layers.len(), 30);
         Ok(logits.into_inner())
     };
     let mut figures = Vec::new();
-    let mut compare = |name: &str, bar: &str, ours: &dyn Fn() -> Result<Candle>, theirs: &dyn Fn() -> Result<Candle>, peer: &'static str| -> Result<()> {
-        let difference = (ours()? - &expected)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
-        let (ours_ms, peer_ms) = pair(runs, || ours().map(drop), || theirs().map(drop))?;
-        figures.push(Figure {
-            name: format!("{length} tokens: {name} (ms)"),
-            ours_ms,
-            peer,
-            peer_ms: Some(peer_ms),
-            bar: bar.into(),
-            max_difference: Some(f64::from(difference)),
-        });
-        Ok(())
-    };
+    let mut compare =
+        |name: &str, bar: &str, ours: &dyn Fn() -> Result<Candle>, theirs: &dyn Fn() -> Result<Candle>, peer: &'static str| -> Result<()> {
+            let difference = (ours()? - &expected)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+            let (ours_ms, peer_ms) = pair(runs, || ours().map(drop), || theirs().map(drop))?;
+            figures.push(Figure {
+                name: format!("{length} tokens: {name} (ms)"),
+                ours_ms,
+                peer,
+                peer_ms: Some(peer_ms),
+                bar: bar.into(),
+                max_difference: Some(f64::from(difference)),
+            });
+            Ok(())
+        };
     compare("untouched pass", "≤ 1.00", &plain, &|| Ok(peer.next_logits(&tokens)?), "candle-transformers")?;
     compare("one traced value", "≤ 1.01", &one, &plain, "untouched pass")?;
     compare("all 30 layers' outputs saved", "≤ 1.02", &all, &plain, "untouched pass")?;
@@ -119,7 +121,7 @@ fn thousand(model: &Model, prompt: &Prompt) -> Result<Graph> {
         let mut sum = model.layers[0].output.at(Seq, -1) * 0.0;
         for layer in model.layers {
             for _ in 0..8 {
-                sum = sum + layer.output.at(Seq, -1) * 0.5;
+                sum += layer.output.at(Seq, -1) * 0.5;
             }
         }
         model.layers[29].output.at(Seq, -1) += sum * 0.0;
@@ -179,7 +181,12 @@ fn process(folder: &Path) -> Result<Vec<Figure>> {
     let weights = std::fs::metadata(folder.join("model.safetensors"))?.len() as f64;
     Ok(vec![
         Figure { name: "start, load, first traced result (ms)".into(), ours_ms: median(times), bar: "≤ 1200 ms".into(), ..Figure::default() },
-        Figure { name: "peak memory over the size of the weights".into(), ours_ms: peak * 1024.0 / weights, bar: "≤ 1.3".into(), ..Figure::default() },
+        Figure {
+            name: "peak memory over the size of the weights".into(),
+            ours_ms: peak * 1024.0 / weights,
+            bar: "≤ 1.3".into(),
+            ..Figure::default()
+        },
     ])
 }
 

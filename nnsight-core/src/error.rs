@@ -205,7 +205,9 @@ pub enum Error {
         detail: String,
     },
     /// An edit reaches nothing that is saved.
-    #[error("{source_line}: the edit of `{site}` has no effect on anything that is saved: {reason}; if it is wanted all the same, write `effect(…) = …`")]
+    #[error(
+        "{source_line}: the edit of `{site}` has no effect on anything that is saved: {reason}; if it is wanted all the same, write `effect(…) = …`"
+    )]
     NoEffect {
         /// The site.
         site: String,

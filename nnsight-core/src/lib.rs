@@ -21,10 +21,10 @@ pub use error::{Error, Result};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::graph::{Axis, NodeId};
-    pub use crate::types::KindTag;
     pub use crate::module::{Cursor, Forward, From, Instrument, Place, Pointwise, Registrar, Tap, innermost};
     pub use crate::trace::{
         IntoCondition, Layers, Literal, LiteralIndex, PlainAssign, Results, Save, Site, Traced, Value, graph, invoke, run, sites, tracer,
     };
+    pub use crate::types::KindTag;
     pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};
 }

@@ -77,7 +77,7 @@ impl Config {
         let mlp = self.optional(&["intermediate_size", "n_inner"]).unwrap_or(hidden.saturating_mul(4));
         let head_dim = self.optional(&["head_dim"]).or(hidden.checked_div(heads)).unwrap_or(0);
         let all = [hidden, heads, kv_heads, layers, vocab, context, mlp, head_dim];
-        if all.iter().any(|&size| size == 0 || size > 1 << 28) || heads % kv_heads != 0 || head_dim % 2 != 0 {
+        if all.iter().any(|&size| size == 0 || size > 1 << 28) || heads % kv_heads != 0 || !head_dim.is_multiple_of(2) {
             return Err(Error::Config(format!(
                 "its sizes are impossible: hidden {hidden}, heads {heads}, key and value heads {kv_heads}, head {head_dim}, layers {layers}, \
                  vocabulary {vocab}, context {context}, MLP {mlp}"

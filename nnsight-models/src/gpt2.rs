@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::run::Stages;
-use nnsight_core::types::{Batch, Dim, HeadDim, Heads, Hidden, Key, Mlp, Query, Qkv, Seq, Signature, Vocab};
+use nnsight_core::types::{Batch, Dim, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Signature, Vocab};
 use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nnsight_core::graph::{Graph, Prompt};
 use nnsight_core::module::{Instrument, Registrar, SiteTable};
-use nnsight_core::run::{TokenBatch, Stages, execute, forward};
+use nnsight_core::run::{Stages, TokenBatch, execute, forward};
 use nnsight_core::trace::Traceable;
 use nnsight_core::types::{Describes, Signature, Sizes};
 
 use crate::config::Config;
+use crate::error::at;
 use crate::loading::{Checkpoint, Source, Weights, open};
 use crate::tokenizer::Tokenizer;
 use crate::tree::Tree;
-use crate::error::at;
 use crate::{Error, Result};
 
 /// An architecture: what builds it from a checkpoint.

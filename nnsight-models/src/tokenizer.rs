@@ -121,7 +121,9 @@ impl GgufTokenizer {
         let mut inner = match self.model.as_str() {
             "gpt2" => self.byte_level()?,
             "llama" => self.sentence_piece()?,
-            other => return Err(failed(format!("a GGUF tokenizer of the kind `{other}` is not known; put a `tokenizer.json` beside safetensors instead"))),
+            other => {
+                return Err(failed(format!("a GGUF tokenizer of the kind `{other}` is not known; put a `tokenizer.json` beside safetensors instead")));
+            }
         };
         let special = self.tokens.iter().zip(&self.kinds).filter(|(_, kind)| matches!(kind, 3 | 4));
         let special = special.map(|(token, kind)| AddedToken::from(token.clone(), *kind == 3)).collect::<Vec<_>>();
@@ -153,7 +155,9 @@ impl GgufTokenizer {
                 vec![split.into(), ByteLevel::new(false, true, false).into()]
             }
             "" | "default" | "gpt-2" | "gpt2" => vec![ByteLevel::new(false, true, true).into()],
-            other => return Err(failed(format!("the way `{other}` of splitting text is not known; put a `tokenizer.json` beside safetensors instead"))),
+            other => {
+                return Err(failed(format!("the way `{other}` of splitting text is not known; put a `tokenizer.json` beside safetensors instead")));
+            }
         };
         inner.with_pre_tokenizer(Some(Sequence::new(split)));
         inner.with_decoder(Some(ByteLevelDecoder::default()));

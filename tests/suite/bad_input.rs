@@ -90,7 +90,12 @@ fn a_circle_of_invokes() {
     let region = Region(vec![nnsight::graph::Step { axis: 1, start: -1, end: None, single: true }]);
     let site = graph.sites.iter().position(|site| site == "layers.0.output").unwrap() as u32;
     let two = graph.saves[1];
-    graph.nodes.push(Node { op: Op::Set { invoke: InvokeId(0), site: SiteId(site), region, effect: false }, args: vec![two], guards: vec![], source: SourceId(0) });
+    graph.nodes.push(Node {
+        op: Op::Set { invoke: InvokeId(0), site: SiteId(site), region, effect: false },
+        args: vec![two],
+        guards: vec![],
+        source: SourceId(0),
+    });
     let error = sentence(model.execute(graph));
     says(&error, &["[0, 1]", "circle", "`layers.0.output` of invoke 0 comes from `layers.2.output` of invoke 1"]);
 }
@@ -135,11 +140,13 @@ fn edits_without_effect() {
         model.layers[1].output.at(Seq, 0)
     }));
     says(&error, &["it writes positions 1 to 2"]);
-    assert!(trace!(model, vec![1, 2, 3], {
-        model.layers[1].output.at(Seq, 0) = 0.0;
-        model.lm_head.output.at(Seq, -1)
-    })
-    .is_ok());
+    assert!(
+        trace!(model, vec![1, 2, 3], {
+            model.layers[1].output.at(Seq, 0) = 0.0;
+            model.lm_head.output.at(Seq, -1)
+        })
+        .is_ok()
+    );
     // The other prompt is saved.
     let error = sentence(trace!(model, {
         invoke!(vec![1], { model.layers[0].output = 0.0 });
@@ -221,10 +228,13 @@ fn graphs_that_are_none() {
         ("saved value 1000", Box::new(|graph| graph.saves = vec![NodeId(1000)])),
         ("source 44", Box::new(|graph| graph.nodes[0].source = SourceId(44))),
         ("cannot take 0 arguments", Box::new(move |graph| graph.nodes.push(node(Op::Unary(Unary::Exp), vec![])))),
-        ("an assignment has no value", Box::new(move |graph| {
-            let set = graph.nodes.iter().position(|node| matches!(node.op, Op::Set { .. })).unwrap() as u32;
-            graph.nodes.push(node(Op::Unary(Unary::Exp), vec![set]));
-        })),
+        (
+            "an assignment has no value",
+            Box::new(move |graph| {
+                let set = graph.nodes.iter().position(|node| matches!(node.op, Op::Set { .. })).unwrap() as u32;
+                graph.nodes.push(node(Op::Unary(Unary::Exp), vec![set]));
+            }),
+        ),
         ("no prompt", Box::new(|graph| graph.invokes[0].prompts.clear())),
     ];
     for (words, damage) in damages {

@@ -103,11 +103,10 @@ proptest! {
             json[a] = *byte;
             packed[b] = *byte;
         }
-        for read in [std::str::from_utf8(&json).ok().and_then(|text| Graph::from_json(text).ok()), Graph::from_msgpack(&packed).ok()] {
-            if let Some(graph) = read {
-                let _ = (graph.to_string(), graph.to_dot(), graph.to_mermaid());
-                let _ = tiny_llama().execute(graph);
-            }
+        let read = [std::str::from_utf8(&json).ok().and_then(|text| Graph::from_json(text).ok()), Graph::from_msgpack(&packed).ok()];
+        for graph in read.into_iter().flatten() {
+            let _ = (graph.to_string(), graph.to_dot(), graph.to_mermaid());
+            let _ = tiny_llama().execute(graph);
         }
     }
 }

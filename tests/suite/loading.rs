@@ -139,7 +139,11 @@ fn write_gguf(path: &Path, dtype: GgmlDType) {
     for (name, tensor) in weights {
         let name = name.replace("model.layers.", "blk.").replace("self_attn.o_proj", "attn_output").replace("self_attn.", "attn_");
         let name = name.replace("_proj.", ".").replace("input_layernorm", "attn_norm").replace("post_attention_layernorm", "ffn_norm");
-        let name = name.replace("mlp.", "ffn_").replace("model.embed_tokens", "token_embd").replace("model.norm", "output_norm").replace("lm_head", "output");
+        let name = name
+            .replace("mlp.", "ffn_")
+            .replace("model.embed_tokens", "token_embd")
+            .replace("model.norm", "output_norm")
+            .replace("lm_head", "output");
         let heads = if name.contains("attn_q.") { 4 } else { 2 };
         let tensor = match name.contains("attn_q.") || name.contains("attn_k.") {
             true => {
@@ -187,8 +191,14 @@ fn gguf_files_in_every_quantization() {
     let expected = logits(&Llama::load(folder.path()).unwrap());
     let file = folder.path().join("tiny.gguf");
     let kinds = [
-        (GgmlDType::F32, 1e-5), (GgmlDType::F16, 5e-3), (GgmlDType::BF16, 5e-2), (GgmlDType::Q8_0, 5e-2), (GgmlDType::Q5_0, 0.5), (GgmlDType::Q5_1, 0.5),
-        (GgmlDType::Q4_0, 0.9), (GgmlDType::Q4_1, 0.9),
+        (GgmlDType::F32, 1e-5),
+        (GgmlDType::F16, 5e-3),
+        (GgmlDType::BF16, 5e-2),
+        (GgmlDType::Q8_0, 5e-2),
+        (GgmlDType::Q5_0, 0.5),
+        (GgmlDType::Q5_1, 0.5),
+        (GgmlDType::Q4_0, 0.9),
+        (GgmlDType::Q4_1, 0.9),
     ];
     for (dtype, tolerance) in kinds {
         write_gguf(&file, dtype);

@@ -1,7 +1,9 @@
 //! Random graphs: the interleaver gives what candle gives when the same is computed by hand.
 
 use nnsight::candle_core::{D, Tensor as Candle};
-use nnsight::graph::{Binary, Compare, Constant, ConstantId, Invoke, InvokeId, Node, NodeId, Op, Reduce, Region, SiteId, Source as Line, SourceId, Step, Unary};
+use nnsight::graph::{
+    Binary, Compare, Constant, ConstantId, Invoke, InvokeId, Node, NodeId, Op, Reduce, Region, SiteId, Source as Line, SourceId, Step, Unary,
+};
 use nnsight::prelude::*;
 use nnsight::trace::Traceable;
 use proptest::prelude::*;
@@ -28,7 +30,13 @@ enum Choice {
 
 fn choice() -> impl Strategy<Value = Choice> {
     let unary = prop_oneof![
-        Just(Unary::Neg), Just(Unary::Tanh), Just(Unary::Sigmoid), Just(Unary::Silu), Just(Unary::Gelu), Just(Unary::Relu), Just(Unary::Abs),
+        Just(Unary::Neg),
+        Just(Unary::Tanh),
+        Just(Unary::Sigmoid),
+        Just(Unary::Silu),
+        Just(Unary::Gelu),
+        Just(Unary::Relu),
+        Just(Unary::Abs),
         Just(Unary::Clamp(-1.0, 2.0)),
     ];
     let binary = || prop_oneof![Just(Binary::Add), Just(Binary::Sub), Just(Binary::Mul), Just(Binary::Maximum), Just(Binary::Minimum)];

@@ -311,7 +311,10 @@ fn what_the_table_says_depends_on_a_site_does() {
                 assert!(table.reaches(edited, other), "{from} changes {to}, which the table denies");
             } else if to.starts_with("layers.0.") {
                 // A factor on all scores of a position-independent pattern may be lost in a softmax, but no more than that.
-                assert!(!table.reaches(edited, other) || from.ends_with("layernorm.input") || from.ends_with("resid_mid"), "{from} does not change {to}");
+                assert!(
+                    !table.reaches(edited, other) || from.ends_with("layernorm.input") || from.ends_with("resid_mid"),
+                    "{from} does not change {to}"
+                );
             }
         }
     }
@@ -335,19 +338,57 @@ fn every_operation_gives_what_it_says() {
     let values = trace!(model, PROMPT.to_vec(), {
         let h = model.layers[0].output;
         vec![
-            -h, h.abs().sqrt(), h.exp(), h.abs().ln(), h.sqr(), h.tanh(), h.sigmoid(), h.silu(), h.relu(), h.recip(), h.abs().powf(1.5),
-            h.clamp(-0.5, 0.25), 1.0 - h, 2.0 / h, h / 4.0, h.maximum(0.1), h.minimum(h * 0.5), h.gt(0.0).where_(h, -1.0), h.ones_like() + h,
-            h.gt(0.0).cast::<Float>(), (h.gt(0.0) & h.lt(0.5)).cast::<Float>(), (!h.ge(0.0) | h.ge(1.0)).cast::<Float>(), h.zeros_like(),
+            -h,
+            h.abs().sqrt(),
+            h.exp(),
+            h.abs().ln(),
+            h.sqr(),
+            h.tanh(),
+            h.sigmoid(),
+            h.silu(),
+            h.relu(),
+            h.recip(),
+            h.abs().powf(1.5),
+            h.clamp(-0.5, 0.25),
+            1.0 - h,
+            2.0 / h,
+            h / 4.0,
+            h.maximum(0.1),
+            h.minimum(h * 0.5),
+            h.gt(0.0).where_(h, -1.0),
+            h.ones_like() + h,
+            h.gt(0.0).cast::<Float>(),
+            (h.gt(0.0) & h.lt(0.5)).cast::<Float>(),
+            (!h.ge(0.0) | h.ge(1.0)).cast::<Float>(),
+            h.zeros_like(),
         ]
     })
     .unwrap();
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let expected: Vec<Box<dyn Fn(f64) -> f64>> = vec![
-        Box::new(|x| -x), Box::new(|x| x.abs().sqrt()), Box::new(f64::exp), Box::new(|x| x.abs().ln()), Box::new(|x| x * x), Box::new(f64::tanh),
-        Box::new(sigmoid), Box::new(move |x| x * sigmoid(x)), Box::new(|x| x.max(0.0)), Box::new(|x| 1.0 / x), Box::new(|x| x.abs().powf(1.5)),
-        Box::new(|x| x.clamp(-0.5, 0.25)), Box::new(|x| 1.0 - x), Box::new(|x| 2.0 / x), Box::new(|x| x / 4.0), Box::new(|x| x.max(0.1)),
-        Box::new(|x| x.min(x * 0.5)), Box::new(|x| if x > 0.0 { x } else { -1.0 }), Box::new(|x| 1.0 + x), Box::new(|x| f64::from(x > 0.0)),
-        Box::new(|x| f64::from(x > 0.0 && x < 0.5)), Box::new(|x| f64::from(x < 0.0 || x >= 1.0)), Box::new(|_| 0.0),
+        Box::new(|x| -x),
+        Box::new(|x| x.abs().sqrt()),
+        Box::new(f64::exp),
+        Box::new(|x| x.abs().ln()),
+        Box::new(|x| x * x),
+        Box::new(f64::tanh),
+        Box::new(sigmoid),
+        Box::new(move |x| x * sigmoid(x)),
+        Box::new(|x| x.max(0.0)),
+        Box::new(|x| 1.0 / x),
+        Box::new(|x| x.abs().powf(1.5)),
+        Box::new(|x| x.clamp(-0.5, 0.25)),
+        Box::new(|x| 1.0 - x),
+        Box::new(|x| 2.0 / x),
+        Box::new(|x| x / 4.0),
+        Box::new(|x| x.max(0.1)),
+        Box::new(|x| x.min(x * 0.5)),
+        Box::new(|x| if x > 0.0 { x } else { -1.0 }),
+        Box::new(|x| 1.0 + x),
+        Box::new(|x| f64::from(x > 0.0)),
+        Box::new(|x| f64::from(x > 0.0 && x < 0.5)),
+        Box::new(|x| f64::from(!(0.0..1.0).contains(&x))),
+        Box::new(|_| 0.0),
     ];
     for (index, (value, expected)) in values.iter().zip(&expected).enumerate() {
         for (found, x) in numbers(value).iter().zip(&x) {

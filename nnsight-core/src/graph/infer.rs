@@ -63,7 +63,11 @@ impl<E: Environment> Inference<'_, E> {
                 let (a, b) = (self.number(self.arg(node, 0))?, self.number(self.arg(node, 1))?);
                 let kind = if node.args.iter().any(|arg| self.known[arg.index()].kind == KindTag::Float && !self.is_scalar(*arg)) {
                     KindTag::Float
-                } else if self.is_scalar(node.args[0]) { b.kind } else { a.kind };
+                } else if self.is_scalar(node.args[0]) {
+                    b.kind
+                } else {
+                    a.kind
+                };
                 Ok(Facts { kind, axes: self.broadcast(a, b)? })
             }
             Op::Compare(_) => Ok(Facts { kind: KindTag::Bool, axes: self.broadcast(self.arg(node, 0), self.arg(node, 1))? }),
@@ -258,11 +262,9 @@ impl<E: Environment> Inference<'_, E> {
     fn no_padding(&self, axis: &Axis) -> Result<()> {
         match axis.ragged {
             false => Ok(()),
-            true => Err(Error::Ragged {
-                op: self.graph.node(self.id).op.name(),
-                axis: axis.name.to_string(),
-                source_line: self.graph.source(self.id),
-            }),
+            true => {
+                Err(Error::Ragged { op: self.graph.node(self.id).op.name(), axis: axis.name.to_string(), source_line: self.graph.source(self.id) })
+            }
         }
     }
 
@@ -326,7 +328,8 @@ impl<E: Environment> Inference<'_, E> {
             return self.mismatch(format!("{b} is no matrix"));
         };
         let differ = |x: &Axis, y: &Axis| x.size.zip(y.size).is_some_and(|(x, y)| x != y);
-        let batches = right_batch.is_empty() || right_batch.len() == left_batch.len() && !left_batch.iter().zip(right_batch).any(|(x, y)| differ(x, y));
+        let batches =
+            right_batch.is_empty() || right_batch.len() == left_batch.len() && !left_batch.iter().zip(right_batch).any(|(x, y)| differ(x, y));
         if differ(inner, shared) || !batches {
             return self.mismatch(format!("{a} cannot be multiplied by {b}"));
         }

@@ -50,7 +50,12 @@ impl Graph {
                 let axis = axis.map_or("all".to_string(), |axis| axis.to_string());
                 format!("{id} = {} {args} over {axis}", node.op.name())
             }
-            Op::Softmax { axis, .. } | Op::CumSum { axis } | Op::Pick { axis } | Op::Gather { axis } | Op::IndexSelect { axis } | Op::Cat { axis } => {
+            Op::Softmax { axis, .. }
+            | Op::CumSum { axis }
+            | Op::Pick { axis }
+            | Op::Gather { axis }
+            | Op::IndexSelect { axis }
+            | Op::Cat { axis } => {
                 format!("{id} = {} {args} over {axis}", node.op.name())
             }
             Op::Permute { order, names } => format!("{id} = permute {args} by {order:?} to ({})", names.join(", ")),

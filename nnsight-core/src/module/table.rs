@@ -209,7 +209,8 @@ impl Registrar {
         module.sites.end = self.table.sites.len();
         if !open.list {
             let count = open.ancestors.len();
-            let descendants = |element: usize| (0..count).filter(|&other| open.ancestors[other] & (1 << element) != 0).fold(0, |mask, other| mask | (1 << other));
+            let descendants =
+                |element: usize| (0..count).filter(|&other| open.ancestors[other] & (1 << element) != 0).fold(0, |mask, other| mask | (1 << other));
             module.reach = Some((0..count).map(descendants).collect());
         }
     }

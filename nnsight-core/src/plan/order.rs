@@ -89,7 +89,15 @@ fn needs(graph: &Graph, table: &SiteTable, positions: &[usize]) -> Result<(Vec<N
 }
 
 /// Notes what running the node `id` at `site` of `invoke` asks of the order, or refuses it.
-fn check(graph: &Graph, table: &SiteTable, id: NodeId, needs: &Needs, invoke: InvokeId, site: usize, constraints: &mut Vec<Constraint>) -> Result<()> {
+fn check(
+    graph: &Graph,
+    table: &SiteTable,
+    id: NodeId,
+    needs: &Needs,
+    invoke: InvokeId,
+    site: usize,
+    constraints: &mut Vec<Constraint>,
+) -> Result<()> {
     for &(other, from) in needs {
         if other != invoke {
             constraints.push(Constraint { earlier: other, later: invoke, strict: from > site, set: id, from });

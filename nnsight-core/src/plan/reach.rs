@@ -118,7 +118,11 @@ impl Sweep<'_> {
         let seen = |&&(reader, id): &&(usize, NodeId)| written.reaches(&self.read[id.index()], self.table.mixes_between(site, reader));
         match later.iter().any(seen) {
             true => None,
-            false => Some(format!("it writes {written}, and of `{}` {} is read, which does not depend on that", path(later[0].0), self.read[later[0].1.index()])),
+            false => Some(format!(
+                "it writes {written}, and of `{}` {} is read, which does not depend on that",
+                path(later[0].0),
+                self.read[later[0].1.index()]
+            )),
         }
     }
 }

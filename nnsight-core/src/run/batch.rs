@@ -97,7 +97,9 @@ impl TokenBatch {
             let padding = self.width - length;
             for query in 0..self.width {
                 // A padded position looks at itself only: it needs something to look at, and nobody looks at it.
-                mask.extend((0..self.width).map(|key| if key == query || key <= query && key >= padding && query >= padding { 0f32 } else { hidden }));
+                mask.extend(
+                    (0..self.width).map(|key| if key == query || key <= query && key >= padding && query >= padding { 0f32 } else { hidden }),
+                );
             }
         }
         let mask = Tensor::from_vec(mask, (rows, 1, self.width, self.width), self.tokens.device())?;

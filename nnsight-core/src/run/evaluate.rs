@@ -183,8 +183,8 @@ fn unary(op: Unary, x: &Tensor) -> Result<Tensor> {
 }
 
 fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<Tensor> {
-    if let (Datum::Tensor(x), Datum::Number(number)) = (a, b) {
-        if x.dtype().is_float() {
+    if let (Datum::Tensor(x), Datum::Number(number)) = (a, b)
+        && x.dtype().is_float() {
             match op {
                 Binary::Add => return x.affine(1.0, *number),
                 Binary::Sub => return x.affine(1.0, -number),
@@ -192,7 +192,6 @@ fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<
                 Binary::Div | Binary::Maximum | Binary::Minimum => {}
             }
         }
-    }
     let (a, b) = precision.both(a, b)?;
     match op {
         Binary::Add => a.broadcast_add(&b),

@@ -73,9 +73,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     pub fn finish_pass(&self) -> Result<()> {
         match self.pending.get(self.next) {
             None => Ok(()),
-            Some(&(site, node)) => {
-                Err(Error::NotPassed { site: self.table.sites()[site].path.clone(), source_line: self.graph.source(node) })
-            }
+            Some(&(site, node)) => Err(Error::NotPassed { site: self.table.sites()[site].path.clone(), source_line: self.graph.source(node) }),
         }
     }
 
@@ -105,7 +103,8 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             Op::Call { module } => {
                 let input = self.precision.tensor(self.datum(node.args[0], id)?)?.contiguous()?;
                 let suggestion = String::new();
-                let found = self.model.find(module).ok_or_else(|| Error::NoModule { path: module.clone(), suggestion, source_line: graph.source(id) })?;
+                let found =
+                    self.model.find(module).ok_or_else(|| Error::NoModule { path: module.clone(), suggestion, source_line: graph.source(id) })?;
                 let batch = TokenBatch::new(&[], self.precision.device)?;
                 Datum::Tensor(found.forward(&input, &mut Cx::untouched(&batch))?)
             }

@@ -2,9 +2,9 @@
 
 use super::value::{Traced, Value};
 use super::{Site, SitePart, Tracer};
+use crate::Error;
 use crate::graph::{Binary, Constant, NodeId, Op};
 use crate::types::{BroadcastFrom, Int, Kind, Number, SameKind, SameModel, Scaled, Shape, Signature, Tensor};
-use crate::Error;
 
 /// What may be combined with, or assigned to, something of the shape `S` and the kind `K`.
 #[diagnostic::on_unimplemented(
@@ -26,13 +26,13 @@ pub trait Operand<'t, C, S, K> {
 )]
 pub trait PlainNumber {
     #[doc(hidden)]
-    fn as_f64(self) -> f64;
+    fn number(self) -> f64;
 }
 
 macro_rules! numbers {
     ($($number:ty),+) => {$(
         impl PlainNumber for $number {
-            fn as_f64(self) -> f64 {
+            fn number(self) -> f64 {
                 self as f64
             }
         }
@@ -42,7 +42,7 @@ numbers!(f64, f32, i32, i64, u32, usize);
 
 impl<'t, C, S, K: Number, N: PlainNumber> Operand<'t, C, S, K> for N {
     fn operand(self, tracer: &'t Tracer) -> NodeId {
-        tracer.push(Op::Scalar(self.as_f64()), &[])
+        tracer.push(Op::Scalar(self.number()), &[])
     }
 }
 
@@ -149,4 +149,3 @@ impl<'t, C: Signature, S: Shape> Choice<'t, C, S> for Value<'t, C, S, Int> {
         Chosen::Each(self.id)
     }
 }
-

@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 use std::ops::{AddAssign, DivAssign, MulAssign, RangeBounds, SubAssign};
 
+use super::Tracer;
 use super::operand::Operand;
 use super::value::{Traced, Value, bounds};
-use super::Tracer;
 use crate::graph::{Binary, InvokeId, NodeId, Op, Region, Step};
 use crate::types::{DimName, EndsWith, Float, HasAxis, Heads, Kind, Part, ReplaceAxis, Shape, Signature};
 
@@ -158,7 +158,6 @@ impl<'t, C: Signature, S: Shape, K: Kind> SitePart<'t, C, S, K> {
         }
         SitePart { site: self.site, steps, len, axes: self.axes, marker: PhantomData }
     }
-
 }
 
 impl<'t, C: Signature, S: Shape, K: Kind> Traced<'t, C, S, K> for Site<'t, C, S, K> {

@@ -141,7 +141,13 @@ impl Recording {
     }
 
     /// The graph's names for an invoke and a site, or `None` after noting down why there are none.
-    fn resolve(&mut self, table: &SiteTable, invoke: Option<InvokeId>, site: usize, location: &'static Location<'static>) -> Option<(InvokeId, SiteId)> {
+    fn resolve(
+        &mut self,
+        table: &SiteTable,
+        invoke: Option<InvokeId>,
+        site: usize,
+        location: &'static Location<'static>,
+    ) -> Option<(InvokeId, SiteId)> {
         let info = table.sites().get(site)?;
         let Some(invoke) = invoke else {
             self.errors.push(Error::NoPrompt { site: info.path.clone(), source_line: location.into() });

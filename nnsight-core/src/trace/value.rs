@@ -3,13 +3,13 @@
 use std::marker::PhantomData;
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Bound, Div, DivAssign, Mul, MulAssign, Neg, Not, RangeBounds, Sub, SubAssign};
 
+use super::Tracer;
 use super::operand::{Choice, Operand};
 use super::site::Index;
-use super::Tracer;
 use crate::graph::{Binary, Compare, Logic, NodeId, Op, Reduce, Region, Step, Unary};
 use crate::types::{
-    Append, Bool, BroadcastFrom, Dim, DimName, Float, HasAxis, Int, Kind, MatMul, MergeAxes, Number, One, Part, PermuteTo, Prepend, Ranked, ReplaceAxis, Shape,
-    Signature, SplitAxis, Stacked, SwapAxes,
+    Append, Bool, BroadcastFrom, Dim, DimName, Float, HasAxis, Int, Kind, MatMul, MergeAxes, Number, One, Part, PermuteTo, Prepend, Ranked,
+    ReplaceAxis, Shape, Signature, SplitAxis, Stacked, SwapAxes,
 };
 
 /// A value inside of a trace: it will exist when the trace runs, and never changes.

@@ -7,10 +7,7 @@ pub trait DimName: Copy + Default + 'static {
 }
 
 /// The size of an axis under the signature `C`.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a dimension of `{C}`",
-    note = "declare your own with `dim!(pub {Self} = 128)`"
-)]
+#[diagnostic::on_unimplemented(message = "`{Self}` is not a dimension of `{C}`", note = "declare your own with `dim!(pub {Self} = 128)`")]
 pub trait Dim<C>: DimName {
     /// The number of entries, or `None` where it is known only when the model runs.
     const SIZE: Option<usize>;

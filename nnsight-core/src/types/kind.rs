@@ -60,9 +60,6 @@ impl Number for Float {}
 impl Number for Int {}
 
 /// Says that a value has the kind that its place asks for.
-#[diagnostic::on_unimplemented(
-    message = "expected a value of kind `{K}`, found `{Self}`",
-    note = "convert it with `.cast::<{K}>()`"
-)]
+#[diagnostic::on_unimplemented(message = "expected a value of kind `{K}`, found `{Self}`", note = "convert it with `.cast::<{K}>()`")]
 pub trait SameKind<K> {}
 impl<K> SameKind<K> for K {}

@@ -103,11 +103,7 @@ impl<C, S: Shape, K> Tensor<C, S, K> {
     {
         let size = self.inner.dims()[S::POSITION];
         let entry = if index < 0 { index + size as i64 } else { index };
-        assert!(
-            (0..size as i64).contains(&entry),
-            "index {index} is out of range for the axis {} of size {size}",
-            S::NAMES[S::POSITION]
-        );
+        assert!((0..size as i64).contains(&entry), "index {index} is out of range for the axis {} of size {size}", S::NAMES[S::POSITION]);
         let narrowed = self.inner.narrow(S::POSITION, entry as usize, 1).and_then(|t| t.squeeze(S::POSITION));
         Tensor::trusted(narrowed.expect("the index was checked against the axis"))
     }

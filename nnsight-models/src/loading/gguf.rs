@@ -62,7 +62,8 @@ impl Gguf {
         let size = |key: &str| self.number(key).map(|number| number as u64);
         let vocab = self.content.tensor_infos.get("token_embd.weight").and_then(|info| info.shape.dims().first().copied());
         let (hidden, heads) = (size("embedding_length"), size("attention.head_count"));
-        let head_dim = size("attention.key_length").or(size("rope.dimension_count")).or(hidden.zip(heads).and_then(|(hidden, heads)| hidden.checked_div(heads)));
+        let head_dim =
+            size("attention.key_length").or(size("rope.dimension_count")).or(hidden.zip(heads).and_then(|(hidden, heads)| hidden.checked_div(heads)));
         let epsilon = self.number("attention.layer_norm_rms_epsilon").or(self.number("attention.layer_norm_epsilon"));
         let scaling = match self.content.tensor_infos.contains_key("rope_freqs.weight") {
             // llama.cpp stores the stretched frequencies; those of Llama 3.1 and 3.2 are these.
@@ -131,7 +132,8 @@ impl Gguf {
             return Ok(None);
         }
         let damaged = |error: candle_core::Error| Error::Format { path: self.path.clone(), format: "GGUF", problem: format!("`{stored}`: {error}") };
-        let tensor = self.content.tensor(&mut self.file, &stored, &Device::Cpu).and_then(|tensor| tensor.dequantize(&Device::Cpu)).map_err(damaged)?;
+        let tensor =
+            self.content.tensor(&mut self.file, &stored, &Device::Cpu).and_then(|tensor| tensor.dequantize(&Device::Cpu)).map_err(damaged)?;
         let heads = match (self.architecture.as_str(), stored.rsplit('.').nth(1)) {
             ("llama", Some("attn_q")) => self.number("attention.head_count"),
             ("llama", Some("attn_k")) => self.number("attention.head_count_kv").or(self.number("attention.head_count")),
@@ -142,7 +144,8 @@ impl Gguf {
             None => tensor,
         };
         // GPT-2 stores its linear maps as (in, out); llama.cpp has turned them around.
-        let turned = self.architecture == "gpt2" && name.ends_with(".weight") && [".c_attn.", ".c_proj.", ".c_fc."].iter().any(|part| name.contains(part));
+        let turned =
+            self.architecture == "gpt2" && name.ends_with(".weight") && [".c_attn.", ".c_proj.", ".c_fc."].iter().any(|part| name.contains(part));
         Ok(Some(if turned { tensor.t()?.contiguous()? } else { tensor }))
     }
 }

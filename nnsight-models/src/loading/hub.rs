@@ -25,7 +25,8 @@ pub fn folder(repository: &str) -> Result<PathBuf> {
         Ok(index) => {
             let text = std::fs::read_to_string(&index).map_err(at(&index))?;
             let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-            let mut files = json["weight_map"].as_object().into_iter().flat_map(|map| map.values()).filter_map(|file| file.as_str()).collect::<Vec<_>>();
+            let mut files =
+                json["weight_map"].as_object().into_iter().flat_map(|map| map.values()).filter_map(|file| file.as_str()).collect::<Vec<_>>();
             files.sort_unstable();
             files.dedup();
             for file in files {

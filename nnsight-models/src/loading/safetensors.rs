@@ -63,7 +63,13 @@ impl Safetensors {
             if end < start || end > size - 8 - length {
                 return Err(damaged(format!("the tensor `{name}` lies outside of the file, which may have been cut off")));
             }
-            let entry = Entry { file: self.files.len(), dtype: info.dtype, shape: info.shape.clone(), start: 8 + length + start, length: (end - start) as usize };
+            let entry = Entry {
+                file: self.files.len(),
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                start: 8 + length + start,
+                length: (end - start) as usize,
+            };
             self.entries.insert(name, entry);
         }
         self.files.push((path, file));
