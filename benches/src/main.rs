@@ -28,9 +28,10 @@ struct Figure {
 fn main() -> Result<()> {
     let arguments = std::env::args().collect::<Vec<_>>();
     if let [_, flag, folder] = &arguments[..]
-        && flag == "--start-up" {
-            return start_up(Path::new(folder));
-        }
+        && flag == "--start-up"
+    {
+        return start_up(Path::new(folder));
+    }
     let folder = tempfile::tempdir()?;
     Model::convert(Source::default(), folder.path())?;
     let model = Model::load(folder.path())?;

@@ -43,12 +43,10 @@ fn declare(declaration: &Declaration) -> syn::Result<TokenStream> {
     let config: Value = serde_json::from_str(&text).map_err(|error| at_file(format!("`{}` is not JSON: {error}", file.value())))?;
 
     if let (Some(found), Some(wanted)) = (config["model_type"].as_str(), architecture.segments.last())
-        && found != wanted.ident.to_string().to_lowercase() {
-            return Err(syn::Error::new_spanned(
-                architecture,
-                format!("`{}` is the config of a `{found}`, not of a `{}`", file.value(), wanted.ident),
-            ));
-        }
+        && found != wanted.ident.to_string().to_lowercase()
+    {
+        return Err(syn::Error::new_spanned(architecture, format!("`{}` is the config of a `{found}`, not of a `{}`", file.value(), wanted.ident)));
+    }
     let optional = |names: &[&str]| names.iter().find_map(|name| config[*name].as_u64()).map(|size| size as usize);
     let required = |names: &[&str]| optional(names).ok_or_else(|| at_file(format!("`{}` has no `{}`", file.value(), names.join("` or `"))));
     let hidden = required(&["hidden_size", "n_embd"])?;

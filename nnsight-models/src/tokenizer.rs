@@ -122,7 +122,9 @@ impl GgufTokenizer {
             "gpt2" => self.byte_level()?,
             "llama" => self.sentence_piece()?,
             other => {
-                return Err(failed(format!("a GGUF tokenizer of the kind `{other}` is not known; put a `tokenizer.json` beside safetensors instead")));
+                return Err(failed(format!(
+                    "a GGUF tokenizer of the kind `{other}` is not known; put a `tokenizer.json` beside safetensors instead"
+                )));
             }
         };
         let special = self.tokens.iter().zip(&self.kinds).filter(|(_, kind)| matches!(kind, 3 | 4));

@@ -184,14 +184,15 @@ fn unary(op: Unary, x: &Tensor) -> Result<Tensor> {
 
 fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<Tensor> {
     if let (Datum::Tensor(x), Datum::Number(number)) = (a, b)
-        && x.dtype().is_float() {
-            match op {
-                Binary::Add => return x.affine(1.0, *number),
-                Binary::Sub => return x.affine(1.0, -number),
-                Binary::Mul => return x.affine(*number, 0.0),
-                Binary::Div | Binary::Maximum | Binary::Minimum => {}
-            }
+        && x.dtype().is_float()
+    {
+        match op {
+            Binary::Add => return x.affine(1.0, *number),
+            Binary::Sub => return x.affine(1.0, -number),
+            Binary::Mul => return x.affine(*number, 0.0),
+            Binary::Div | Binary::Maximum | Binary::Minimum => {}
         }
+    }
     let (a, b) = precision.both(a, b)?;
     match op {
         Binary::Add => a.broadcast_add(&b),

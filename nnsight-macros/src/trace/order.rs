@@ -42,10 +42,11 @@ impl<'ast> Visit<'ast> for Check<'_> {
     fn visit_stmt(&mut self, statement: &'ast Stmt) {
         visit::visit_stmt(self, statement);
         if let Stmt::Local(local) = statement
-            && let (Pat::Ident(name), Some(init)) = (&local.pat, &local.init) {
-                let sources = self.sources(&init.expr);
-                self.variables.insert(name.ident.to_string(), sources.into_iter().map(|(site, _)| site).collect());
-            }
+            && let (Pat::Ident(name), Some(init)) = (&local.pat, &local.init)
+        {
+            let sources = self.sources(&init.expr);
+            self.variables.insert(name.ident.to_string(), sources.into_iter().map(|(site, _)| site).collect());
+        }
     }
 
     fn visit_expr(&mut self, expression: &'ast Expr) {

