@@ -45,7 +45,7 @@ fn the_branch_that_holds_is_run() {
 #[test]
 fn plain_conditions_are_plain_rust() {
     let model = tiny_llama();
-    let list = [1, 2, 3];
+    let list = (1..4).collect::<Vec<i32>>();
     let count = trace!(model, vec![3], {
         let mut chosen = Vec::new();
         for layer in model.layers.iter().skip(1) {
