@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod conditions;
+mod forms;
 mod golden;
 mod graphs;
 mod loading;

@@ -447,3 +447,42 @@ fn random_numbers_come_from_their_seed() {
     let mean = numbers(&a).iter().sum::<f64>() / 192.0;
     assert!(mean.abs() < 0.3);
 }
+
+#[test]
+fn reductions_along_an_axis_and_over_all() {
+    let model = tiny_llama();
+    let (all, along, kept, log) = trace!(model, PROMPT.to_vec(), {
+        let h = model.layers[0].output;
+        (
+            [h.sum_all(), h.mean_all(), h.max_all(), h.min_all(), h.var_all(), h.norm_all()],
+            [h.sum(Hidden), h.mean(Hidden), h.max(Hidden), h.min(Hidden), h.var(Hidden), h.norm(Hidden)],
+            ((h - h.mean_keep(Seq)).mean(Seq), h.argmax(Hidden), h.argmin(Hidden), h.argmax_all(), h.slice(Hidden, 30..).argmin(Part(Hidden))),
+            (h.log_softmax(Hidden).exp().sum(Hidden), h.cumsum(Seq).at(Seq, -1) - h.sum(Seq)),
+        )
+    })
+    .unwrap();
+    let h = trace!(model, PROMPT.to_vec(), { model.layers[0].output }).unwrap();
+    let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-3 * b.abs().max(1.0), "{a} {b}");
+    let statistics = |x: &[f64]| {
+        let (sum, count) = (x.iter().sum::<f64>(), x.len() as f64);
+        let mean = sum / count;
+        let var = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt();
+        [sum, mean, x.iter().copied().fold(f64::MIN, f64::max), x.iter().copied().fold(f64::MAX, f64::min), var, norm]
+    };
+    for (found, expected) in all.iter().zip(statistics(&numbers(&h))) {
+        close(numbers(found)[0], expected);
+    }
+    for position in 0..PROMPT.len() {
+        let row = numbers(&h.at(Seq, position as i64));
+        for (found, expected) in along.iter().zip(statistics(&row)) {
+            close(numbers(found)[position], expected);
+        }
+        assert_eq!(row[numbers(&kept.1)[position] as usize], statistics(&row)[2]);
+        assert_eq!(row[numbers(&kept.2)[position] as usize], statistics(&row)[3]);
+        assert_eq!(numbers(&kept.4)[position], f64::from(u8::from(row[31] < row[30])));
+        close(numbers(&log.0)[position], 1.0);
+    }
+    assert!(numbers(&kept.0).iter().chain(&numbers(&log.1)).all(|x| x.abs() < 1e-4));
+    assert_eq!(numbers(&h)[numbers(&kept.3)[0] as usize], statistics(&numbers(&h))[2]);
+}

@@ -1,6 +1,7 @@
 //! What may stand on the right of an operator or an assignment.
 
-use super::value::{Traced, Value};
+use super::traced::Traced;
+use super::value::Value;
 use super::{Site, SitePart, Tracer};
 use crate::Error;
 use crate::graph::{Binary, Constant, NodeId, Op};

@@ -1,6 +1,7 @@
 //! What a block may end with, and what comes back for it.
 
-use super::value::{Traced, Value};
+use super::traced::Traced;
+use super::value::Value;
 use super::{Site, SitePart};
 use crate::graph::NodeId;
 use crate::types::{Kind, Shape, Signature, Tensor};

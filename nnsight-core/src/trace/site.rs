@@ -5,7 +5,8 @@ use std::ops::{AddAssign, DivAssign, MulAssign, RangeBounds, SubAssign};
 
 use super::Tracer;
 use super::operand::Operand;
-use super::value::{Traced, Value, bounds};
+use super::traced::Traced;
+use super::value::{Value, bounds};
 use crate::graph::{Binary, InvokeId, NodeId, Op, Region, Step};
 use crate::types::{DimName, EndsWith, Float, HasAxis, Heads, Kind, Part, ReplaceAxis, Shape, Signature};
 

@@ -1,4 +1,4 @@
-//! The forms that are promised, on a checkpoint's signature and on a dynamic one.
+//! The forms that are promised must compile, on a checkpoint's signature and on a dynamic one. What they do is tested elsewhere.
 
 use nnsight::llama::Block;
 use nnsight::prelude::*;
@@ -26,9 +26,8 @@ fn patch(model: &Llama<SmolLm2_135M>, clean_prompt: &str, corrupted_prompt: &str
 }
 
 fn lens(model: &Llama<Dynamic>, prompt: &str) -> nnsight::Result<()> {
-    let _lens = trace!(model, prompt, {
-        model.layers.iter().map(|layer| model.lm_head(model.norm(layer.output)).softmax(Vocab)).collect::<Vec<_>>()
-    })?;
+    let _lens =
+        trace!(model, prompt, { model.layers.iter().map(|layer| model.lm_head(model.norm(layer.output)).softmax(Vocab)).collect::<Vec<_>>() })?;
     Ok(())
 }
 
@@ -92,6 +91,12 @@ fn both(llama: &Llama<SmolLm2_135M>, gpt2: &Gpt2<Gpt2Small>) -> nnsight::Result<
     Ok(())
 }
 
-fn main() {
-    let _ = (read_and_edit, patch, lens, condition, steered, saved, both);
+fn largest(model: &Llama<Llama3_1_405B>) -> nnsight::Result<()> {
+    let _ = trace!(model, "x", { (model.layers[125].output, model.layers[-126].self_attn.pattern.head(127)) })?;
+    Ok(())
+}
+
+#[test]
+fn the_promised_forms_compile() {
+    let _ = (read_and_edit, patch, lens, condition, steered, saved, both, largest);
 }
