@@ -93,3 +93,15 @@ fn a_branch_on_a_value_cannot_be_left() {
     .to_string();
     assert!(error.contains("`break`"), "{error}");
 }
+
+#[test]
+fn a_condition_does_not_hide_the_users_names() {
+    let model = tiny_llama();
+    let (condition, then, otherwise) = (true, 5, 6);
+    let found = trace!(model, vec![3], {
+        let chosen = if Some(condition).is_some() { then + otherwise } else { otherwise };
+        assert_eq!(chosen, 11);
+        model.layers[0].output
+    });
+    assert!(found.is_ok());
+}

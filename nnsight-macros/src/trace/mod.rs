@@ -4,6 +4,8 @@ mod expand;
 mod order;
 mod parse;
 mod rewrite;
+#[cfg(test)]
+mod snapshots;
 
 use proc_macro2::TokenStream;
 use quote::quote;

@@ -146,12 +146,14 @@ fn condition(branch: &ExprIf) -> Option<Expr> {
         Some((_, otherwise)) => quote!(#otherwise),
         None => quote!(()),
     };
-    Some(parse_quote_spanned!(branch.if_token.span()=> {
+    // The names below are the macro's own; the place is the user's `if`.
+    let span = proc_macro2::Span::mixed_site().located_at(branch.if_token.span());
+    Some(parse_quote_spanned!(span=> {
         let condition = #cond;
         let condition = ::nnsight::__private::IntoCondition::__condition(condition);
-        #[allow(unreachable_code, clippy::diverging_sub_expression)]
+        #[allow(unreachable_code, unused_braces, clippy::diverging_sub_expression)]
         let then = if condition.enter_then() { ::core::option::Option::Some(#then_branch) } else { ::core::option::Option::None };
-        #[allow(unreachable_code, clippy::diverging_sub_expression)]
+        #[allow(unreachable_code, unused_braces, clippy::diverging_sub_expression)]
         let otherwise = if condition.enter_else() { ::core::option::Option::Some(#otherwise) } else { ::core::option::Option::None };
         condition.merge(then, otherwise)
     }))
