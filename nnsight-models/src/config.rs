@@ -159,6 +159,10 @@ fn rope(config: &Config) -> Result<(f64, Scaling)> {
             high_freq_factor: number("high_freq_factor")?,
             original_context: number("original_max_position_embeddings")?,
         },
+        "factors" => {
+            let factors = parameters["factors"].as_array().map(|factors| factors.iter().map(Value::as_f64).collect::<Option<Vec<_>>>());
+            Scaling::Factors(factors.flatten().ok_or_else(|| Error::Config("its rotary scaling has no `factors`".into()))?)
+        }
         other => return Err(config.refuse("rope_type", other, "`default`, `linear` and `llama3`")),
     };
     Ok((theta, scaling))

@@ -185,7 +185,7 @@ impl<C: Signature> Network for LlamaForCausalLm<C> {
         let config = LlamaConfig::new(config)?;
         let (dtype, device) = (weights.dtype(), weights.device().clone());
         let sizes = config.sizes;
-        let rotary = Rotary::new(sizes.head_dim, config.rope_theta, config.rope_scaling, sizes.context, dtype, &device)?;
+        let rotary = Rotary::new(sizes.head_dim, config.rope_theta, &config.rope_scaling, sizes.context, dtype, &device)?;
         let rotary = Arc::new(rotary);
         let embedding = weights.get("model.embed_tokens.weight", &[sizes.vocab, sizes.hidden])?;
         let layers = (0..sizes.layers).map(|layer| DecoderLayer::build(&config, &rotary, weights, &format!("model.layers.{layer}")));

@@ -133,6 +133,11 @@ fn safetensors_cut_short() {
 
 /// Writes the tiny Llama as llama.cpp would, with all matrices in one quantization.
 fn write_gguf(path: &Path, dtype: GgmlDType) {
+    save_gguf(path, &as_gguf(dtype), [3, 32, 48, 4, 2]);
+}
+
+/// The tensors of the tiny Llama as llama.cpp has them.
+fn as_gguf(dtype: GgmlDType) -> Vec<(String, QTensor)> {
     let weights = crate::shared::tensors("tests/reference/llama/model.safetensors");
     let mut tensors = Vec::new();
     for (name, tensor) in weights {
@@ -149,7 +154,7 @@ fn write_gguf(path: &Path, dtype: GgmlDType) {
         let dtype = if tensor.rank() == 2 && tensor.dim(1).unwrap() % dtype.block_size() == 0 { dtype } else { GgmlDType::F32 };
         tensors.push((name, QTensor::quantize(&tensor, dtype).unwrap()));
     }
-    save_gguf(path, &tensors, [3, 32, 48, 4, 2]);
+    tensors
 }
 
 /// Writes a GGUF file with these numbers of layers, hidden channels, neurons, heads, and key and value heads.
@@ -253,6 +258,109 @@ fn a_gguf_file_gives_what_its_folder_gives() {
     let file = folder.path().join("tiny.gguf");
     write_gguf(&file, GgmlDType::F32);
     assert!(identical(&logits(&Llama::load(file.as_path()).unwrap()), &expected));
+}
+
+#[test]
+fn gguf_files_with_stretched_rotary_frequencies() {
+    // Llama 3's scaling of the tiny Llama's four frequencies, by the formula, as llama.cpp stores it.
+    let factors = (0..4).map(|pair| {
+        let turns = 16.0 * 10_000f64.powf(-2.0 * f64::from(pair) / 8.0) / (2.0 * std::f64::consts::PI);
+        let smooth = ((turns - 1.0) / 3.0).clamp(0.0, 1.0);
+        (1.0 / ((1.0 - smooth) / 4.0 + smooth)) as f32
+    });
+    let factors = Candle::from_vec(factors.collect::<Vec<_>>(), 4, &Device::Cpu).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tiny.gguf");
+    let mut tensors = as_gguf(GgmlDType::F32);
+    tensors.push(("rope_freqs.weight".into(), QTensor::quantize(&factors, GgmlDType::F32).unwrap()));
+    save_gguf(&file, &tensors, [3, 32, 48, 4, 2]);
+    assert!(difference(&logits(&Llama::load(file.as_path()).unwrap()), &logits(tiny_llama())) < 1e-4);
+}
+
+#[test]
+fn a_gpt2_from_a_gguf_file() {
+    use gguf_file::Value;
+    let mut tensors = Vec::new();
+    for (name, tensor) in crate::shared::tensors("tests/reference/gpt2/model.safetensors") {
+        let name = name.replace("transformer.h.", "blk.").replace("attn.c_attn", "attn_qkv").replace("attn.c_proj", "attn_output");
+        let name = name.replace("mlp.c_fc", "ffn_up").replace("mlp.c_proj", "ffn_down").replace("ln_1", "attn_norm").replace("ln_2", "ffn_norm");
+        let name =
+            name.replace("transformer.wte", "token_embd").replace("transformer.wpe", "position_embd").replace("transformer.ln_f", "output_norm");
+        let turned = name.starts_with("blk.") && tensor.rank() == 2;
+        let tensor = if turned { tensor.t().unwrap().contiguous().unwrap() } else { tensor };
+        tensors.push((name, QTensor::quantize(&tensor, GgmlDType::F32).unwrap()));
+    }
+    let metadata = [
+        ("general.architecture", Value::String("gpt2".into())),
+        ("gpt2.block_count", Value::U32(3)),
+        ("gpt2.context_length", Value::U32(32)),
+        ("gpt2.embedding_length", Value::U32(32)),
+        ("gpt2.feed_forward_length", Value::U32(128)),
+        ("gpt2.attention.head_count", Value::U32(4)),
+        ("gpt2.attention.layer_norm_epsilon", Value::F32(1e-5)),
+        ("tokenizer.ggml.model", Value::String("gpt2".into())),
+        ("tokenizer.ggml.tokens", Value::Array(vec![Value::String("a".into())])),
+        ("tokenizer.ggml.merges", Value::Array(vec![])),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tiny.gguf");
+    let metadata = metadata.iter().map(|(name, value)| (*name, value)).collect::<Vec<_>>();
+    let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect::<Vec<_>>();
+    gguf_file::write(&mut fs::File::create(&file).unwrap(), &metadata, &tensors).unwrap();
+    let (model, original) = (Gpt2::<Dynamic>::load(file.as_path()).unwrap(), tiny_gpt2());
+    let a = trace!(model, TOKENS.to_vec(), { model.lm_head.output }).unwrap();
+    let b = trace!(original, TOKENS.to_vec(), { original.lm_head.output }).unwrap();
+    assert!(difference(&a, &b) < 1e-5);
+}
+
+#[test]
+fn a_sentence_piece_tokenizer_from_a_gguf_file() {
+    use gguf_file::Value;
+    let pieces = [
+        ("<unk>", 0.0, 2),
+        ("<s>", 0.0, 3),
+        ("</s>", 0.0, 3),
+        ("<0x21>", 0.0, 6),
+        ("▁", -9.0, 1),
+        ("h", -9.0, 1),
+        ("e", -9.0, 1),
+        ("l", -9.0, 1),
+        ("o", -9.0, 1),
+        ("he", -1.0, 1),
+        ("ll", -2.0, 1),
+        ("hell", -4.0, 1),
+        ("▁hell", -5.0, 1),
+        ("▁hello", -6.0, 1),
+        ("el", -0.5, 1),
+    ];
+    let list = |values: Vec<Value>| Value::Array(values);
+    let metadata = [
+        ("general.architecture", Value::String("llama".into())),
+        ("llama.block_count", Value::U32(3)),
+        ("llama.context_length", Value::U32(64)),
+        ("llama.embedding_length", Value::U32(32)),
+        ("llama.feed_forward_length", Value::U32(48)),
+        ("llama.attention.head_count", Value::U32(4)),
+        ("llama.attention.head_count_kv", Value::U32(2)),
+        ("tokenizer.ggml.model", Value::String("llama".into())),
+        ("tokenizer.ggml.tokens", list(pieces.iter().map(|piece| Value::String(piece.0.into())).collect())),
+        ("tokenizer.ggml.scores", list(pieces.iter().map(|piece| Value::F32(piece.1)).collect())),
+        ("tokenizer.ggml.token_type", list(pieces.iter().map(|piece| Value::I32(piece.2)).collect())),
+        ("tokenizer.ggml.bos_token_id", Value::U32(1)),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tiny.gguf");
+    let metadata = metadata.iter().map(|(name, value)| (*name, value)).collect::<Vec<_>>();
+    let tensors = as_gguf(GgmlDType::F32);
+    let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect::<Vec<_>>();
+    gguf_file::write(&mut fs::File::create(&file).unwrap(), &metadata, &tensors).unwrap();
+    let model = Llama::<Dynamic>::load(file.as_path()).unwrap();
+    // The pair with the best score is merged first: `el`, after which `he` and `ll` are no pairs any more.
+    assert_eq!(model.tokenizer().encode("hello").unwrap(), [1, 4, 5, 14, 7, 8]);
+    assert_eq!(model.tokenizer().encode("hell").unwrap(), [1, 4, 5, 14, 7]);
+    // What no piece covers is spelled in bytes.
+    assert_eq!(model.tokenizer().encode("o!").unwrap(), [1, 4, 8, 3]);
+    assert_eq!(model.tokenizer().decode(&[4, 5, 14, 7, 8, 3]).unwrap(), "hello!");
 }
 
 #[test]

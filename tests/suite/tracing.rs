@@ -486,3 +486,15 @@ fn reductions_along_an_axis_and_over_all() {
     assert!(numbers(&kept.0).iter().chain(&numbers(&log.1)).all(|x| x.abs() < 1e-4));
     assert_eq!(numbers(&h)[numbers(&kept.3)[0] as usize], statistics(&numbers(&h))[2]);
 }
+
+#[test]
+fn a_logged_value_is_passed_on() {
+    let model = tiny_llama();
+    let (logged, plain) = trace!(model, PROMPT.to_vec(), {
+        let logged = model.layers[0].output.at(Seq, -1).mean_all().log("mean of the last position");
+        model.layers[1].output.sum_all().print();
+        (logged, model.layers[0].output.at(Seq, -1).mean_all())
+    })
+    .unwrap();
+    assert!(identical(&logged.reshape(1).unwrap(), &plain.reshape(1).unwrap()));
+}

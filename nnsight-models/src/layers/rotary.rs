@@ -5,7 +5,7 @@ use nnsight_core::Result;
 use nnsight_core::run::TokenBatch;
 
 /// How the frequencies are stretched for contexts longer than the model was trained on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
     /// Not at all.
     None,
@@ -25,6 +25,8 @@ pub enum Scaling {
         /// The context that the model was first trained on.
         original_context: f64,
     },
+    /// Each by a factor of its own, as GGUF files store it.
+    Factors(Vec<f64>),
 }
 
 /// Cosines and sines for every position.
@@ -40,9 +42,9 @@ impl Rotary {
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn new(head_dim: usize, theta: f64, scaling: Scaling, context: usize, dtype: DType, device: &Device) -> candle_core::Result<Self> {
-        let frequencies = (0..head_dim).step_by(2).map(|channel| 1.0 / theta.powf(channel as f64 / head_dim as f64));
-        let frequencies = frequencies.map(|frequency| scaling.apply(frequency) as f32).collect::<Vec<_>>();
+    pub fn new(head_dim: usize, theta: f64, scaling: &Scaling, context: usize, dtype: DType, device: &Device) -> candle_core::Result<Self> {
+        let frequencies = (0..head_dim / 2).map(|pair| (pair, 1.0 / theta.powf(2.0 * pair as f64 / head_dim as f64)));
+        let frequencies = frequencies.map(|(pair, frequency)| scaling.apply(pair, frequency) as f32).collect::<Vec<_>>();
         let frequencies = Tensor::new(frequencies, device)?.unsqueeze(0)?;
         let positions = Tensor::arange(0u32, context as u32, device)?.to_dtype(DType::F32)?.unsqueeze(1)?;
         let angles = positions.matmul(&frequencies)?;
@@ -69,10 +71,12 @@ impl Rotary {
 }
 
 impl Scaling {
-    fn apply(self, frequency: f64) -> f64 {
-        match self {
+    /// The frequency of the pair of channels with this number.
+    fn apply(&self, pair: usize, frequency: f64) -> f64 {
+        match *self {
             Scaling::None => frequency,
             Scaling::Linear { factor } => frequency / factor,
+            Scaling::Factors(ref factors) => frequency / factors.get(pair).copied().unwrap_or(1.0),
             Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
                 let turns = original_context * frequency / (2.0 * std::f64::consts::PI);
                 if turns < low_freq_factor {

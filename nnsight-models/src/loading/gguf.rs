@@ -54,25 +54,32 @@ impl Gguf {
         }
     }
 
+    /// By how much each rotary frequency is stretched, where it is: llama.cpp stores the outcome of Llama 3's scaling as a tensor.
+    fn rope_factors(&mut self) -> Result<Option<Vec<f32>>> {
+        if !self.content.tensor_infos.contains_key("rope_freqs.weight") {
+            return Ok(None);
+        }
+        let tensor = self.content.tensor(&mut self.file, "rope_freqs.weight", &Device::Cpu).and_then(|tensor| tensor.dequantize(&Device::Cpu));
+        let factors = tensor.and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>());
+        let damaged = |error: candle_core::Error| Error::Format { path: self.path.clone(), format: "GGUF", problem: error.to_string() };
+        factors.map(Some).map_err(damaged)
+    }
+
     /// What a `config.json` would say.
-    pub fn config(&self) -> Result<Config> {
+    pub fn config(&mut self) -> Result<Config> {
         if !matches!(self.architecture.as_str(), "llama" | "gpt2") {
             return Err(Error::OtherArchitecture { expected: "llama or gpt2", found: self.architecture.clone() });
         }
+        let scaling = match self.rope_factors()? {
+            Some(factors) => json!({ "rope_type": "factors", "factors": factors }),
+            None => serde_json::Value::Null,
+        };
         let size = |key: &str| self.number(key).map(|number| number as u64);
         let vocab = self.content.tensor_infos.get("token_embd.weight").and_then(|info| info.shape.dims().first().copied());
         let (hidden, heads) = (size("embedding_length"), size("attention.head_count"));
         let head_dim =
             size("attention.key_length").or(size("rope.dimension_count")).or(hidden.zip(heads).and_then(|(hidden, heads)| hidden.checked_div(heads)));
         let epsilon = self.number("attention.layer_norm_rms_epsilon").or(self.number("attention.layer_norm_epsilon"));
-        let scaling = match self.content.tensor_infos.contains_key("rope_freqs.weight") {
-            // llama.cpp stores the stretched frequencies; those of Llama 3.1 and 3.2 are these.
-            true => json!({
-                "rope_type": "llama3", "factor": if hidden == Some(2048) || hidden == Some(3072) { 32.0 } else { 8.0 },
-                "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
-            }),
-            false => serde_json::Value::Null,
-        };
         Ok(Config::from_value(json!({
             "model_type": self.architecture,
             "hidden_size": hidden,

@@ -116,7 +116,7 @@ pub(crate) fn open(source: &Source) -> Result<Checkpoint> {
     }
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("gguf") => {
-            let gguf = Gguf::open(&path)?;
+            let mut gguf = Gguf::open(&path)?;
             let (config, tokenizer) = (gguf.config()?, gguf.tokenizer()?);
             let weights = Weights::new(Files::Gguf(gguf), source);
             Ok(Checkpoint { config, tokenizer: Some(tokenizer), weights })
