@@ -2,35 +2,16 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::TokenBatch;
 use super::evaluate::Precision;
 use super::interleave::{Interleaver, Rows};
+use super::stages::Stages;
 use crate::graph::{Axis, Environment, Facts, Graph, InvokeId, Limits, Span, infer};
-use crate::module::{Cx, Forward, SiteTable};
+use crate::module::{Cx, SiteTable};
 use crate::plan::{Schedule, Wave};
 use crate::{Error, Result};
-
-/// A model as a list of stages over a hidden state: the embedding, the layers, the head.
-pub trait Stages {
-    /// Where it computes.
-    fn device(&self) -> &Device;
-    /// In which type.
-    fn dtype(&self) -> DType;
-    /// The number of stages.
-    fn count(&self) -> usize;
-    /// Runs one stage. The first is given the token ids, each other what the one before it gave.
-    ///
-    /// # Errors
-    /// What a computation or an intervention fails with.
-    fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> Result<Tensor>;
-    /// The first site of the last stage, where that stage treats every position by itself, and runs for the last one only where the batch
-    /// asks for that.
-    fn head(&self) -> Option<usize>;
-    /// A module that can be applied by hand.
-    fn find(&self, path: &str) -> Option<&dyn Forward>;
-}
 
 /// Runs all stages without looking at anything; gives the logits.
 ///

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 
 use super::evaluate::{Datum, Precision, evaluate, extents, unsqueeze};
-use super::execute::Stages;
+use super::stages::Stages;
 use crate::graph::{Facts, Graph, InvokeId, NodeId, Op, Region, Span};
 use crate::kernels::{self, Extent};
 use crate::module::{Cx, Hook, SiteTable};

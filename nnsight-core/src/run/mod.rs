@@ -4,6 +4,8 @@ mod batch;
 mod evaluate;
 mod execute;
 mod interleave;
+mod stages;
 
 pub use batch::TokenBatch;
-pub use execute::{Prompts, Stages, execute, forward};
+pub use execute::{Prompts, execute, forward};
+pub use stages::Stages;

@@ -51,7 +51,7 @@ impl<'t, C, T> Layers<'t, C, T> {
 
     /// A layer; negative indices count from the end. One that does not exist makes the trace fail with this line.
     #[track_caller]
-    pub fn layer(&self, index: impl super::site::Index) -> &'t T {
+    pub fn layer(&self, index: impl super::index::Index) -> &'t T {
         let index = index.index();
         let layers = self.len() as i64;
         let position = if index < 0 { index + layers } else { index };
@@ -82,7 +82,7 @@ impl<'t, C, T> IntoIterator for Layers<'t, C, T> {
     }
 }
 
-impl<C, T, I: super::site::Index> Index<I> for Layers<'_, C, T> {
+impl<C, T, I: super::index::Index> Index<I> for Layers<'_, C, T> {
     type Output = T;
     #[track_caller]
     fn index(&self, index: I) -> &T {

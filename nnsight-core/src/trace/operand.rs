@@ -138,7 +138,7 @@ macro_rules! entries {
     ($($number:ty),+) => {$(
         impl<C, S> Choice<'_, C, S> for $number {
             fn choice(self) -> Chosen {
-                Chosen::Entry(super::site::Index::index(self))
+                Chosen::Entry(super::index::Index::index(self))
             }
         }
     )+};

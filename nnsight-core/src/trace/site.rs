@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::ops::{AddAssign, DivAssign, MulAssign, RangeBounds, SubAssign};
 
 use super::Tracer;
+use super::index::Index;
 use super::operand::Operand;
 use super::traced::Traced;
 use super::value::{Value, bounds};
@@ -279,25 +280,3 @@ macro_rules! update_with_effect {
     };
 }
 update_with_effect!(__add_assign Add, __sub_assign Sub, __mul_assign Mul, __div_assign Div);
-
-/// An index into an axis.
-#[diagnostic::on_unimplemented(message = "`{Self}` is not an index", note = "an index is a whole number; negative ones count from the end")]
-pub trait Index {
-    /// As a number; negative ones count from the end.
-    fn index(self) -> i64;
-}
-macro_rules! index {
-    ($($number:ty),+) => {$(
-        impl Index for $number {
-            fn index(self) -> i64 {
-                i64::try_from(self).unwrap_or(i64::MAX)
-            }
-        }
-        impl Index for &$number {
-            fn index(self) -> i64 {
-                (*self).index()
-            }
-        }
-    )+};
-}
-index!(i32, i64, isize, u32, u64, usize, u8);

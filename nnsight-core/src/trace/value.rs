@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 
+use super::index::Index;
 use super::operand::Operand;
-use super::site::Index;
 use super::{Traced, Tracer};
 use crate::graph::{NodeId, Op, Region, Step};
 use crate::types::{Append, DimName, Float, HasAxis, Int, Kind, Part, Prepend, ReplaceAxis, Shape, Signature, Stacked};

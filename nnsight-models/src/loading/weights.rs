@@ -6,7 +6,6 @@ use candle_core::{DType, Device, Tensor};
 
 use super::gguf::Gguf;
 use super::safetensors::Safetensors;
-use super::source::Source;
 use crate::{Error, Result};
 
 /// The tensors of a checkpoint, read one by one, so that the weights are in memory once.
@@ -24,8 +23,8 @@ pub(super) enum Files {
 }
 
 impl Weights {
-    pub(super) fn new(files: Files, source: &Source) -> Self {
-        Weights { files, dtype: source.dtype, device: source.device.clone(), copies: None }
+    pub(super) fn new(files: Files, dtype: DType, device: &Device) -> Self {
+        Weights { files, dtype, device: device.clone(), copies: None }
     }
 
     /// Remembers every tensor from here on.
