@@ -1,6 +1,34 @@
 //! Open a language model's forward pass: read any activation, replace it, compare. Checked by the compiler.
 //!
-//! Start with [`trace!`] and the programs in `examples/`. The crate itself only puts together the core, the models and the macros.
+//! ```no_run
+//! use nnsight::prelude::*;
+//!
+//! fn main() -> nnsight::Result<()> {
+//!     let model = Llama::<SmolLm2_135M>::load(Source::default())?;
+//!     let (hidden, logits) = trace!(model, "The Eiffel Tower is in the city of", {
+//!         model.layers[5].mlp.output *= 0.0; // set, in place
+//!         model.layers[10].output.at(Seq, -1) += 2.0; // one position of a site
+//!         (model.layers[-1].output, model.lm_head.output) // the block's value is what is saved
+//!     })?;
+//!     println!("{hidden:?}");
+//!     println!("{}", model.tokenizer().decode_top(&logits.at(Seq, -1), 5)?);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! | to do this | look here |
+//! |---|---|
+//! | trace a block, one or several prompts | [`trace!`], [`invoke!`] |
+//! | see what a model has | `println!("{model}")`, [`models::LanguageModel::tree`] |
+//! | calculate with values | [`trace::Traced`](trait@trace::Traced) |
+//! | write a reusable intervention | [`intervene`], [`models::CausalLm`] |
+//! | save a struct | [`derive(Save)`](macro@Save) |
+//! | keep a trace as data, send or draw it | [`graph!`], [`graph::Graph`](struct@graph::Graph) |
+//! | load a checkpoint | [`models::Source`], [`models::LanguageModel::load`] |
+//! | declare a checkpoint of your own | [`signature!`] |
+//! | write a model of your own | [`derive(Module)`](macro@Module), [`module`] |
+//!
+//! The crate itself only puts together the core, the models and the macros.
 
 pub use candle_core;
 pub use nnsight_core::{dim, graph, kernels, module, plan, run, trace, types};

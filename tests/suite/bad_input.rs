@@ -297,6 +297,12 @@ fn wrong_ranks_in_a_graph() {
         let graph = with(nodes);
         says(&sentence(model.execute(graph)), &["sent.rs:7:1"]);
     }
+    let one_hot = |size| {
+        let argmax = Op::Reduce { reduce: nnsight::graph::Reduce::ArgMax, axis: Some(2), keep: false };
+        with(vec![get(), node(argmax, vec![0]), node(Op::OneHot { name: "x".into(), size }, vec![1])])
+    };
+    says(&sentence(model.execute(one_hot(usize::MAX))), &["entries in one value"]);
+    says(&sentence(model.execute(one_hot(1 << 40))), &["entries in one value"]);
 }
 
 trait With {

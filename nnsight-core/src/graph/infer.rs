@@ -1,6 +1,6 @@
 //! Kinds, ranks and sizes of every node, found without computing anything.
 
-use super::{Axis, Facts, Graph, InvokeId, Node, NodeId, Op, Reduce, Region};
+use super::{Axis, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Reduce, Region};
 use crate::types::KindTag;
 use crate::{Error, Result};
 
@@ -17,14 +17,26 @@ pub trait Environment {
 /// Gives the facts of every node.
 ///
 /// # Errors
-/// [`Error::NoSite`], [`Error::NoModule`], [`Error::Mismatch`] or [`Error::Ragged`], with the line in the user's program.
+/// [`Error::NoSite`], [`Error::NoModule`], [`Error::Mismatch`] or [`Error::Ragged`], with the line in the user's program;
+/// [`Error::TooLarge`].
 pub fn infer(graph: &Graph, environment: &impl Environment) -> Result<Vec<Facts>> {
     let mut facts: Vec<Facts> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.iter() {
         let found = Inference { graph, environment, id, known: &facts }.node(node)?;
+        check_size(&found)?;
         facts.push(found);
     }
     Ok(facts)
+}
+
+/// Refuses a value that no machine could hold, before anything is allocated for it.
+fn check_size(facts: &Facts) -> Result<()> {
+    let limit = Limits::default().value_entries;
+    let entries = facts.axes.iter().try_fold(1usize, |product, axis| product.checked_mul(axis.size.unwrap_or(1)));
+    match entries {
+        Some(entries) if entries <= limit => Ok(()),
+        entries => Err(Error::TooLarge { what: "entries in one value", found: entries.unwrap_or(usize::MAX), limit }),
+    }
 }
 
 struct Inference<'a, E> {

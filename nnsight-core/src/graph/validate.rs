@@ -10,13 +10,15 @@ pub struct Limits {
     pub nodes: usize,
     /// Entries of all constants together.
     pub constant_entries: usize,
+    /// Entries of any value.
+    pub value_entries: usize,
     /// Tokens of all prompts together.
     pub tokens: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { nodes: 1_000_000, constant_entries: 1 << 30, tokens: 1 << 24 }
+        Limits { nodes: 1_000_000, constant_entries: 1 << 30, value_entries: 1 << 31, tokens: 1 << 24 }
     }
 }
 
