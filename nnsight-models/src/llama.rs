@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Embedding, Linear, RmsNorm, Rotary, attend, merge_heads, scores, split_heads};
+use crate::layers::{Embedding, Linear, RmsNorm, Rotary, attend, merge_heads, scores, silu_mul, split_heads};
 use crate::loading::Weights;
 
 /// A Llama with the signature `C`, ready to be traced.
@@ -138,8 +138,12 @@ impl<C: Signature> Forward for GatedMlp<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let gate = cx.call(&self.gate_proj, x)?;
         let up = cx.call(&self.up_proj, x)?;
-        let act = cx.tap(Self::ACT, gate.silu()?)?;
-        cx.call(&self.down_proj, &(act * up)?)
+        // The activation by itself exists only where somebody looks at it.
+        let neurons = match cx.wants(&[Self::ACT]) {
+            true => (cx.tap(Self::ACT, gate.silu()?)? * up)?,
+            false => silu_mul(&gate, &up)?,
+        };
+        cx.call(&self.down_proj, &neurons)
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod attention;
 mod embedding;
+mod gate;
 mod linear;
 mod norm;
 mod rotary;
 
 pub use attention::{attend, merge_heads, scores, split_heads};
 pub use embedding::{Embedding, EmbeddingSites};
+pub use gate::silu_mul;
 pub use linear::{Linear, LinearSites};
 pub use norm::{LayerNorm, LayerNormSites, RmsNorm, RmsNormSites};
 pub use rotary::{Rotary, Scaling};
