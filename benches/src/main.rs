@@ -3,12 +3,6 @@
 //! `cargo run --release -p nnsight-benches [-- --json FILE]`
 
 use std::path::Path;
-
-/// What glibc's allocator gives back to the system and asks for again costs more than tracing does (docs/performance.md); with this one the
-/// figures are those of the computation. It serves both sides.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 use std::process::Command;
 use std::time::Instant;
 
@@ -16,6 +10,11 @@ use candle_core::Tensor as Candle;
 use nnsight::graph::Limits;
 use nnsight::prelude::*;
 use nnsight_benches::Peer;
+
+/// What glibc's allocator gives back to the system and asks for again costs more than tracing does (docs/performance.md); with this one the
+/// figures are those of the computation. It serves both sides.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Model = Llama<SmolLm2_135M>;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
