@@ -73,6 +73,7 @@ fn saved(model: &Llama<SmolLm2_135M>) -> nnsight::Result<()> {
         counter.steps += 1;
         let mut list = [0; 3];
         list[0] += 1;
+        assert_eq!(list[0], 1);
         let heads = (0..9).map(|head| model.layers[2].self_attn.pattern.head(head)).collect();
         Seen { hidden: model.layers[3].output * 0.5, heads }
     })?;
