@@ -257,3 +257,108 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
         Ok(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Axis, Binary, Invoke, Node, Prompt, SiteId, Source, SourceId};
+    use crate::module::{Forward, From, Registrar};
+    use candle_core::{DType, Device};
+
+    /// A model that shows one value at three sites.
+    struct Three;
+
+    impl Stages for Three {
+        fn device(&self) -> &Device {
+            &Device::Cpu
+        }
+        fn dtype(&self) -> DType {
+            DType::F32
+        }
+        fn count(&self) -> usize {
+            1
+        }
+        fn stage(&self, _index: usize, state: Tensor, _cx: &mut Cx) -> Result<Tensor> {
+            Ok(state)
+        }
+        fn head(&self) -> Option<usize> {
+            None
+        }
+        fn find(&self, _path: &str) -> Option<&dyn Forward> {
+            None
+        }
+    }
+
+    fn table() -> SiteTable {
+        struct Root;
+        impl crate::module::Instrument for Root {
+            type Sites<'t> = ();
+            const COUNT: Option<usize> = Some(3);
+            fn describe(registrar: &mut Registrar, path: &str, pointwise: Option<(Axis, Axis)>) {
+                registrar.begin("Root", path, pointwise);
+                for name in ["a", "b", "c"] {
+                    registrar.site(name, KindTag::Float, vec![Axis::new("Batch", None), Axis::new("Seq", None)], From::All);
+                }
+                registrar.end();
+            }
+            fn sites<'t>(_cursor: &mut crate::module::Cursor<'t>) {}
+            fn attach(&mut self, _next: &mut usize) {}
+            fn place(&self) -> crate::module::Place {
+                crate::module::Place::default()
+            }
+            fn find(&self, _path: &str) -> Option<&dyn Forward> {
+                None
+            }
+        }
+        Registrar::new("Three", 0, &[]).model::<Root>()
+    }
+
+    /// Reads `a`, adds it up a hundred times, and saves the sum at `c`.
+    fn graph() -> Graph {
+        let node = |op, args: Vec<u32>| Node { op, args: args.into_iter().map(NodeId).collect(), guards: vec![], source: SourceId(0) };
+        let get = |site| Op::Get { invoke: InvokeId(0), site: SiteId(site) };
+        let mut nodes = vec![node(get(0), vec![])];
+        nodes.extend((0..100).map(|last| node(Op::Binary(Binary::Add), vec![last, 0])));
+        nodes.push(node(get(1), vec![]));
+        nodes.push(node(Op::Binary(Binary::Add), vec![100, 101]));
+        Graph {
+            signature: "Three".into(),
+            invokes: vec![Invoke { prompts: vec![Prompt::Tokens(vec![1, 2])] }],
+            sites: vec!["a".into(), "c".into()],
+            nodes,
+            saves: vec![NodeId(102)],
+            sources: vec![Source::default()],
+            constants: vec![],
+        }
+    }
+
+    #[test]
+    fn a_value_is_let_go_after_its_last_use() {
+        let (graph, table) = (graph(), table());
+        let schedule = Schedule::new(&graph, &table, None, &[Some(2)]).unwrap();
+        let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
+        let mut interleaver = Interleaver::new(&Three, &graph, &table, &schedule, precision);
+        let whole = |start, len| Span { start, len };
+        let layout = HashMap::from([(InvokeId(0), Rows { rows: whole(0, 1), positions: whole(0, 2) })]);
+        interleaver.start_pass(layout, schedule.waves[0].at_sites.clone(), None);
+        let value = Tensor::new(&[[1f32, 2.0]], &Device::Cpu).unwrap();
+        let alive = |interleaver: &Interleaver<'_, Three>| interleaver.values.iter().flatten().count();
+        interleaver.visit(0, value.clone()).unwrap();
+        assert_eq!(alive(&interleaver), 1, "the sum alone waits for `c`");
+        assert!(!interleaver.is_done() && interleaver.finish_pass().is_err());
+        interleaver.visit(2, value).unwrap();
+        assert_eq!(alive(&interleaver), 1, "and then what is saved");
+        assert_eq!(interleaver.results().unwrap()[0].to_vec2::<f32>().unwrap(), [[102.0, 204.0]]);
+    }
+
+    #[test]
+    fn sites_out_of_order_are_noticed() {
+        let (graph, table) = (graph(), table());
+        let schedule = Schedule::new(&graph, &table, None, &[Some(2)]).unwrap();
+        let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
+        let mut interleaver = Interleaver::new(&Three, &graph, &table, &schedule, precision);
+        interleaver.start_pass(HashMap::new(), schedule.waves[0].at_sites.clone(), None);
+        let error = interleaver.visit(2, Tensor::new(1f32, &Device::Cpu).unwrap()).unwrap_err();
+        assert!(matches!(error, Error::OutOfOrder { .. }), "{error}");
+    }
+}
