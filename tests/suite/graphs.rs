@@ -85,7 +85,7 @@ fn a_graph_that_was_sent_gives_the_same() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(crate::shared::cases(64))]
 
     #[test]
     fn a_graph_survives_json_and_msgpack(graph in random_graph()) {

@@ -404,7 +404,7 @@ fn plain_logits_are_the_traced_ones() -> candle_core::Result<()> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(crate::shared::cases(64))]
 
     /// Whatever is in the file: an error or a model, never a panic.
     #[test]

@@ -214,7 +214,7 @@ fn largest(x: &Candle) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(crate::shared::cases(128))]
 
     #[test]
     fn a_random_graph_gives_what_candle_gives(choices in prop::collection::vec(choice(), 0..24)) {

@@ -61,3 +61,12 @@ pub fn identical(a: &candle_core::Tensor, b: &candle_core::Tensor) -> bool {
 pub fn numbers(t: &candle_core::Tensor) -> Vec<f64> {
     t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
+
+/// How many cases a property is tried on: `PROPTEST_CASES`, else this many.
+pub fn cases(few: u32) -> proptest::prelude::ProptestConfig {
+    let default = proptest::prelude::ProptestConfig::default();
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => default,
+        None => proptest::prelude::ProptestConfig { cases: few, ..default },
+    }
+}
