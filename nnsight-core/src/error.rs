@@ -101,6 +101,18 @@ pub enum Error {
         /// The model.
         model: String,
     },
+    /// A prompt's mask is not as long as the prompt.
+    #[error("prompt {prompt} of invoke {invoke} has {tokens} tokens and a mask for {mask}")]
+    Mask {
+        /// Which invoke.
+        invoke: usize,
+        /// Which of its prompts.
+        prompt: usize,
+        /// The number of tokens.
+        tokens: usize,
+        /// The number of entries of the mask.
+        mask: usize,
+    },
     /// A token id does not exist.
     #[error("token {token} of prompt {prompt}, invoke {invoke}, is not in the vocabulary of `{model}` (0 to {})", vocab - 1)]
     UnknownToken {
@@ -155,6 +167,56 @@ pub enum Error {
         /// Where it was asked for.
         source_line: Source,
     },
+    /// A graph uses an operation that this program does not have.
+    #[error("{source_line}: no operation is registered as `{name}`{suggestion}; `register` makes one known")]
+    NoOperation {
+        /// Its name.
+        name: String,
+        /// The closest that exists.
+        suggestion: String,
+        /// Where it is used.
+        source_line: Source,
+    },
+    /// A value comes after the place where the run is stopped.
+    #[error("{source_line}: this is never reached: the run of its prompts is stopped at {stopped}")]
+    AfterStop {
+        /// Where it is stopped.
+        stopped: Source,
+        /// What comes after.
+        source_line: Source,
+    },
+    /// A module is run whose attention lacks what earlier positions left behind, because it was skipped then.
+    #[error(
+        "{source_line}: `{module}` is skipped at step {step} and run at a later one, where its attention would lack the keys and values of the \
+         positions before; skip it at every later step too, with `for step in model.steps({step}..)`"
+    )]
+    NoPast {
+        /// The module.
+        module: String,
+        /// The step at which it is skipped.
+        step: u32,
+        /// Where.
+        source_line: Source,
+    },
+    /// A cache was asked for what it does not hold.
+    #[error("`{path}` was not kept{suggestion}")]
+    NotCached {
+        /// The path.
+        path: String,
+        /// The closest that was.
+        suggestion: String,
+    },
+    /// Something has no place in an edit.
+    #[error("{source_line}: this is no edit: {problem}")]
+    Edit {
+        /// Why.
+        problem: String,
+        /// Where.
+        source_line: Source,
+    },
+    /// A file cannot be read or written.
+    #[error("a file cannot be read or written: {0}")]
+    File(#[from] std::io::Error),
     /// A site was used outside of any prompt.
     #[error("{source_line}: `{site}` is used outside of any prompt; give the trace one, or use the site inside of `invoke!`")]
     NoPrompt {
@@ -261,6 +323,55 @@ pub enum Error {
     /// candle failed in the model.
     #[error("the model failed: {0}")]
     Candle(#[from] candle_core::Error),
+    /// A generation has settings that mean nothing.
+    #[error("these are no settings for a generation: {problem}")]
+    Generation {
+        /// Which.
+        problem: String,
+    },
+    /// A step lies behind the last that a generation can have.
+    #[error("{source_line}: there is no step {step}: the run has at most {steps}; `generate!(…, max_new_tokens = …)` sets how many")]
+    NoStep {
+        /// The step.
+        step: i64,
+        /// How many there are at most.
+        steps: usize,
+        /// Where.
+        source_line: Source,
+    },
+    /// A generation ended before a step that is needed.
+    #[error(
+        "{source_line}: step {step} never happened: the run ended after {reached} steps; what every step gives is collected with \
+         `model.steps(..).map(…)`, which is as long as the run was"
+    )]
+    StepNotReached {
+        /// The step.
+        step: u32,
+        /// How many there were.
+        reached: usize,
+        /// Whether the program names this step, and not just all that there are.
+        named: bool,
+        /// Where it is used.
+        source_line: Source,
+    },
+    /// The inside of a module is used that is skipped.
+    #[error("{source_line}: `{site}` lies inside of `{module}`, which is skipped, so that its inside is not run")]
+    InsideSkipped {
+        /// The site.
+        site: String,
+        /// The module.
+        module: String,
+        /// Where.
+        source_line: Source,
+    },
+    /// A gradient cannot arrive.
+    #[error("{source_line}: no gradient arrives here: {reason}")]
+    NoGradient {
+        /// Why.
+        reason: String,
+        /// Where.
+        source_line: Source,
+    },
     /// The model handle failed: its tokenizer, say, or its connection.
     #[error(transparent)]
     Model(Box<dyn std::error::Error + Send + Sync>),
@@ -268,6 +379,28 @@ pub enum Error {
 
 /// A result with this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Of some words the one that comes closest to a wrong one, if any is close.
+pub(crate) fn closest<'a>(words: impl IntoIterator<Item = &'a String>, wrong: &str) -> Option<String> {
+    let close = words.into_iter().map(|word| (distance(word, wrong), word)).filter(|(distance, _)| *distance <= 3);
+    close.min().map(|(_, word)| word.clone())
+}
+
+/// The number of letters to insert, delete or replace between two words (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b = b.chars().collect::<Vec<_>>();
+    let mut row = (0..=b.len()).collect::<Vec<_>>();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
 
 /// The end of a sentence that names something similar, where there is something.
 pub(crate) fn did_you_mean(similar: Option<String>) -> String {

@@ -20,10 +20,12 @@ pub use error::{Error, Result};
 /// What generated code calls. Not for use by hand: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::graph::{Axis, NodeId};
+    pub use crate::Result;
+    pub use crate::graph::{Axis, Generation, NodeId};
     pub use crate::module::{Cursor, Forward, From, Instrument, Place, Pointwise, Registrar, Tap, innermost};
     pub use crate::trace::{
-        IntoCondition, Layers, Literal, LiteralIndex, PlainAssign, Results, Save, Site, Traced, Value, graph, invoke, run, sites, tracer,
+        Caching, IntoCondition, Keep, Layers, Literal, LiteralIndex, ModuleHandle, Operand, PlainAssign, Results, Save, Site, SiteList, Traced,
+        Value, edit, everything, everything_generating, generating, graph, invoke, run, scan, sites, stream, template, tracer,
     };
     pub use crate::types::KindTag;
     pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};

@@ -1,12 +1,14 @@
 //! The macros of nnsight. Use them through the `nnsight` crate.
 //!
-//! `trace!` and `#[intervene]` rewrite syntax only: assignments to places, literal layer indices, `if` on a value, `invoke!`. Names and
-//! shapes are checked by rustc, at the user's own tokens.
+//! `trace!`, its kin and `#[intervene]` rewrite syntax only: assignments to places, literal layer indices, `if` and `match` on a value,
+//! `invoke!`. Names and shapes are checked by rustc, at the user's own tokens.
 
 mod errors;
 mod module;
 mod save;
 mod signature;
+#[cfg(test)]
+mod snapshot;
 mod trace;
 
 use proc_macro::TokenStream;
@@ -17,16 +19,46 @@ use proc_macro::TokenStream;
 /// for its sites.
 #[proc_macro]
 pub fn trace(input: TokenStream) -> TokenStream {
-    trace::expand(input.into(), trace::Outcome::Run).into()
+    trace::expand(input.into(), trace::Form::Trace).into()
+}
+
+/// As [`trace!`], and continues the prompts: `generate!(model, prompt, max_new_tokens = 20, temperature = 0.7, { … })`.
+///
+/// The settings are the methods of `Generation`; `settings = …` starts from one, and `on_token = |token| …` is called for every token as it
+/// comes. In the block, the model's own sites are those of step 0, the prompt's pass; `model.step(2)`, `model.steps(..)` are the others, and
+/// `model.tokens()` is what was generated.
+#[proc_macro]
+pub fn generate(input: TokenStream) -> TokenStream {
+    trace::expand(input.into(), trace::Form::Generate).into()
+}
+
+/// Runs several traces as one: `session!(model, { let a = trace!(model, prompt, { … }); … })`. The inner blocks give their values, not
+/// results, and values go from one to the next without leaving the graph.
+#[proc_macro]
+pub fn session(input: TokenStream) -> TokenStream {
+    trace::expand(input.into(), trace::Form::Session).into()
+}
+
+/// Makes an edited view of a model: `let ablated = edit!(model, { model.layers[4].mlp.output = 0.0 })?`. The model itself is untouched.
+#[proc_macro]
+pub fn edit(input: TokenStream) -> TokenStream {
+    trace::expand(input.into(), trace::Form::Edit).into()
+}
+
+/// Checks a block as [`trace!`] would, and gives the kinds and sizes of what it would save. Nothing is computed, and no weights are needed.
+#[proc_macro]
+pub fn scan(input: TokenStream) -> TokenStream {
+    trace::expand(input.into(), trace::Form::Scan).into()
 }
 
 /// Records a block as [`trace!`] does, and gives back the graph instead of running it.
 #[proc_macro]
 pub fn graph(input: TokenStream) -> TokenStream {
-    trace::expand(input.into(), trace::Outcome::Graph).into()
+    trace::expand(input.into(), trace::Form::Graph).into()
 }
 
-/// Inside of [`trace!`]: a block on a prompt of its own, `invoke!(prompt, { … })`. Values may cross from one to another.
+/// Inside of [`trace!`] or [`generate!`]: a block on a prompt of its own, `invoke!(prompt, { … })`, or on all prompts side by side,
+/// `invoke!({ … })`. Values may cross from one to another.
 #[proc_macro]
 pub fn invoke(input: TokenStream) -> TokenStream {
     trace::stray_invoke(input.into()).into()

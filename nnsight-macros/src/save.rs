@@ -48,8 +48,9 @@ fn derive(input: &DeriveInput) -> syn::Result<TokenStream> {
             fn register(self, saves: &mut ::std::vec::Vec<::nnsight::__private::NodeId>) -> Self::Form {
                 (#(::nnsight::__private::Save::register(self.#names, saves),)*)
             }
-            fn collect(form: Self::Form, results: &mut ::nnsight::__private::Results) -> Self::Saved {
-                #saved { #(#names: <#types as ::nnsight::__private::Save<#lifetime>>::collect(form.#index, results),)* }
+            fn collect(form: Self::Form, results: &mut ::nnsight::__private::Results) -> ::nnsight::__private::Result<Self::Saved> {
+                let found = (#(<#types as ::nnsight::__private::Save<#lifetime>>::collect(form.#index, results),)*);
+                ::core::result::Result::Ok(#saved { #(#names: found.#index?,)* })
             }
         }
     })

@@ -39,6 +39,13 @@ impl Config {
         self.json["model_type"].as_str().ok_or_else(|| Error::Config("it has no `model_type`".into()))
     }
 
+    /// The tokens that end a text (`eos_token_id`, one or a list).
+    pub fn end_tokens(&self) -> Vec<u32> {
+        let ids = &self.json["eos_token_id"];
+        let all = ids.as_array().map_or(std::slice::from_ref(ids), Vec::as_slice);
+        all.iter().filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()).collect()
+    }
+
     fn size(&self, names: &[&str]) -> Result<usize> {
         self.optional(names).ok_or_else(|| Error::Config(format!("it has no `{}`", names.join("` or `"))))
     }

@@ -84,6 +84,18 @@ pub enum Error {
         /// The one it has.
         found: String,
     },
+    /// A model without weights is to be run.
+    #[error("`{signature}` was made without weights: `scan!` finds out shapes, and `load` makes a model that can be run")]
+    NoWeights {
+        /// The signature.
+        signature: &'static str,
+    },
+    /// A signature knows no sizes.
+    #[error("`{signature}` knows no sizes; a model without weights needs the signature of a checkpoint")]
+    NoSizes {
+        /// The signature.
+        signature: &'static str,
+    },
     /// A tokenizer is missing or fails.
     #[error("the tokenizer: {0}")]
     Tokenizer(String),

@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
+use nnsight_core::kernels::softmax;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::run::Stages;
-use nnsight_core::types::{Batch, Dim, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Signature, Vocab};
+use nnsight_core::types::{Batch, Context, Dim, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Signature, Vocab};
 use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};
@@ -38,10 +39,10 @@ pub struct Gpt2LmHeadModel<C: Signature> {
 pub struct Transformer<C: Signature> {
     /// The token embedding.
     #[child]
-    wte: Embedding<C, Hidden>,
+    wte: Embedding<C, Vocab, Hidden>,
     /// The position embedding.
     #[child(from())]
-    wpe: Embedding<C, Hidden>,
+    wpe: Embedding<C, Context, Hidden>,
     /// The layers.
     #[tap(embed: (Batch, Seq, Hidden))]
     #[child]
@@ -140,8 +141,9 @@ impl<C: Signature> Forward for SelfAttention<C> {
         let q = cx.tap(Self::Q, part(0)?)?;
         let k = cx.tap(Self::K, part(1)?)?;
         let v = cx.tap(Self::V, part(2)?)?;
+        let (k, v) = cx.extend(k, v)?;
         let scores = cx.tap(Self::SCORES, scores(&q, &k, cx.batch())?)?;
-        let pattern = cx.tap(Self::PATTERN, candle_nn::ops::softmax_last_dim(&scores)?)?;
+        let pattern = cx.tap(Self::PATTERN, softmax(&scores)?)?;
         let z = cx.tap(Self::Z, attend(&pattern, &v)?)?;
         cx.call(&self.c_proj, &merge_heads(&z)?)
     }
@@ -190,7 +192,6 @@ impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
 }
 
 impl<C: Signature> Network for Gpt2LmHeadModel<C> {
-    type Signature = C;
     const MODEL_TYPE: &'static str = "gpt2";
 
     fn build(config: &Config, weights: &mut Weights) -> crate::Result<Self> {

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use nnsight_core::graph::{Graph, Prompt};
+use nnsight_core::graph::{Facts, Graph, Prompt, infer};
 use nnsight_core::module::{Instrument, Registrar, SiteTable};
-use nnsight_core::run::{Stages, TokenBatch, execute, forward};
-use nnsight_core::trace::Traceable;
+use nnsight_core::run::{Prompts, Request, Stages, Token, TokenBatch, Vocabulary, execute, forward, prepare};
+use nnsight_core::trace::{Edits, Traceable};
 use nnsight_core::types::{Describes, Signature, Sizes};
 
 use crate::config::Config;
@@ -19,8 +19,6 @@ use crate::{Error, Result};
 
 /// An architecture: what builds it from a checkpoint.
 pub trait Network: Instrument + Stages + Sized {
-    /// Its signature.
-    type Signature: Signature;
     /// What a `config.json` calls it.
     const MODEL_TYPE: &'static str;
     /// Builds it.
@@ -36,6 +34,9 @@ pub struct LanguageModel<N: Network> {
     tokenizer: Option<Tokenizer>,
     table: Arc<SiteTable>,
     sizes: Sizes,
+    /// The tokens that end a text.
+    ends: Vec<u32>,
+    edits: Edits,
 }
 
 impl<N: Network> LanguageModel<N> {
@@ -64,7 +65,8 @@ impl<N: Network> LanguageModel<N> {
         let mut network = N::build(&config, &mut weights)?;
         network.attach(&mut 0);
         let registrar = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims());
-        Ok(LanguageModel { network, tokenizer, table: Arc::new(registrar.model::<N>()), sizes })
+        let (table, ends) = (Arc::new(registrar.model::<N>()), config.end_tokens());
+        Ok(LanguageModel { network, tokenizer, table, sizes, ends, edits: Edits::default() })
     }
 
     /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, and `tokenizer.json`. A GGUF
@@ -96,6 +98,17 @@ impl<N: Network> LanguageModel<N> {
     /// Text to token ids and back, where the checkpoint has a tokenizer.
     pub fn try_tokenizer(&self) -> Option<&Tokenizer> {
         self.tokenizer.as_ref()
+    }
+
+    /// The edits that every trace on this model begins with. A view that leaves the model alone is made with `edit!`.
+    pub fn edits(&self) -> &Edits {
+        &self.edits
+    }
+
+    /// Edits the model in place: every trace begins with these edits. Take them from a view, `edit!(model, { … })?.into_edits()`, or from a
+    /// file.
+    pub fn edits_mut(&mut self) -> &mut Edits {
+        &mut self.edits
     }
 
     /// The number of layers.
@@ -141,6 +154,15 @@ impl<N: Network> LanguageModel<N> {
         for (prompt, content) in prompts.iter().enumerate() {
             let tokens = match content {
                 Prompt::Tokens(tokens) => tokens.clone(),
+                Prompt::Masked { tokens, seen } if tokens.len() == seen.len() => tokens.clone(),
+                Prompt::Masked { tokens, seen } => {
+                    return Err(E::Mask { invoke, prompt, tokens: tokens.len(), mask: seen.len() });
+                }
+                // Embeddings stand in for those of any tokens.
+                Prompt::Embeddings(constant) => match constant.tensor.dims() {
+                    [length, hidden] if *hidden == self.sizes.hidden => vec![0; *length],
+                    found => return Err(E::TensorShape { expected: format!("(Seq, Hidden = {})", self.sizes.hidden), found: found.to_vec() }),
+                },
                 Prompt::Text(text) => match &self.tokenizer {
                     Some(tokenizer) => tokenizer.encode(text).map_err(|error| E::Model(Box::new(error)))?,
                     None => return Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none; give token ids instead of text".into())))),
@@ -161,6 +183,27 @@ impl<N: Network> LanguageModel<N> {
     }
 }
 
+impl<N: Network> LanguageModel<N> {
+    /// The token ids of every prompt of a graph, checked.
+    fn all_tokens(&self, graph: &Graph) -> nnsight_core::Result<Vec<Vec<Vec<u32>>>> {
+        let tokens = graph.invokes.iter().enumerate().map(|(index, invoke)| {
+            let tokens = self.tokens(index, &invoke.prompts)?;
+            let new = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens.saturating_sub(1));
+            match tokens.iter().position(|tokens| tokens.len().saturating_add(new) > self.sizes.context) {
+                None => Ok(tokens),
+                Some(prompt) => Err(nnsight_core::Error::PromptTooLong {
+                    invoke: index,
+                    prompt,
+                    found: tokens[prompt].len().saturating_add(new),
+                    limit: self.sizes.context,
+                    model: self.table.signature.clone(),
+                }),
+            }
+        });
+        tokens.collect()
+    }
+}
+
 impl<N: Network> Traceable for LanguageModel<N> {
     type Network = N;
 
@@ -168,10 +211,39 @@ impl<N: Network> Traceable for LanguageModel<N> {
         &self.table
     }
 
-    fn execute(&self, graph: Graph) -> nnsight_core::Result<Vec<Tensor>> {
-        let tokens = graph.invokes.iter().enumerate().map(|(index, invoke)| self.tokens(index, &invoke.prompts));
-        let tokens = tokens.collect::<nnsight_core::Result<Vec<_>>>()?;
-        execute(&self.network, &self.table, &graph, &tokens)
+    fn run(&self, graph: Graph, on_token: Option<&mut dyn FnMut(Token)>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
+        let graph = self.edits.apply(graph)?;
+        let tokens = self.all_tokens(&graph)?;
+        execute(&self.network, &self.table, &graph, Request { tokens, vocabulary: self, on_token })
+    }
+
+    fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
+        let graph = self.edits.apply(graph)?;
+        let tokens = self.all_tokens(&graph)?;
+        let lengths = tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<_>>();
+        scan(&graph, &self.table, lengths)
+    }
+}
+
+/// What is known of the values that a graph saves, where it could be run.
+pub(crate) fn scan(graph: &Graph, table: &SiteTable, mut lengths: Vec<Vec<Option<usize>>>) -> nnsight_core::Result<Vec<Facts>> {
+    nnsight_core::run::share_prompts(graph, &mut lengths);
+    prepare(graph, table, &lengths, None, false)?;
+    let facts = infer(graph, &Prompts { table, lengths: &lengths })?;
+    Ok(graph.saves.iter().map(|save| facts[save.index()].clone()).collect())
+}
+
+impl<N: Network> Vocabulary for LanguageModel<N> {
+    fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    fn decode(&self, tokens: &[u32]) -> nnsight_core::Result<String> {
+        use nnsight_core::Error as E;
+        match &self.tokenizer {
+            Some(tokenizer) => tokenizer.decode(tokens).map_err(|error| E::Model(Box::new(error))),
+            None => Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none, and so no text can be looked for".into())))),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod language_model;
 pub mod layers;
 pub mod llama;
 mod loading;
+mod meta;
 mod signatures;
 mod tokenizer;
 mod tree;
@@ -22,6 +23,7 @@ pub use gpt2::Gpt2;
 pub use language_model::{LanguageModel, Network};
 pub use llama::Llama;
 pub use loading::{Location, Source, Weights};
+pub use meta::Meta;
 pub use signatures::{
     Gpt2Large, Gpt2Medium, Gpt2Small, Gpt2Xl, Llama3_1_8B, Llama3_1_70B, Llama3_1_405B, Llama3_2_1B, Llama3_2_3B, SmolLm2_1_7B, SmolLm2_135M,
     SmolLm2_360M, TinyLlama_1_1B,

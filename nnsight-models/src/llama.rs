@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
+use nnsight_core::kernels::softmax;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::run::Stages;
 use nnsight_core::types::{Batch, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Query, Seq, Signature, Vocab};
@@ -22,7 +23,7 @@ pub type Llama<C> = LanguageModel<LlamaForCausalLm<C>>;
 pub struct LlamaForCausalLm<C: Signature> {
     /// The token embedding.
     #[child]
-    embed_tokens: Embedding<C, Hidden>,
+    embed_tokens: Embedding<C, Vocab, Hidden>,
     /// The layers.
     #[child]
     layers: Vec<DecoderLayer<C>>,
@@ -127,8 +128,9 @@ impl<C: Signature> Forward for SelfAttention<C> {
         let v = cx.tap(Self::V, split_heads(&v, self.kv_heads)?)?;
         let q = cx.tap(Self::Q_ROT, self.rotary.apply(&q, cx.batch())?)?;
         let k = cx.tap(Self::K_ROT, self.rotary.apply(&k, cx.batch())?)?;
+        let (k, v) = cx.extend(k, v)?;
         let scores = cx.tap(Self::SCORES, scores(&q, &k, cx.batch())?)?;
-        let pattern = cx.tap(Self::PATTERN, candle_nn::ops::softmax_last_dim(&scores)?)?;
+        let pattern = cx.tap(Self::PATTERN, softmax(&scores)?)?;
         let z = cx.tap(Self::Z, attend(&pattern, &v)?)?;
         cx.call(&self.o_proj, &merge_heads(&z)?)
     }
@@ -182,7 +184,6 @@ impl<C: Signature> Stages for LlamaForCausalLm<C> {
 }
 
 impl<C: Signature> Network for LlamaForCausalLm<C> {
-    type Signature = C;
     const MODEL_TYPE: &'static str = "llama";
 
     fn build(config: &Config, weights: &mut Weights) -> crate::Result<Self> {

@@ -59,6 +59,18 @@ impl Tokenizer {
         self.inner.decode(tokens, false).map_err(failed)
     }
 
+    /// The texts of some rows of token ids, as `model.tokens()` gives them.
+    ///
+    /// # Shapes
+    /// `(Batch, Seq)`
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where it fails, [`Error::Candle`] for any other shape.
+    pub fn decode_rows(&self, tokens: &Tensor) -> Result<Vec<String>> {
+        let rows = tokens.to_dtype(DType::U32)?.to_vec2::<u32>()?;
+        rows.iter().map(|row| self.decode(row)).collect()
+    }
+
     /// The id of a text that is one token, such as `" Paris"`.
     ///
     /// # Errors

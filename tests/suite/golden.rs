@@ -222,3 +222,137 @@ fn batch_two_lengths() {
     golden.hidden("h9", &hidden);
     golden.logits("logits_last", &logits);
 }
+
+/// The ids of the golden text behind those of its prompt.
+fn generated(golden: &Golden) -> Vec<i64> {
+    let prompt = golden.json["token_ids"][0].as_array().unwrap().len();
+    golden.tensors["ids"].get(0).unwrap().to_dtype(DType::I64).unwrap().to_vec1::<i64>().unwrap().split_off(prompt)
+}
+
+fn ids(tokens: &candle_core::Tensor) -> Vec<i64> {
+    tokens.get(0).unwrap().to_vec1::<i64>().unwrap()
+}
+
+#[test]
+fn generate_greedy() {
+    let golden = Golden::load("generate_greedy");
+    let model = smollm2();
+    let tokens = generate!(model, EIFFEL, max_new_tokens = 12, { model.tokens() }).unwrap();
+    assert_eq!(ids(&tokens), generated(&golden));
+    let text = format!("{EIFFEL}{}", model.tokenizer().decode_rows(&tokens).unwrap()[0]);
+    assert_eq!(text, golden.json["text"].as_str().unwrap());
+}
+
+#[test]
+fn generate_steer() {
+    let golden = Golden::load("generate_steer");
+    let model = smollm2();
+    let direction = (0..576).map(|channel| -0.1 + 0.2 * channel as f32 / 575.0).collect::<Vec<_>>();
+    let direction = Tensor::<SmolLm2_135M, (Hidden,)>::new(candle_core::Tensor::new(direction, &Device::Cpu).unwrap()).unwrap();
+    let (tokens, hidden) = generate!(model, EIFFEL, max_new_tokens = 8, {
+        for step in model.steps(..) {
+            step.layers[15].output += &direction;
+        }
+        (model.tokens(), model.steps(..).map(|step| step.layers[20].output.at(Seq, -1)))
+    })
+    .unwrap();
+    assert_eq!(ids(&tokens), generated(&golden));
+    let hidden = hidden.iter().map(|step| step.get(0).unwrap()).collect::<Vec<_>>();
+    golden.hidden("h20", &candle_core::Tensor::stack(&hidden, 0).unwrap());
+}
+
+#[test]
+fn generate_one_step() {
+    let golden = Golden::load("generate_one_step");
+    let model = smollm2();
+    let tokens = generate!(model, EIFFEL, max_new_tokens = 6, {
+        let step = model.step(2);
+        step.layers[25].mlp.output = 0.0;
+        model.tokens()
+    });
+    assert_eq!(ids(&tokens.unwrap()), generated(&golden));
+}
+
+#[test]
+fn skip_layer() {
+    let golden = Golden::load("skip_layer");
+    let model = smollm2();
+    let logits = trace!(model, EIFFEL, {
+        model.layers[7].skip(model.layers[6].output);
+        model.lm_head.output.at(Seq, -1)
+    });
+    golden.logits("logits_last", &logits.unwrap());
+}
+
+#[test]
+fn edit_persistent() {
+    let golden = Golden::load("edit_persistent");
+    let model = smollm2();
+    let ablated = edit!(model, { model.layers[4].mlp.output = 0.0 }).unwrap();
+    let edited = trace!(ablated, EIFFEL, { ablated.lm_head.output.at(Seq, -1) }).unwrap();
+    let original = trace!(model, EIFFEL, { model.lm_head.output.at(Seq, -1) }).unwrap();
+    golden.logits("edited", &edited);
+    golden.logits("original", &original);
+}
+
+#[test]
+fn gradients() {
+    let golden = Golden::load("gradients");
+    let model = smollm2();
+    let (mary, john) = (model.tokenizer().token(" Mary").unwrap(), model.tokenizer().token(" John").unwrap());
+    let (loss, h10, h20) = trace!(model, CLEAN, {
+        let logits = model.lm_head.output.at(Seq, -1);
+        let loss = logits.pick(Vocab, mary) - logits.pick(Vocab, john);
+        (loss, model.layers[10].output.grad(loss), model.layers[20].output.grad(loss))
+    })
+    .unwrap();
+    assert!((f64::from(loss.get(0).unwrap().to_scalar::<f32>().unwrap()) - golden.number("loss")).abs() < 5e-3);
+    for (name, gradient) in [("grad_layer10", h10), ("grad_layer20", h20)] {
+        let found = relative(&gradient, &golden.tensors[name]);
+        assert!(found < 1e-3, "{name}: {found} of the norm");
+    }
+}
+
+#[test]
+fn gradient_edit() {
+    let golden = Golden::load("gradient_edit");
+    let model = smollm2();
+    let (mary, john) = (model.tokenizer().token(" Mary").unwrap(), model.tokenizer().token(" John").unwrap());
+    let gradient = trace!(model, CLEAN, {
+        let h = model.layers[10].output;
+        let logits = model.lm_head.output.at(Seq, -1);
+        let loss = logits.pick(Vocab, mary) - logits.pick(Vocab, john);
+        model.layers[20].output.grad(loss) *= 2.0;
+        h.grad(loss)
+    });
+    let found = relative(&gradient.unwrap(), &golden.tensors["grad_layer10"]);
+    assert!(found < 1e-3, "{found} of the norm");
+}
+
+#[test]
+fn patch_grid() {
+    let golden = Golden::load("patch_grid");
+    let model = smollm2();
+    let clean = trace!(model, CLEAN, { model.layers.iter().map(|layer| layer.output).collect::<Vec<_>>() }).unwrap();
+    let expected = golden.tensors["logit_diff"].to_vec2::<f32>().unwrap();
+    for (layer, clean) in clean.iter().enumerate() {
+        // All positions of a layer side by side: 14 prompts in one pass.
+        let logits = trace!(model, {
+            let positions = 0..14;
+            positions
+                .map(|position| {
+                    invoke!(CORRUPTED, {
+                        // In the last layer, other positions reach nothing that is saved.
+                        effect(model.layers[layer].output.at(Seq, position)) = clean.at(Seq, position);
+                        model.lm_head.output.at(Seq, -1)
+                    })
+                })
+                .collect::<Vec<_>>()
+        })
+        .unwrap();
+        for (position, logits) in logits.iter().enumerate() {
+            let difference = (logit_difference(logits) - f64::from(expected[layer][position])).abs();
+            assert!(difference < 5e-3, "layer {layer}, position {position}: {difference}");
+        }
+    }
+}

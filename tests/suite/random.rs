@@ -2,7 +2,7 @@
 
 use nnsight::candle_core::{D, Tensor as Candle};
 use nnsight::graph::{
-    Binary, Compare, Constant, ConstantId, Invoke, InvokeId, Node, NodeId, Op, Reduce, Region, SiteId, Source as Line, SourceId, Step, Unary,
+    At, Binary, Compare, Constant, ConstantId, Invoke, InvokeId, Node, NodeId, Op, Reduce, Region, SiteId, Source as Line, SourceId, Step, Unary,
 };
 use nnsight::prelude::*;
 use nnsight::trace::Traceable;
@@ -68,7 +68,7 @@ fn build(choices: &[Choice]) -> Graph {
     let mut values = Vec::new();
     for site in 0..SITES.len() as u32 {
         values.push(nodes.len() as u32);
-        nodes.push(node(Op::Get { invoke: InvokeId(0), site: SiteId(site) }, vec![]));
+        nodes.push(node(Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(site) }, vec![]));
     }
     for choice in choices {
         let pick = |index: &usize| values[index % values.len()];
@@ -112,12 +112,13 @@ fn build(choices: &[Choice]) -> Graph {
     }
     Graph {
         signature: "Dynamic".into(),
-        invokes: vec![Invoke { prompts: vec![Prompt::Tokens(TOKENS.to_vec())] }],
+        invokes: vec![Invoke { prompts: vec![Prompt::Tokens(TOKENS.to_vec())], ..Invoke::default() }],
         sites: SITES.iter().map(ToString::to_string).collect(),
         constants,
         saves: values.into_iter().map(NodeId).collect(),
         nodes,
         sources: vec![Line { file: "random.rs".into(), line: 1, column: 1 }],
+        functions: vec![],
     }
 }
 

@@ -249,18 +249,18 @@ fn declared_sites_are_passed_in_the_declared_order() {
 }
 
 fn all_sites(table: &nnsight::module::SiteTable) -> Graph {
-    use nnsight::graph::{Invoke, InvokeId, Node, NodeId, Op, SiteId, Source, SourceId};
+    use nnsight::graph::{At, Invoke, InvokeId, Node, NodeId, Op, SiteId, Source, SourceId};
     let count = table.sites().len() as u32;
     Graph {
         signature: table.signature.clone(),
-        invokes: vec![Invoke { prompts: vec![Prompt::Tokens(PROMPT.to_vec())] }],
+        invokes: vec![Invoke { prompts: vec![Prompt::Tokens(PROMPT.to_vec())], ..Invoke::default() }],
         sites: table.sites().iter().map(|site| site.path.clone()).collect(),
         nodes: (0..count)
-            .map(|site| Node { op: Op::Get { invoke: InvokeId(0), site: SiteId(site) }, args: vec![], guards: vec![], source: SourceId(0) })
+            .map(|site| Node { op: Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(site) }, args: vec![], guards: vec![], source: SourceId(0) })
             .collect(),
         saves: (0..count).map(NodeId).collect(),
         sources: vec![Source::default()],
-        constants: vec![],
+        ..Graph::default()
     }
 }
 
@@ -281,7 +281,7 @@ fn check_shapes(table: &nnsight::module::SiteTable, values: &[nnsight::candle_co
 /// Writes to every site of a model in turn, and sees which others change: exactly those that the table says can.
 #[test]
 fn what_the_table_says_depends_on_a_site_does() {
-    use nnsight::graph::{InvokeId, Node, NodeId, Op, Region, SiteId, SourceId, Unary};
+    use nnsight::graph::{At, InvokeId, Node, NodeId, Op, Region, SiteId, SourceId, Unary, Unused};
     let model = tiny_llama();
     let table = model.table();
     let before = model.execute(all_sites(table)).unwrap();
@@ -292,9 +292,9 @@ fn what_the_table_says_depends_on_a_site_does() {
         // Read what is there, and write its sigmoid before anything else reads it: a factor would be lost in the norms.
         let (site, invoke) = (SiteId(edited as u32), InvokeId(0));
         let mut nodes = vec![
-            node(Op::Get { invoke, site }, vec![]),
+            node(Op::Get { at: At::prompt(invoke), site }, vec![]),
             node(Op::Unary(Unary::Sigmoid), vec![NodeId(0)]),
-            node(Op::Set { invoke, site, region: Region::default(), effect: true }, vec![NodeId(1)]),
+            node(Op::Set { at: At::prompt(invoke), site, region: Region::default(), unused: Unused::Keep }, vec![NodeId(1)]),
         ];
         nodes.extend(graph.nodes);
         graph.nodes = nodes;

@@ -54,6 +54,9 @@ impl Graph {
     fn boxes(&self) -> impl Iterator<Item = (NodeId, String, Look)> {
         self.iter().map(|(id, node)| match &node.op {
             Op::Get { site, .. } => (id, self.site(*site).to_string(), Look::Read),
+            Op::Skip { site, .. } => (id, format!("{} = (skipped)", self.site(*site)), Look::Write),
+            Op::Stop { site, .. } => (id, format!("stop after {}", self.site(*site)), Look::Write),
+            Op::SetGrad => (id, "grad =".to_string(), Look::Write),
             Op::Set { site, region, .. } => (id, format!("{}{region} =", self.site(*site)), Look::Write),
             Op::Scalar(number) => (id, number.to_string(), Look::Constant),
             Op::Constant(_) => (id, "constant".to_string(), Look::Constant),

@@ -26,6 +26,8 @@ id!(
     InvokeId,
     /// A tensor of [`Graph::constants`](super::Graph).
     ConstantId,
+    /// A function of [`Graph::functions`](super::Graph).
+    FunctionId,
     /// A place in the user's program, of [`Graph::sources`](super::Graph).
     SourceId,
 );

@@ -1,13 +1,15 @@
 //! Kinds, ranks and sizes of every node, found without computing anything.
 
-use super::{Axis, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Reduce, Region};
+use super::{At, Axis, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Reduce, Region};
 use crate::types::KindTag;
 use crate::{Error, Result};
 
 /// What inference asks of a model.
 pub trait Environment {
-    /// What a site holds for one invoke, or `None` where the model has no such site.
-    fn site(&self, invoke: InvokeId, path: &str) -> Option<Facts>;
+    /// What a site holds at one visit, or `None` where the model has no such site.
+    fn site(&self, at: At, path: &str) -> Option<Facts>;
+    /// The number of prompts of an invoke.
+    fn rows(&self, invoke: InvokeId) -> Option<usize>;
     /// The axes that a module takes and gives innermost, or `None` where it cannot be applied by hand.
     fn module(&self, path: &str) -> Option<(Axis, Axis)>;
     /// The path that comes closest to a wrong one.
@@ -58,8 +60,26 @@ impl<E: Environment> Inference<'_, E> {
 
     fn node(&self, node: &Node) -> Result<Facts> {
         match &node.op {
-            Op::Get { invoke, site } => self.site(*invoke, self.graph.site(*site)),
-            Op::Set { invoke, site, region, .. } => self.set(*invoke, self.graph.site(*site), region, self.arg(node, 0)),
+            Op::Get { at, site } => self.site(*at, self.graph.site(*site)),
+            Op::Set { at, site, region, .. } => self.set(*at, self.graph.site(*site), region, self.arg(node, 0)),
+            Op::Skip { at, site, .. } => self.set(*at, self.graph.site(*site), &Region::default(), self.arg(node, 0)),
+            Op::Stop { at, site } => self.site(*at, self.graph.site(*site)),
+            Op::Apply { axes, kind, .. } => self.apply(self.arg(node, 0), axes, *kind),
+            Op::Custom { operation, parameters, names } => self.custom(node, operation, parameters, names),
+            Op::Store { dtype, .. } => match dtype.as_deref().map(str::parse::<candle_core::DType>) {
+                Some(Err(_)) => self.mismatch(format!("`{}` is no type of numbers", dtype.as_deref().unwrap_or_default())),
+                _ => Ok(self.arg(node, 0).clone()),
+            },
+            Op::Tokens { invoke } => {
+                let axes = vec![Axis::new("Batch", self.environment.rows(*invoke)), Axis::new("Seq", None)];
+                Ok(Facts { kind: KindTag::Int, axes })
+            }
+            Op::Grad => self.gradient(node),
+            Op::SetGrad => {
+                let of = self.gradient(node)?;
+                self.fits(&of, self.arg(node, 2))?;
+                Ok(of)
+            }
             Op::Constant(constant) => {
                 let constant = &self.graph.constants[constant.index()];
                 if constant.names.len() != constant.tensor.rank() {
@@ -235,16 +255,48 @@ impl<E: Environment> Inference<'_, E> {
         matches!(self.graph.node(id).op, Op::Scalar(_))
     }
 
-    fn site(&self, invoke: InvokeId, path: &str) -> Result<Facts> {
-        self.environment.site(invoke, path).ok_or_else(|| Error::NoSite {
+    fn apply(&self, first: &Facts, axes: &[(String, Option<usize>)], kind: KindTag) -> Result<Facts> {
+        if axes.len() > 5 {
+            return self.mismatch("a value has at most five axes".into());
+        }
+        let known = |name: &str| first.axes.iter().find(|axis| axis.name == name).and_then(|axis| axis.size);
+        let axes = axes.iter().map(|(name, size)| Axis::new(name.clone(), size.or_else(|| known(name)))).collect();
+        Ok(Facts { kind, axes })
+    }
+
+    fn custom(&self, node: &Node, name: &str, parameters: &[f64], names: &[String]) -> Result<Facts> {
+        let Some(operation) = super::operation(name) else {
+            let suggestion = crate::error::did_you_mean(super::suggest_operation(name));
+            return Err(Error::NoOperation { name: name.to_string(), suggestion, source_line: self.graph.source(self.id) });
+        };
+        let args = node.args.iter().map(|arg| self.known[arg.index()].clone()).collect::<Vec<_>>();
+        let facts = operation.facts(&args, parameters).or_else(|problem| self.mismatch(problem))?;
+        match facts.axes.iter().map(|axis| axis.name.as_ref()).eq(names.iter().map(String::as_str)) {
+            true => Ok(facts),
+            false => self.mismatch(format!("it gives {facts}, and is declared to give ({})", names.join(", "))),
+        }
+    }
+
+    /// The facts of a gradient: those of what it is taken with respect to.
+    fn gradient(&self, node: &Node) -> Result<Facts> {
+        let (of, loss) = (self.arg(node, 0), self.arg(node, 1));
+        let single = loss.axes.iter().all(|axis| axis.name == "Batch");
+        match single && loss.kind == KindTag::Float && of.kind == KindTag::Float {
+            true => Ok(of.clone()),
+            false => self.mismatch(format!("{loss} has no gradient with respect to {of}: it takes one number, or one for each prompt")),
+        }
+    }
+
+    fn site(&self, at: At, path: &str) -> Result<Facts> {
+        self.environment.site(at, path).ok_or_else(|| Error::NoSite {
             path: path.to_string(),
             suggestion: crate::error::did_you_mean(self.environment.suggest(path)),
             source_line: self.graph.source(self.id),
         })
     }
 
-    fn set(&self, invoke: InvokeId, path: &str, region: &Region, value: &Facts) -> Result<Facts> {
-        let whole = self.site(invoke, path)?;
+    fn set(&self, at: At, path: &str, region: &Region, value: &Facts) -> Result<Facts> {
+        let whole = self.site(at, path)?;
         let part = self.part(&whole, region)?;
         self.fits(&part, value)?;
         Ok(whole)

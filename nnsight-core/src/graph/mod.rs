@@ -1,11 +1,16 @@
 //! The graph: an intervention as data, which can be checked, optimised, drawn, stored, sent, and run inside a forward pass.
 
+mod arithmetic;
+mod at;
 mod axis;
 mod constant;
 mod draw;
+mod function;
+mod generation;
 mod ids;
 mod infer;
 mod op;
+mod operation;
 mod region;
 mod serial;
 mod text;
@@ -15,11 +20,17 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+pub use arithmetic::{Binary, Compare, Logic, Reduce, Unary};
+pub use at::{At, Unreached, Unused};
 pub use axis::{Axis, Facts};
 pub use constant::Constant;
-pub use ids::{ConstantId, InvokeId, NodeId, SiteId, SourceId};
+pub use function::Function;
+pub use generation::Generation;
+pub use ids::{ConstantId, FunctionId, InvokeId, NodeId, SiteId, SourceId};
 pub use infer::{Environment, infer};
-pub use op::{Binary, Compare, Logic, Op, Reduce, Unary};
+pub use op::Op;
+pub(crate) use operation::suggest as suggest_operation;
+pub use operation::{Operation, operation, register};
 pub use region::{Region, Span, Step};
 pub use serial::VERSION;
 pub use validate::Limits;
@@ -38,6 +49,9 @@ pub struct Graph {
     /// Tensors from outside.
     #[serde(deserialize_with = "serial::bounded")]
     pub constants: Vec<Constant>,
+    /// Functions of this program.
+    #[serde(default, skip_deserializing, skip_serializing_if = "Vec::is_empty", serialize_with = "function::refuse")]
+    pub functions: Vec<Function>,
     /// What is done; a node's arguments stand before it.
     #[serde(deserialize_with = "serial::bounded")]
     pub nodes: Vec<Node>,
@@ -78,6 +92,12 @@ pub struct Guard {
 pub struct Invoke {
     /// Its prompts, one row of the batch each.
     pub prompts: Vec<Prompt>,
+    /// Whether it has no prompts of its own, and sees those of all other invokes side by side.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub everything: bool,
+    /// How to go on after the prompt, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
 }
 
 /// A prompt.
@@ -88,6 +108,15 @@ pub enum Prompt {
     Text(String),
     /// Token ids.
     Tokens(Vec<u32>),
+    /// Token ids of which some are hidden from every other position.
+    Masked {
+        /// The ids.
+        tokens: Vec<u32>,
+        /// For each token whether it is seen.
+        seen: Vec<bool>,
+    },
+    /// What the model reads in place of its own embeddings of tokens, of shape `(Seq, Hidden)`.
+    Embeddings(Constant),
 }
 
 /// A place in the user's program.
@@ -122,6 +151,12 @@ impl Graph {
     /// The path of a site.
     pub fn site(&self, id: SiteId) -> &str {
         &self.sites[id.index()]
+    }
+
+    /// Whether two invokes are about some of the same prompts.
+    pub(crate) fn share_rows(&self, a: InvokeId, b: InvokeId) -> bool {
+        let everything = |invoke: InvokeId| self.invokes.get(invoke.index()).is_some_and(|invoke| invoke.everything);
+        a == b || everything(a) || everything(b)
     }
 
     /// Where in the user's program a node comes from.

@@ -2,112 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConstantId, InvokeId, Region, SiteId};
+use super::{At, Binary, Compare, ConstantId, FunctionId, InvokeId, Logic, Reduce, Region, SiteId, Unary, Unused};
 use crate::types::KindTag;
-
-/// A function of one number.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unary {
-    /// `-x`
-    Neg,
-    /// `e^x`
-    Exp,
-    /// Natural logarithm.
-    Ln,
-    /// Square root.
-    Sqrt,
-    /// `x * x`
-    Sqr,
-    /// Absolute value.
-    Abs,
-    /// Hyperbolic tangent.
-    Tanh,
-    /// `1 / (1 + e^-x)`
-    Sigmoid,
-    /// GELU in its tanh approximation (`gelu_new`).
-    Gelu,
-    /// `x * sigmoid(x)`
-    Silu,
-    /// `max(x, 0)`
-    Relu,
-    /// `1 / x`
-    Recip,
-    /// `x` to a power.
-    Powf(f64),
-    /// `x`, but at least the first and at most the second number.
-    Clamp(f64, f64),
-}
-
-/// Arithmetic on two values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Binary {
-    /// `a + b`
-    Add,
-    /// `a - b`
-    Sub,
-    /// `a * b`
-    Mul,
-    /// `a / b`
-    Div,
-    /// The larger of both.
-    Maximum,
-    /// The smaller of both.
-    Minimum,
-}
-
-/// A comparison of two values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compare {
-    /// `a == b`
-    Eq,
-    /// `a != b`
-    Ne,
-    /// `a < b`
-    Lt,
-    /// `a <= b`
-    Le,
-    /// `a > b`
-    Gt,
-    /// `a >= b`
-    Ge,
-}
-
-/// A connective of truth values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Logic {
-    /// Both.
-    And,
-    /// At least one.
-    Or,
-    /// The opposite of one value.
-    Not,
-}
-
-/// A number made from the entries of an axis, or from all entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reduce {
-    /// The sum.
-    Sum,
-    /// The mean.
-    Mean,
-    /// The largest.
-    Max,
-    /// The smallest.
-    Min,
-    /// The unbiased variance, as in PyTorch.
-    Var,
-    /// The Euclidean norm.
-    Norm,
-    /// The index of the largest; over all entries the index into the flattened tensor.
-    ArgMax,
-    /// The index of the smallest.
-    ArgMin,
-}
 
 /// What a node does with its arguments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,23 +11,49 @@ pub enum Reduce {
 pub enum Op {
     /// Reads a site.
     Get {
-        /// For which prompts.
-        invoke: InvokeId,
+        /// For which prompts, at which step.
+        at: At,
         /// Where.
         site: SiteId,
     },
     /// Writes the argument to a site. The model goes on with it.
     Set {
-        /// For which prompts.
-        invoke: InvokeId,
+        /// For which prompts, at which step.
+        at: At,
         /// Where.
         site: SiteId,
         /// Which part of the site.
         region: Region,
-        /// Whether the edit is wanted even where nothing that is saved depends on it.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        effect: bool,
+        /// What becomes of it where nothing that is saved depends on it.
+        #[serde(default, skip_serializing_if = "Unused::is_refused")]
+        unused: Unused,
     },
+    /// Gives the argument as the output of a module, whose inside is not run.
+    Skip {
+        /// For which prompts, at which step.
+        at: At,
+        /// The module's output.
+        site: SiteId,
+        /// What becomes of it where nothing that is saved depends on it.
+        #[serde(default, skip_serializing_if = "Unused::is_refused")]
+        unused: Unused,
+    },
+    /// Ends the run of its prompts once they have come by a site.
+    Stop {
+        /// For which prompts, at which step.
+        at: At,
+        /// The last site that they come by.
+        site: SiteId,
+    },
+    /// The tokens that were generated, once the run is over.
+    Tokens {
+        /// For which prompts.
+        invoke: InvokeId,
+    },
+    /// The gradient of the second argument, a single number, with respect to the first.
+    Grad,
+    /// Replaces the gradient of the second argument with respect to the first by the third, on its way back.
+    SetGrad,
     /// A tensor from outside.
     Constant(ConstantId),
     /// A number.
@@ -256,6 +178,33 @@ pub enum Op {
         /// The module's path.
         module: String,
     },
+    /// A function of this program. A graph with one can neither be stored nor sent.
+    Apply {
+        /// Which of the graph's functions.
+        function: FunctionId,
+        /// Names and sizes of the result's axes; a size that is not known is that of the first argument's axis with the same name.
+        axes: Vec<(String, Option<usize>)>,
+        /// The result's kind.
+        kind: KindTag,
+    },
+    /// An operation that a crate has registered under a name.
+    Custom {
+        /// The name.
+        operation: String,
+        /// Its settings.
+        parameters: Vec<f64>,
+        /// The names of the axes of what it is to give.
+        names: Vec<String>,
+    },
+    /// The argument as a cache keeps it: in another type, or in the host's memory.
+    Store {
+        /// candle's name of the type, where it is to be another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dtype: Option<String>,
+        /// Whether it is moved to the host's memory.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        host: bool,
+    },
     /// Prints the argument when it is computed, and passes it on.
     Log {
         /// What to call it.
@@ -267,9 +216,10 @@ impl Op {
     /// How many arguments it takes, as `(at least, at most)`.
     pub fn arity(&self) -> (usize, usize) {
         match self {
-            Op::Get { .. } | Op::Constant(_) | Op::Scalar(_) => (0, 0),
+            Op::Get { .. } | Op::Constant(_) | Op::Scalar(_) | Op::Tokens { .. } | Op::Stop { .. } => (0, 0),
             Op::Logic(Logic::Not) => (1, 1),
             Op::Set { .. }
+            | Op::Skip { .. }
             | Op::Unary(_)
             | Op::Reduce { .. }
             | Op::Softmax { .. }
@@ -285,6 +235,7 @@ impl Op {
             | Op::Randn { .. }
             | Op::Cast(_)
             | Op::Call { .. }
+            | Op::Store { .. }
             | Op::Log { .. } => (1, 1),
             Op::Binary(_)
             | Op::Compare(_)
@@ -293,15 +244,16 @@ impl Op {
             | Op::Patch(_)
             | Op::Pick { .. }
             | Op::Gather { .. }
-            | Op::IndexSelect { .. } => (2, 2),
-            Op::Where | Op::Choose => (3, 3),
-            Op::Cat { .. } | Op::Stack { .. } => (1, usize::MAX),
+            | Op::IndexSelect { .. }
+            | Op::Grad => (2, 2),
+            Op::Where | Op::Choose | Op::SetGrad => (3, 3),
+            Op::Cat { .. } | Op::Stack { .. } | Op::Apply { .. } | Op::Custom { .. } => (1, usize::MAX),
         }
     }
 
     /// Whether it does something beyond giving a value.
     pub fn has_effect(&self) -> bool {
-        matches!(self, Op::Set { .. } | Op::Log { .. })
+        matches!(self, Op::Set { .. } | Op::Skip { .. } | Op::Stop { .. } | Op::SetGrad | Op::Log { .. })
     }
 
     /// Its short name, as the text form writes it.
@@ -309,6 +261,11 @@ impl Op {
         match self {
             Op::Get { .. } => "get".into(),
             Op::Set { .. } => "set".into(),
+            Op::Skip { .. } => "skip".into(),
+            Op::Stop { .. } => "stop".into(),
+            Op::Tokens { .. } => "tokens".into(),
+            Op::Grad => "grad".into(),
+            Op::SetGrad => "set_grad".into(),
             Op::Constant(_) => "constant".into(),
             Op::Scalar(_) => "scalar".into(),
             Op::Unary(Unary::Powf(exponent)) => format!("powf({exponent})"),
@@ -342,6 +299,9 @@ impl Op {
             Op::Randn { seed } => format!("randn({seed})"),
             Op::Cast(kind) => format!("cast({})", kind.name()),
             Op::Call { module } => format!("call {module}"),
+            Op::Apply { .. } => "apply".into(),
+            Op::Custom { operation, .. } => operation.clone(),
+            Op::Store { dtype, host } => format!("store({}{})", dtype.as_deref().unwrap_or("as it is"), if *host { ", host" } else { "" }),
             Op::Log { label } => format!("log {label:?}"),
         }
     }

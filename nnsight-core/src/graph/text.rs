@@ -9,6 +9,11 @@ impl Display for Prompt {
         match self {
             Prompt::Text(text) => write!(f, "{text:?}"),
             Prompt::Tokens(tokens) => write!(f, "{tokens:?}"),
+            Prompt::Embeddings(constant) => write!(f, "embeddings {:?}", constant.tensor.dims()),
+            Prompt::Masked { tokens, seen } => {
+                let tokens = tokens.iter().zip(seen).map(|(token, seen)| if *seen { token.to_string() } else { format!("({token})") });
+                write!(f, "[{}]", tokens.collect::<Vec<_>>().join(", "))
+            }
         }
     }
 }
@@ -23,8 +28,12 @@ impl Display for Graph {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         writeln!(f, "graph {}", self.signature)?;
         for (index, invoke) in self.invokes.iter().enumerate() {
-            let prompts = invoke.prompts.iter().map(ToString::to_string).collect::<Vec<_>>();
-            writeln!(f, "  invoke {index}: {}", prompts.join(", "))?;
+            let mut prompts = invoke.prompts.iter().map(ToString::to_string).collect::<Vec<_>>();
+            if invoke.everything {
+                prompts.push("all prompts".to_string());
+            }
+            let generation = invoke.generation.as_ref().map(|generation| format!(" and {generation}"));
+            writeln!(f, "  invoke {index}: {}{}", prompts.join(", "), generation.unwrap_or_default())?;
         }
         for (id, node) in self.iter() {
             writeln!(f, "  {}", self.describe(id, node))?;
@@ -35,12 +44,21 @@ impl Display for Graph {
 }
 
 impl Graph {
+    /// What a node does, as a line of text.
+    pub fn line(&self, id: NodeId) -> String {
+        self.describe(id, self.node(id))
+    }
+
     /// One node as a line of text.
     pub(super) fn describe(&self, id: NodeId, node: &Node) -> String {
         let args = node.args.iter().map(|&arg| self.operand(arg)).collect::<Vec<_>>().join(", ");
         let line = match &node.op {
-            Op::Get { invoke, site } => format!("{id} = get {} of {}", self.site(*site), invoke.0),
-            Op::Set { invoke, site, region, .. } => format!("set {}{region} of {} = {args}", self.site(*site), invoke.0),
+            Op::Get { at, site } => format!("{id} = get {} of {at}", self.site(*site)),
+            Op::Set { at, site, region, .. } => format!("set {}{region} of {at} = {args}", self.site(*site)),
+            Op::Skip { at, site, .. } => format!("skip {} of {at} = {args}", self.site(*site)),
+            Op::Stop { at, site } => format!("stop after {} of {at}", self.site(*site)),
+            Op::Tokens { invoke } => format!("{id} = tokens of {}", invoke.0),
+            Op::SetGrad => format!("set grad {args}"),
             Op::Constant(constant) => {
                 let constant = &self.constants[constant.index()];
                 format!("{id} = constant ({}) {:?}", constant.names.join(", "), constant.tensor.dims())

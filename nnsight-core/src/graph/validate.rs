@@ -1,6 +1,6 @@
 //! The one check that everything passes which arrives as data.
 
-use super::{Graph, Node, NodeId, Op, Prompt, Unary};
+use super::{Generation, Graph, Node, NodeId, Op, Prompt, Unary};
 use crate::{Error, Result};
 
 /// How large a graph may be.
@@ -33,8 +33,15 @@ impl Graph {
     pub fn validate(&self, limits: &Limits) -> Result<()> {
         self.check_sizes(limits)?;
         for (index, invoke) in self.invokes.iter().enumerate() {
-            if invoke.prompts.is_empty() {
+            if invoke.prompts.is_empty() != invoke.everything {
                 return Err(Error::EmptyInvoke { invoke: index });
+            }
+            if let Some(problem) = invoke.generation.as_ref().and_then(Generation::problem) {
+                return Err(Error::Generation { problem });
+            }
+            let steps = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens);
+            if steps > limits.tokens {
+                return Err(Error::TooLarge { what: "tokens to generate", found: steps, limit: limits.tokens });
             }
         }
         for (id, node) in self.iter() {
@@ -69,6 +76,8 @@ impl Graph {
         let length = |prompt: &Prompt| match prompt {
             Prompt::Text(text) => text.len(),
             Prompt::Tokens(tokens) => tokens.len(),
+            Prompt::Embeddings(constant) => constant.tensor.elem_count(),
+            Prompt::Masked { tokens, seen } => tokens.len().max(seen.len()),
         };
         let tokens: usize = self.invokes.iter().flat_map(|invoke| &invoke.prompts).map(length).sum();
         if tokens > limits.tokens {
@@ -83,7 +92,7 @@ impl Graph {
             if arg >= id {
                 return Err(dangling("argument", arg.0));
             }
-            if matches!(self.node(arg).op, Op::Set { .. }) {
+            if matches!(self.node(arg).op, Op::Set { .. } | Op::Skip { .. } | Op::Stop { .. } | Op::SetGrad) {
                 return Err(dangling("argument (an assignment has no value)", arg.0));
             }
         }
@@ -104,9 +113,17 @@ impl Graph {
             false => Err(Error::NotFinite { number, source_line: self.source(id) }),
         };
         match &node.op {
-            Op::Get { invoke, site } | Op::Set { invoke, site, .. } => {
-                if invoke.index() >= self.invokes.len() {
-                    return Err(dangling("invoke", invoke.0));
+            Op::Tokens { invoke } => match self.invokes.get(invoke.index()) {
+                Some(invoke) if invoke.generation.is_some() => Ok(()),
+                _ => Err(dangling("invoke that generates", invoke.0)),
+            },
+            Op::Get { at, site } | Op::Set { at, site, .. } | Op::Skip { at, site, .. } | Op::Stop { at, site } => {
+                let Some(invoke) = self.invokes.get(at.invoke.index()) else {
+                    return Err(dangling("invoke", at.invoke.0));
+                };
+                let steps = invoke.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
+                if at.step as usize >= steps {
+                    return Err(Error::NoStep { step: i64::from(at.step), steps, source_line: self.source(id) });
                 }
                 if site.index() >= self.sites.len() {
                     return Err(dangling("site", site.0));
@@ -114,6 +131,8 @@ impl Graph {
                 Ok(())
             }
             Op::Constant(constant) if constant.index() >= self.constants.len() => Err(dangling("constant", constant.0)),
+            Op::Apply { function, .. } if function.index() >= self.functions.len() => Err(dangling("function", function.0)),
+            Op::Custom { parameters, .. } => parameters.iter().try_for_each(|&number| finite(number)),
             Op::Scalar(number) | Op::Full(number) | Op::Unary(Unary::Powf(number)) => finite(*number),
             Op::Unary(Unary::Clamp(low, high)) => finite(*low).and_then(|()| finite(*high)),
             _ => Ok(()),

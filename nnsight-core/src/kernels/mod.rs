@@ -1,11 +1,14 @@
-//! The one operation that interventions add to a model: writing into a part of a tensor.
+//! The one operation that interventions add to a model, writing into a part of a tensor; and what a fast model needs beside candle where
+//! gradients may be asked for.
 
 mod cpu;
 mod reference;
+mod softmax;
 
 use candle_core::{Device, Result, Tensor};
 
 pub use reference::patch as patch_reference;
+pub use softmax::softmax;
 
 use crate::graph::Span;
 

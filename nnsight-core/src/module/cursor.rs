@@ -1,37 +1,47 @@
 //! Makes the structs of sites, in the order of the table.
 
-use crate::graph::InvokeId;
-use crate::trace::{Layers, Site, Tracer};
+use crate::graph::At;
+use crate::trace::{Layers, ModuleHandle, Site, Tracer};
+use crate::types::Signature;
 
 /// Stands at the next site while the structs of sites are made. `derive(Module)` calls it.
 pub struct Cursor<'t> {
     tracer: &'t Tracer,
-    invoke: Option<InvokeId>,
+    at: Option<At>,
     next: usize,
+    next_module: usize,
 }
 
-/// The site of a layer that does not exist. Its use was reported when the layer was asked for.
+/// The site, or the module, of a layer that does not exist. Its use was reported when the layer was asked for.
 pub(crate) const MISSING: usize = usize::MAX / 2;
 
 impl<'t> Cursor<'t> {
-    pub(crate) fn new(tracer: &'t Tracer, invoke: Option<InvokeId>) -> Self {
-        Cursor { tracer, invoke, next: 0 }
+    pub(crate) fn new(tracer: &'t Tracer, at: Option<At>) -> Self {
+        Cursor { tracer, at, next: 0, next_module: 0 }
+    }
+
+    /// The next module, which begins here.
+    pub fn module<C: Signature>(&mut self) -> ModuleHandle<'t, C> {
+        self.next_module += 1;
+        ModuleHandle::new(self.tracer, self.at, self.next_module - 1)
     }
 
     /// The next site.
     pub fn site<C, S, K>(&mut self) -> Site<'t, C, S, K> {
         let index = self.next;
         self.next += 1;
-        Site::new(self.tracer, self.invoke, index)
+        Site::new(self.tracer, self.at, index)
     }
 
     /// The sites of a list of layers.
     pub fn list<C, T: Copy>(&mut self, make: impl Fn(&mut Self) -> T) -> Layers<'t, C, T> {
+        self.next_module += 1;
         let first = self.next;
         let mut layers = (0..self.tracer.table().depth).map(|_| make(self)).collect::<Vec<_>>();
-        let after = std::mem::replace(&mut self.next, MISSING);
+        let after = (self.next, self.next_module);
+        (self.next, self.next_module) = (MISSING, MISSING);
         layers.push(make(self));
-        self.next = after;
+        (self.next, self.next_module) = after;
         Layers::new(self.tracer, first, self.tracer.keep(layers))
     }
 }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::{Forward, Instrument};
 use crate::Result;
-use crate::run::TokenBatch;
+use crate::run::{Past, TokenBatch};
 
 /// Where a module's sites stand in the [`SiteTable`](super::SiteTable). Every module has one as its field `place`; it is set when the
 /// model is put together.
@@ -37,6 +37,21 @@ impl Tap {
 /// Sees a value at a site that somebody uses, and says what the model goes on with.
 pub(crate) trait Hook {
     fn visit(&mut self, site: usize, value: Tensor) -> Result<Tensor>;
+    /// Whether the module whose input was visited last is skipped.
+    fn skipped(&self) -> Skipped;
+    /// The output of the skipped module, `site`; of the prompts for which it is not skipped it is what the module gave.
+    fn replacement(&mut self, site: usize, given: Option<Tensor>) -> Result<Tensor>;
+}
+
+/// For whom a module is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Skipped {
+    /// For none of the prompts.
+    No,
+    /// For some of them.
+    Partly,
+    /// For all.
+    Wholly,
 }
 
 /// The context of a forward pass.
@@ -44,6 +59,8 @@ pub struct Cx<'a> {
     /// For each site whether anybody uses it.
     used: &'a [bool],
     hook: Option<&'a mut dyn Hook>,
+    /// What earlier passes left behind, where this one continues them or is to be continued.
+    past: Option<&'a mut Past>,
     batch: &'a TokenBatch,
     here: usize,
 }
@@ -51,11 +68,16 @@ pub struct Cx<'a> {
 impl<'a> Cx<'a> {
     /// A pass that nobody looks at.
     pub fn untouched(batch: &'a TokenBatch) -> Self {
-        Cx { used: &[], hook: None, batch, here: 0 }
+        Cx { used: &[], hook: None, past: None, batch, here: 0 }
     }
 
-    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, batch: &'a TokenBatch) -> Self {
-        Cx { used, hook: Some(hook), batch, here: 0 }
+    /// A pass that nobody looks at, and that continues or is continued by others.
+    pub fn continued(batch: &'a TokenBatch, past: &'a mut Past) -> Self {
+        Cx { past: Some(past), ..Cx::untouched(batch) }
+    }
+
+    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, past: Option<&'a mut Past>, batch: &'a TokenBatch) -> Self {
+        Cx { used, hook: Some(hook), past, batch, here: 0 }
     }
 
     /// The tokens, positions and padding of this pass.
@@ -74,13 +96,25 @@ impl<'a> Cx<'a> {
         let outer = std::mem::replace(&mut self.here, first);
         let result = match self.is_used(first) {
             false => module.forward(input, self),
-            true => {
-                let input = self.fire(first, input.clone())?;
-                module.forward(&input, self)
-            }
+            true => self.call_visited(module, input, first, last),
         };
         self.here = outer;
         self.fire(last, result?)
+    }
+
+    /// Runs a submodule whose input somebody uses, or that is skipped.
+    fn call_visited<M: Forward>(&mut self, module: &M, input: &Tensor, first: usize, last: usize) -> Result<Tensor> {
+        let input = self.fire(first, input.clone())?;
+        let skipped = self.hook.as_ref().map_or(Skipped::No, |hook| hook.skipped());
+        let given = match skipped {
+            Skipped::Wholly => None,
+            Skipped::No | Skipped::Partly => Some(module.forward(&input, self)?),
+        };
+        match (&mut self.hook, given, skipped) {
+            (_, Some(given), Skipped::No) => Ok(given),
+            (Some(hook), given, _) => hook.replacement(last, given),
+            (None, given, _) => given.map_or_else(|| module.forward(&input, self), Ok),
+        }
     }
 
     /// Runs what belongs to a module but is not called as one: a model's containers, whose parts are stages.
@@ -101,6 +135,29 @@ impl<'a> Cx<'a> {
     /// What an intervention at this place fails with.
     pub fn tap(&mut self, tap: Tap, value: Tensor) -> Result<Tensor> {
         self.fire(self.here + tap.0, value)
+    }
+
+    /// A weight of this module, under a name by which it can be read and replaced.
+    ///
+    /// # Errors
+    /// What an intervention at this place fails with.
+    pub fn parameter(&mut self, tap: Tap, weight: &Tensor) -> Result<Tensor> {
+        self.tap(tap, weight.clone())
+    }
+
+    /// Keys and values with those of earlier positions before them, and keeps them for later ones. Where nothing continues this pass, they
+    /// are given back as they are.
+    ///
+    /// # Shapes
+    /// `(Batch, KvHeads, Seq, HeadDim)` each.
+    ///
+    /// # Errors
+    /// Where those of earlier positions are missing, because the module was skipped then.
+    pub fn extend(&mut self, keys: Tensor, values: Tensor) -> Result<(Tensor, Tensor)> {
+        match &mut self.past {
+            None => Ok((keys, values)),
+            Some(past) => Ok(past.extend(self.here, self.batch.past(), keys, values)?),
+        }
     }
 
     /// Whether anybody uses one of these values, so that a fused computation which does not have them must not be taken.

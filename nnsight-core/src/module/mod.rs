@@ -7,8 +7,9 @@ mod table;
 use candle_core::Tensor;
 
 pub use cursor::Cursor;
-pub(crate) use cx::Hook;
+pub(crate) use cursor::MISSING;
 pub use cx::{Cx, Place, Tap};
+pub(crate) use cx::{Hook, Skipped};
 pub use table::{From, ModuleInfo, Registrar, SiteInfo, SiteTable};
 
 use crate::Result;
@@ -26,6 +27,8 @@ pub trait Forward {
 
 /// What the rest of the library needs to know of a module. Written by `derive(Module)`.
 pub trait Instrument {
+    /// The checkpoint that it belongs to.
+    type Signature: Signature;
     /// Its sites as a struct with the names of its fields.
     type Sites<'t>: Copy;
     /// The number of its sites, or `None` where it depends on the number of layers.

@@ -104,16 +104,36 @@ impl SiteTable {
             let module = &self.modules[inner.module];
             if module.sites.contains(&to) {
                 let target = self.element_in(to, inner.module);
-                return match &module.reach {
+                let enters = match &module.reach {
                     None => inner.element < target,
                     Some(reach) => reach[inner.element] & (1 << target) != 0,
                 };
+                return enters && self.depends_on_inputs(to, inner.module);
             }
             match module.parent {
                 Some(parent) => inner = parent,
                 None => return false,
             }
         }
+    }
+
+    /// Whether a site depends on what the modules around it are given, those inside of `outermost`. A weight does not.
+    fn depends_on_inputs(&self, site: usize, outermost: usize) -> bool {
+        let mut at = self.sites[site].parent;
+        while at.module != outermost {
+            let module = &self.modules[at.module];
+            let takes_input = self.sites[module.sites.start].parent.module == at.module;
+            if let (true, Some(reach)) = (takes_input && at.element > 0, &module.reach)
+                && reach[0] & (1 << at.element) == 0
+            {
+                return false;
+            }
+            match module.parent {
+                Some(parent) => at = parent,
+                None => return true,
+            }
+        }
+        true
     }
 
     /// Which element of the module the site stands in.
@@ -125,27 +145,17 @@ impl SiteTable {
         at.element
     }
 
+    /// The site at which the embeddings of tokens come out: the first that holds a vector of the residual stream for each position.
+    pub fn embedding(&self) -> Option<usize> {
+        let stream = |site: &SiteInfo| site.facts.axes.iter().map(|axis| axis.name.as_ref()).eq(["Batch", "Seq", "Hidden"]);
+        self.sites.iter().position(stream)
+    }
+
     /// The path that comes closest to a wrong one.
     pub fn suggest(&self, wrong: &str) -> Option<String> {
         let candidates = self.by_path.keys().chain(self.modules.iter().map(|module| &module.path));
-        candidates.map(|path| (distance(path, wrong), path)).filter(|(distance, _)| *distance <= 3).min().map(|(_, path)| path.clone())
+        crate::error::closest(candidates, wrong)
     }
-}
-
-/// The number of letters to insert, delete or replace between two words (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b = b.chars().collect::<Vec<_>>();
-    let mut row = (0..=b.len()).collect::<Vec<_>>();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Which earlier elements of its module an element depends on.

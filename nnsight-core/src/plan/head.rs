@@ -1,16 +1,18 @@
 //! Whether the head is needed at the last position only.
 
+use super::schedule::Visit;
 use crate::graph::{Graph, NodeId, Op};
 use crate::module::SiteTable;
 
 /// Whether everything that is read from the sites `head` onwards is read at the last position, and nothing there is written. The head, which
-/// in a small model is a third of the work, is then run for one position instead of all.
-pub(super) fn last_position_only(graph: &Graph, table: &SiteTable, head: usize, at_sites: &[(usize, NodeId)], needed: &[bool]) -> bool {
+/// in a small model is a third of the work, is then run for one position instead of all. Later steps of a generation have one position anyway.
+pub(super) fn last_position_only(graph: &Graph, table: &SiteTable, head: usize, visits: &[Visit], needed: &[bool]) -> bool {
     let mut in_head = vec![false; graph.nodes.len()];
-    for &(site, id) in at_sites.iter().filter(|(site, _)| *site >= head) {
-        match graph.node(id).op {
-            Op::Get { .. } if table.sites()[site].facts.axes.iter().any(|axis| axis.name == "Seq") => in_head[id.index()] = true,
-            Op::Get { .. } | Op::Set { .. } => return false,
+    for visit in visits.iter().filter(|visit| visit.step == 0 && visit.site >= head) {
+        let has_positions = || table.sites()[visit.site].facts.axes.iter().any(|axis| axis.name == "Seq");
+        match graph.node(visit.node).op {
+            Op::Get { .. } if has_positions() => in_head[visit.node.index()] = true,
+            Op::Get { .. } | Op::Set { .. } | Op::Skip { .. } => return false,
             _ => {}
         }
     }

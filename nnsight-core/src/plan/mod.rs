@@ -1,9 +1,10 @@
 //! Between graph and execution: what is run, in which order, and what is refused.
 
+mod gradient;
 mod head;
 mod order;
 mod positions;
 mod reach;
 mod schedule;
 
-pub use schedule::{Schedule, Wave};
+pub use schedule::{Circumstances, Schedule, Visit, Wave};

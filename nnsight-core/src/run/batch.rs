@@ -6,12 +6,18 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 
-/// Prompts side by side, the shorter ones padded on the left, so that every prompt's last token stands at the end.
+/// Prompts side by side, the shorter ones padded on the left, so that every prompt's last token stands at the end. A batch may continue an
+/// earlier one, whose keys and values the attention has kept.
 pub struct TokenBatch {
+    /// The tokens of each prompt, those of earlier passes included.
     lengths: Vec<usize>,
+    /// How many positions earlier passes had, padding included.
+    past: usize,
     width: usize,
     tokens: Tensor,
     positions: Option<Tensor>,
+    /// Tokens that no other position may look at: row, and position in the prompt.
+    hidden: Vec<(usize, usize)>,
     mask: OnceCell<Option<Tensor>>,
     /// Whether the model's head is asked for the last position only.
     pub last_only: bool,
@@ -38,7 +44,34 @@ impl TokenBatch {
         let shape = (prompts.len(), width);
         let tokens = Tensor::from_vec(tokens, shape, device)?;
         let positions = padded.then(|| Tensor::from_vec(positions, shape, device)).transpose()?;
-        Ok(TokenBatch { lengths, width, tokens, positions, mask: OnceCell::new(), last_only: false })
+        Ok(TokenBatch { lengths, past: 0, width, tokens, positions, hidden: Vec::new(), mask: OnceCell::new(), last_only: false })
+    }
+
+    /// Hides those tokens of a row from all other positions that are not `seen`.
+    #[must_use]
+    pub fn hiding(mut self, row: usize, seen: &[bool]) -> Self {
+        self.hidden.extend(seen.iter().enumerate().filter(|(_, seen)| !**seen).map(|(position, _)| (row, position)));
+        self
+    }
+
+    /// One more token for each prompt, behind all that came before.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn next(&self, tokens: &[u32]) -> Result<Self> {
+        let device = self.tokens.device();
+        let shape = (tokens.len(), 1);
+        let positions = self.lengths.iter().map(|&length| length as u32).collect::<Vec<_>>();
+        Ok(TokenBatch {
+            lengths: self.lengths.iter().map(|length| length + 1).collect(),
+            past: self.past + self.width,
+            width: 1,
+            tokens: Tensor::from_slice(tokens, shape, device)?,
+            positions: Some(Tensor::from_vec(positions, shape, device)?),
+            hidden: self.hidden.clone(),
+            mask: OnceCell::new(),
+            last_only: false,
+        })
     }
 
     /// The token ids.
@@ -49,12 +82,17 @@ impl TokenBatch {
         &self.tokens
     }
 
-    /// The number of positions, padding included.
+    /// The number of positions of this pass, padding included.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// The number of tokens of each prompt.
+    /// The number of positions of earlier passes, padding included.
+    pub fn past(&self) -> usize {
+        self.past
+    }
+
+    /// The number of tokens of each prompt, those of earlier passes included.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }
@@ -84,25 +122,27 @@ impl TokenBatch {
     }
 
     fn make_mask(&self, dtype: DType) -> Result<Option<Tensor>> {
-        if self.width <= 1 {
+        let keys = self.past + self.width;
+        let alike = self.hidden.is_empty() && self.lengths.iter().all(|&length| length == keys);
+        if self.width <= 1 && alike {
             return Ok(None);
         }
-        let hidden = match dtype {
+        let lowest = match dtype {
             DType::F16 => -65504.0,
             _ => f32::MIN,
         };
-        let rows = if self.positions.is_some() { self.lengths.len() } else { 1 };
-        let mut mask = Vec::with_capacity(rows * self.width * self.width);
-        for &length in &self.lengths[..rows] {
-            let padding = self.width - length;
-            for query in 0..self.width {
+        let rows = if alike { 1 } else { self.lengths.len() };
+        let mut mask = Vec::with_capacity(rows * self.width * keys);
+        for (row, &length) in self.lengths[..rows].iter().enumerate() {
+            let padding = keys - length;
+            let mut seen = (0..keys).map(|key| key >= padding).collect::<Vec<_>>();
+            self.hidden.iter().filter(|hidden| hidden.0 == row).for_each(|&(_, position)| seen[padding + position] = false);
+            for query in self.past..keys {
                 // A padded position looks at itself only: it needs something to look at, and nobody looks at it.
-                mask.extend(
-                    (0..self.width).map(|key| if key == query || key <= query && key >= padding && query >= padding { 0f32 } else { hidden }),
-                );
+                mask.extend((0..keys).map(|key| if key == query || key < query && seen[key] && query >= padding { 0f32 } else { lowest }));
             }
         }
-        let mask = Tensor::from_vec(mask, (rows, 1, self.width, self.width), self.tokens.device())?;
+        let mask = Tensor::from_vec(mask, (rows, 1, self.width, keys), self.tokens.device())?;
         Ok(Some(mask.to_dtype(dtype)?))
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use crate::graph::{Binary, Compare, Logic, Op, Reduce, Region, Unary};
+use crate::graph::{Binary, Compare, Function, Logic, Op, Reduce, Region, Unary, operation};
 use crate::kernels::{self, Extent};
 use crate::types::KindTag;
 
@@ -52,7 +52,8 @@ impl Precision<'_> {
 }
 
 /// Runs an operation that needs nothing but its arguments.
-pub(super) fn evaluate(op: &Op, args: &[&Datum], precision: Precision<'_>) -> Result<Datum> {
+pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>) -> Result<Datum> {
+    let all = || args.iter().map(|arg| precision.tensor(arg)).collect::<Result<Vec<_>>>();
     let first = || precision.tensor(args[0]);
     let tensor = match op {
         Op::Scalar(number) => return Ok(Datum::Number(*number)),
@@ -129,12 +130,9 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], precision: Precision<'_>) -> Re
             check_indices(&index, x.dim(*axis)?)?;
             x.contiguous()?.index_select(&index.contiguous()?, *axis)?
         }
-        Op::Cat { axis } => {
-            let all = args.iter().map(|arg| precision.tensor(arg)).collect::<Result<Vec<_>>>()?;
-            Tensor::cat(&all, *axis)?
-        }
+        Op::Cat { axis } => Tensor::cat(&all()?, *axis)?,
         Op::Stack { .. } => {
-            let all = args.iter().map(|arg| precision.tensor(arg)).collect::<Result<Vec<_>>>()?;
+            let all = all()?;
             let shape = all[0].shape().clone();
             let all = all.iter().map(|tensor| tensor.broadcast_as(&shape)).collect::<Result<Vec<_>>>()?;
             Tensor::stack(&all, 0)?
@@ -158,7 +156,36 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], precision: Precision<'_>) -> Re
         }
         Op::Randn { seed } => randn(&first()?, *seed, precision.dtype)?,
         Op::Cast(kind) => cast(&first()?, *kind, precision)?,
-        Op::Get { .. } | Op::Set { .. } | Op::Constant(_) | Op::Call { .. } | Op::Choose => bail!("`{}` is not run by itself", op.name()),
+        Op::Apply { function, axes, kind } => {
+            let given = match functions.get(function.index()) {
+                Some(function) => function.call(&all()?)?,
+                None => bail!("the function is not there"),
+            };
+            check_applied(&given, &first()?, axes)?;
+            given.to_dtype(precision.dtype_of(*kind))?
+        }
+        Op::Custom { operation: name, parameters, .. } => match operation(name) {
+            Some(operation) => operation.compute(&all()?, parameters)?,
+            None => bail!("no operation is registered as `{name}`"),
+        },
+        Op::Store { dtype, host } => {
+            let mut x = first()?.detach();
+            if let Some(dtype) = dtype {
+                let Ok(dtype) = dtype.parse() else { bail!("`{dtype}` is no type of numbers") };
+                x = x.to_dtype(dtype)?;
+            }
+            if *host { x.to_device(&Device::Cpu)? } else { x }
+        }
+        Op::Get { .. }
+        | Op::Set { .. }
+        | Op::Skip { .. }
+        | Op::Stop { .. }
+        | Op::Tokens { .. }
+        | Op::Grad
+        | Op::SetGrad
+        | Op::Constant(_)
+        | Op::Call { .. }
+        | Op::Choose => bail!("`{}` is not run by itself", op.name()),
     };
     Ok(Datum::Tensor(tensor))
 }
@@ -224,9 +251,20 @@ fn reduce(reduce: Reduce, axis: Option<usize>, keep: bool, x: &Tensor) -> Result
     if keep { Ok(kept) } else { kept.squeeze(axis) }
 }
 
+/// Holds what a function gave against what was declared of it.
+fn check_applied(given: &Tensor, first: &Tensor, axes: &[(String, Option<usize>)]) -> Result<()> {
+    let fits = given.rank() == axes.len() && axes.iter().zip(given.dims()).all(|((_, size), &found)| size.is_none_or(|size| size == found));
+    if !fits {
+        let declared = axes.iter().map(|(name, size)| size.map_or_else(|| name.clone(), |size| format!("{name} = {size}")));
+        let declared = declared.collect::<Vec<_>>().join(", ");
+        bail!("the function gave {:?} for {:?}, and was declared to give ({declared})", given.dims(), first.dims());
+    }
+    Ok(())
+}
+
 fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
-    if axis + 1 == x.rank() && !x.track_op() {
-        return candle_nn::ops::softmax_last_dim(&x.contiguous()?);
+    if axis + 1 == x.rank() {
+        return kernels::softmax(x);
     }
     candle_nn::ops::softmax(x, axis)
 }

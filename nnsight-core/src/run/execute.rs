@@ -1,16 +1,18 @@
-//! Runs a graph on a model: passes one after the other, stage by stage.
+//! Runs a graph on a model: batches of prompts one after the other, pass by pass, stage by stage.
 
 use std::collections::HashMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
-use super::TokenBatch;
 use super::evaluate::Precision;
-use super::interleave::{Interleaver, Rows};
+use super::generate::{Generator, Token, Vocabulary};
+use super::interleave::{Interleaver, Pass, Rows};
 use super::stages::Stages;
-use crate::graph::{Axis, Environment, Facts, Graph, InvokeId, Limits, Span, infer};
+use super::{Past, Prompts, TokenBatch};
+use crate::graph::{Graph, InvokeId, Limits, Prompt, Span, infer};
+use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
-use crate::plan::{Schedule, Wave};
+use crate::plan::{Circumstances, Schedule, Visit, Wave};
 use crate::{Error, Result};
 
 /// Runs all stages without looking at anything; gives the logits.
@@ -25,105 +27,164 @@ pub fn forward(model: &impl Stages, batch: &TokenBatch) -> Result<Tensor> {
     (0..model.count()).try_fold(batch.tokens().clone(), |state, stage| model.stage(stage, state, &mut cx))
 }
 
-/// Runs a graph; gives a tensor for each saved value. `tokens` holds the token ids of every prompt of every invoke.
+/// What comes with a graph when it is run.
+pub struct Request<'a, 't> {
+    /// The token ids of every prompt of every invoke; none for an invoke that sees those of the others.
+    pub tokens: Vec<Vec<Vec<u32>>>,
+    /// Which tokens end a text.
+    pub vocabulary: &'a dyn Vocabulary,
+    /// Who is told of every token that is generated.
+    pub on_token: Option<&'t mut dyn FnMut(Token)>,
+}
+
+/// Runs a graph; gives for each saved value a tensor, or why it never came into being: because the run ended before.
 ///
 /// # Errors
 /// What is wrong with the graph, before anything runs; then what a computation fails with. Each with the line in the user's program.
-pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, tokens: &[Vec<Vec<u32>>]) -> Result<Vec<Tensor>> {
-    graph.validate(&Limits::default())?;
+pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Tensor>>> {
+    share_prompts(graph, &mut request.tokens);
+    let lengths = request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<Vec<_>>>();
+    let schedule = prepare(graph, table, &lengths, model.head(), request.on_token.is_some())?;
     graph.check_constants()?;
-    if graph.signature != table.signature {
-        return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone() });
-    }
-    infer(graph, &Prompts { table, tokens })?;
-    let lengths = tokens.iter().map(|prompts| common_length(prompts)).collect::<Vec<_>>();
-    let schedule = Schedule::new(graph, table, model.head(), &lengths)?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
     let mut interleaver = Interleaver::new(model, graph, table, &schedule, precision);
-    for wave in schedule.waves {
-        run_wave(&mut interleaver, wave, tokens)?;
+    for wave in &schedule.waves {
+        run_wave(&mut interleaver, wave, &mut request)?;
     }
     interleaver.results()
 }
 
-/// The number of tokens, where all prompts have the same.
-fn common_length(prompts: &[Vec<u32>]) -> Option<usize> {
-    let length = prompts.first()?.len();
-    prompts.iter().all(|prompt| prompt.len() == length).then_some(length)
+/// Checks a graph and orders it, without computing anything. `lengths` are the numbers of tokens of the prompts, as far as they are known.
+///
+/// # Errors
+/// What is wrong with the graph, with the line in the user's program.
+pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], head: Option<usize>, streams: bool) -> Result<Schedule> {
+    graph.validate(&Limits::default())?;
+    if graph.signature != table.signature {
+        return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone() });
+    }
+    infer(graph, &Prompts { table, lengths })?;
+    let common =
+        |lengths: &Vec<Option<usize>>| lengths.first().copied().flatten().filter(|&first| lengths.iter().all(|&length| length == Some(first)));
+    let lengths = lengths.iter().map(common).collect::<Vec<_>>();
+    Schedule::new(graph, table, Circumstances { head, lengths: &lengths, streams })
 }
 
-fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: Wave, tokens: &[Vec<Vec<u32>>]) -> Result<()> {
-    for node in wave.before {
+/// Gives the invokes that see all prompts those of the others.
+pub fn share_prompts<T: Clone>(graph: &Graph, prompts: &mut [Vec<T>]) {
+    let own = graph.invokes.iter().zip(&*prompts).filter(|(invoke, _)| !invoke.everything);
+    let all = own.flat_map(|(_, prompts)| prompts).cloned().collect::<Vec<_>>();
+    graph.invokes.iter().zip(prompts).filter(|(invoke, _)| invoke.everything).for_each(|(_, prompts)| prompts.clone_from(&all));
+}
+
+fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, request: &mut Request<'_, '_>) -> Result<()> {
+    for &node in &wave.before {
         interleaver.run(node)?;
     }
-    if wave.at_sites.is_empty() {
+    let graph = interleaver.graph;
+    let own = wave.invokes.iter().copied().filter(|invoke| !graph.invokes[invoke.index()].everything).collect::<Vec<_>>();
+    if own.is_empty() {
         return Ok(());
     }
-    let (mut batch, layout) = batch(&wave.invokes, tokens, interleaver.model.device())?;
-    batch.last_only = wave.last_only;
-    let one_position = interleaver.model.head().filter(|_| wave.last_only);
-    let mut used = vec![false; interleaver.table.sites().len()];
-    wave.at_sites.iter().for_each(|&(site, _)| used[site] = true);
-    interleaver.start_pass(layout, wave.at_sites, one_position);
-    let mut state = batch.tokens().clone();
-    let model = interleaver.model;
-    for stage in 0..model.count() {
-        if interleaver.is_done() {
-            break;
+    let batch = batch(interleaver, &own, wave, &request.tokens)?;
+    let rows = own.iter().map(|invoke| invoke.index());
+    let rows = rows.flat_map(|invoke| request.tokens[invoke].iter().enumerate().map(move |(prompt, tokens)| (invoke, prompt, tokens.as_slice())));
+    let mut generator = wave.generation.as_ref().map(|settings| Generator::new(settings, request.vocabulary, rows));
+    let wants_tokens = !wave.after.is_empty() || request.on_token.is_some();
+    let reached = run_steps(interleaver, batch, wave, generator.as_mut(), wants_tokens, &mut request.on_token)?;
+    interleaver.finish(reached)?;
+    if let Some(generator) = generator {
+        for &invoke in &wave.invokes {
+            let tokens = match graph.invokes[invoke.index()].everything {
+                true => generator.all_tokens(),
+                false => generator.tokens(invoke.index()),
+            };
+            interleaver.keep_tokens(invoke, tokens);
         }
-        state = model.stage(stage, state, &mut Cx::hooked(&used, interleaver, &batch))?;
     }
-    interleaver.finish_pass()
+    wave.after.iter().try_for_each(|&node| interleaver.run(node))
+}
+
+/// Runs the prompts' own pass, and those that follow it; gives how many there were.
+fn run_steps<M: Stages>(
+    interleaver: &mut Interleaver<'_, M>,
+    mut batch: TokenBatch,
+    wave: &Wave,
+    mut generator: Option<&mut Generator<'_>>,
+    wants_tokens: bool,
+    on_token: &mut Option<&mut dyn FnMut(Token)>,
+) -> Result<usize> {
+    let steps = wave.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
+    let mut past = (steps > 1).then(Past::default);
+    let model = interleaver.model;
+    for step in 0..steps {
+        batch.last_only = step == 0 && wave.last_only;
+        let one_position = model.head().filter(|_| batch.last_only);
+        interleaver.start_pass(Pass { step: step as u32, batch: (batch.lengths().len(), batch.width()), one_position });
+        let mut used = used_sites(&wave.visits, step as u32, interleaver.table.sites().len());
+        if let (0, true, Some(embedding)) = (step, interleaver.has_embeddings(), interleaver.table.embedding()) {
+            used[embedding] = true;
+        }
+        // A later pass begins with the token that this one leads to.
+        let goes_on = |interleaver: &Interleaver<'_, M>| generator.is_some() && (wants_tokens || !interleaver.pass_is_last());
+        let mut state = batch.tokens().clone();
+        for stage in 0..model.count() {
+            if interleaver.pass_is_done() && !goes_on(interleaver) {
+                break;
+            }
+            state = model.stage(stage, state, &mut Cx::hooked(&used, interleaver, past.as_mut(), &batch))?;
+        }
+        let goes_on = goes_on(interleaver);
+        interleaver.finish_pass()?;
+        let (Some(generator), true) = (generator.as_deref_mut(), goes_on) else { return Ok(step + 1) };
+        wave.invokes.iter().filter(|invoke| interleaver.is_ended(**invoke)).for_each(|invoke| generator.end(invoke.index()));
+        let last = state.narrow(1, state.dim(1)? - 1, 1)?.squeeze(1)?;
+        let tokens = generator.choose(&last, step, on_token)?;
+        if generator.is_done() {
+            return Ok(step + 1);
+        }
+        batch = batch.next(&tokens)?;
+    }
+    Ok(steps)
+}
+
+/// For each site whether it is used at a step.
+fn used_sites(visits: &[Visit], step: u32, sites: usize) -> Vec<bool> {
+    let mut used = vec![false; sites];
+    let first = visits.partition_point(|visit| visit.step < step);
+    visits[first..].iter().take_while(|visit| visit.step == step).for_each(|visit| used[visit.site] = true);
+    used
 }
 
 /// Puts the prompts of some invokes together.
-fn batch(invokes: &[InvokeId], tokens: &[Vec<Vec<u32>>], device: &Device) -> Result<(TokenBatch, HashMap<InvokeId, Rows>)> {
-    let prompts = invokes.iter().flat_map(|invoke| &tokens[invoke.index()]).map(Vec::as_slice).collect::<Vec<_>>();
-    let batch = TokenBatch::new(&prompts, device)?;
+fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave: &Wave, tokens: &[Vec<Vec<u32>>]) -> Result<TokenBatch> {
+    let prompts = own.iter().flat_map(|invoke| &tokens[invoke.index()]).map(Vec::as_slice).collect::<Vec<_>>();
+    let mut batch = TokenBatch::new(&prompts, interleaver.model.device())?;
+    let graph = interleaver.graph;
+    let mut embeddings = Vec::new();
+    for (row, prompt) in own.iter().flat_map(|invoke| &graph.invokes[invoke.index()].prompts).enumerate() {
+        match prompt {
+            Prompt::Masked { seen, .. } => batch = batch.hiding(row, seen),
+            Prompt::Embeddings(constant) => {
+                let length = batch.lengths()[row];
+                let rows = Extent { axis: 0, span: Span { start: row, len: 1 } };
+                let positions = Extent { axis: 1, span: Span { start: batch.width() - length, len: length } };
+                embeddings.push((vec![rows, positions], constant.tensor.to_device(interleaver.model.device())?));
+            }
+            Prompt::Text(_) | Prompt::Tokens(_) => {}
+        }
+    }
     let mut layout = HashMap::new();
     let mut start = 0;
-    for &invoke in invokes {
+    for &invoke in &wave.invokes {
         let own = &tokens[invoke.index()];
         let longest = own.iter().map(Vec::len).max().unwrap_or(0);
-        let rows = Span { start, len: own.len() };
+        let everything = graph.invokes[invoke.index()].everything;
+        let rows = Span { start: if everything { 0 } else { start }, len: own.len() };
         let positions = Span { start: batch.width() - longest, len: longest };
         layout.insert(invoke, Rows { rows, positions });
-        start += own.len();
+        start += if everything { 0 } else { own.len() };
     }
-    Ok((batch, layout))
-}
-
-/// What inference needs to know of a model and its prompts.
-pub struct Prompts<'a> {
-    /// The model's sites.
-    pub table: &'a SiteTable,
-    /// The token ids of every prompt of every invoke.
-    pub tokens: &'a [Vec<Vec<u32>>],
-}
-
-impl Environment for Prompts<'_> {
-    fn site(&self, invoke: InvokeId, path: &str) -> Option<Facts> {
-        let mut facts = self.table.sites()[self.table.position(path)?].facts.clone();
-        let prompts = self.tokens.get(invoke.index())?;
-        let longest = prompts.iter().map(Vec::len).max();
-        for axis in &mut facts.axes {
-            match axis.name.as_ref() {
-                "Batch" => axis.size = Some(prompts.len()),
-                "Seq" | "Query" | "Key" => {
-                    axis.size = longest;
-                    axis.ragged = prompts.iter().any(|prompt| Some(prompt.len()) != longest);
-                }
-                _ => {}
-            }
-        }
-        Some(facts)
-    }
-
-    fn module(&self, path: &str) -> Option<(Axis, Axis)> {
-        self.table.module(path)?.pointwise.clone()
-    }
-
-    fn suggest(&self, path: &str) -> Option<String> {
-        self.table.suggest(path)
-    }
+    interleaver.start(layout, wave.visits.clone(), embeddings);
+    Ok(batch)
 }

@@ -1,26 +1,38 @@
-//! Runs the nodes of a graph while a forward pass comes by their sites.
+//! Runs the nodes of a graph while forward passes come by their sites.
 
 use std::collections::HashMap;
 
 use candle_core::Tensor;
 
 use super::evaluate::{Datum, Precision, evaluate, extents, unsqueeze};
+use super::gradient::Gradients;
 use super::stages::Stages;
-use crate::graph::{Facts, Graph, InvokeId, NodeId, Op, Region, Span};
+use crate::graph::{Facts, Graph, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
 use crate::kernels::{self, Extent};
-use crate::module::{Cx, Hook, SiteTable};
-use crate::plan::Schedule;
+use crate::module::{Cx, Hook, SiteTable, Skipped};
+use crate::plan::{Schedule, Visit};
 use crate::run::TokenBatch;
 use crate::types::KindTag;
 use crate::{Error, Result};
 
-/// Where an invoke stands in the batch of the pass.
+/// Where an invoke stands in the batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows {
     /// Its rows.
     pub rows: Span,
-    /// Its positions, without the padding that longer prompts of other invokes bring about.
+    /// The positions of its prompts, without the padding that longer prompts of other invokes bring about.
     pub positions: Span,
+}
+
+/// A pass of the model.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pass {
+    /// Its step; 0 is the prompts' own pass.
+    pub step: u32,
+    /// The rows and positions of what the model computes in it.
+    pub batch: (usize, usize),
+    /// From which site on it holds one position only.
+    pub one_position: Option<usize>,
 }
 
 /// The values of a run.
@@ -32,15 +44,42 @@ pub(super) struct Interleaver<'a, M> {
     values: Vec<Option<Datum>>,
     uses: Vec<u32>,
     constants: Vec<Option<Tensor>>,
+    with_gradient: &'a [bool],
+    gradients: Gradients,
+    /// Why a value never came into being, for those that depend on something that was not reached.
+    absent: HashMap<NodeId, Absence>,
     layout: HashMap<InvokeId, Rows>,
-    /// From which site on the pass holds one position only.
-    one_position: Option<usize>,
-    pending: Vec<(usize, NodeId)>,
+    pass: Pass,
+    pending: Vec<Visit>,
     next: usize,
+    /// The invokes whose run was ended, and where.
+    stopped: HashMap<InvokeId, NodeId>,
+    /// For whom the module is skipped whose input was visited last, and what is given in its place.
+    skipping: Vec<(InvokeId, NodeId, Datum)>,
+    /// What rows of the batch are given in place of the embeddings of their tokens, at the site where those come out.
+    embeddings: Vec<(Vec<Extent>, Tensor)>,
+    /// The tokens that were generated for each invoke, a list for each of its prompts.
+    tokens: HashMap<InvokeId, Vec<Vec<u32>>>,
+}
+
+/// Why a value never came into being.
+#[derive(Clone, Copy, Debug)]
+struct Absence {
+    /// The visit to the model that did not take place.
+    visit: NodeId,
+    because: Because,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Because {
+    /// The run ended after so many steps.
+    Ended(usize),
+    /// The run of the invoke was stopped at this node.
+    Stopped(NodeId),
 }
 
 impl<'a, M: Stages> Interleaver<'a, M> {
-    pub fn new(model: &'a M, graph: &'a Graph, table: &'a SiteTable, schedule: &Schedule, precision: Precision<'a>) -> Self {
+    pub fn new(model: &'a M, graph: &'a Graph, table: &'a SiteTable, schedule: &'a Schedule, precision: Precision<'a>) -> Self {
         Interleaver {
             model,
             graph,
@@ -49,46 +88,175 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             values: vec![None; graph.nodes.len()],
             uses: schedule.uses.clone(),
             constants: vec![None; graph.constants.len()],
+            with_gradient: &schedule.with_gradient,
+            gradients: Gradients::default(),
+            absent: HashMap::new(),
             layout: HashMap::new(),
-            one_position: None,
+            pass: Pass::default(),
             pending: Vec::new(),
             next: 0,
+            stopped: HashMap::new(),
+            skipping: Vec::new(),
+            embeddings: Vec::new(),
+            tokens: HashMap::new(),
         }
     }
 
-    /// Prepares for a pass.
-    pub fn start_pass(&mut self, layout: HashMap<InvokeId, Rows>, at_sites: Vec<(usize, NodeId)>, one_position: Option<usize>) {
+    /// Prepares for a batch of prompts, of which some rows are given as embeddings.
+    pub fn start(&mut self, layout: HashMap<InvokeId, Rows>, visits: Vec<Visit>, embeddings: Vec<(Vec<Extent>, Tensor)>) {
+        self.embeddings = embeddings;
         self.layout = layout;
-        self.one_position = one_position;
-        self.pending = at_sites;
+        self.pending = visits;
         self.next = 0;
     }
 
-    /// Whether the pass has nothing more to do.
-    pub fn is_done(&self) -> bool {
-        self.next == self.pending.len()
+    /// Whether some rows are given as embeddings.
+    pub fn has_embeddings(&self) -> bool {
+        !self.embeddings.is_empty()
     }
 
-    /// Fails where the pass ended before everything was done.
-    pub fn finish_pass(&self) -> Result<()> {
-        match self.pending.get(self.next) {
-            None => Ok(()),
-            Some(&(site, node)) => Err(Error::NotPassed { site: self.table.sites()[site].path.clone(), source_line: self.graph.source(node) }),
+    /// Prepares for a pass.
+    pub fn start_pass(&mut self, pass: Pass) {
+        self.pass = pass;
+    }
+
+    /// Whether this pass has nothing more to do.
+    pub fn pass_is_done(&self) -> bool {
+        let mut rest = self.pending[self.next..].iter().take_while(|visit| visit.step == self.pass.step);
+        rest.all(|visit| self.is_stopped(visit.node))
+    }
+
+    /// Whether nothing is left to do in later passes.
+    pub fn pass_is_last(&self) -> bool {
+        let later = self.pending.partition_point(|visit| visit.step <= self.pass.step);
+        self.pending[later..].iter().all(|visit| self.is_stopped(visit.node))
+    }
+
+    /// Whether an invoke's run was stopped.
+    pub fn is_ended(&self, invoke: InvokeId) -> bool {
+        self.stopped.contains_key(&invoke)
+    }
+
+    /// Ends a pass. Fails where the model did not come by everything.
+    pub fn finish_pass(&mut self) -> Result<()> {
+        while let Some(&Visit { step, site, node }) = self.pending.get(self.next) {
+            if step > self.pass.step {
+                break;
+            }
+            if self.touches(node).is_some() && !self.is_stopped(node) {
+                return Err(Error::NotPassed { site: self.table.sites()[site].path.clone(), source_line: self.graph.source(node) });
+            }
+            self.next += 1;
+            self.run(node)?;
         }
+        Ok(())
     }
 
-    /// The values to give back.
-    pub fn results(mut self) -> Result<Vec<Tensor>> {
+    /// Ends the batch after `reached` steps: what was to happen later does not.
+    pub fn finish(&mut self, reached: usize) -> Result<()> {
+        let mut noted: Vec<Source> = Vec::new();
+        while let Some(&Visit { step, node, .. }) = self.pending.get(self.next) {
+            self.next += 1;
+            if self.is_stopped(node) || self.touches(node).is_none() {
+                self.run(node)?;
+                continue;
+            }
+            let source_line = self.graph.source(node);
+            match (&self.graph.node(node).op, self.unreached(node)) {
+                (Op::Get { .. }, Unreached::Refuse) | (_, Unreached::Drop) => {}
+                (_, Unreached::Refuse) => return Err(Error::StepNotReached { step, reached, named: true, source_line }),
+                (_, Unreached::Note) => {
+                    if !noted.contains(&source_line) {
+                        eprintln!("{source_line}: step {step} and what follows never happened: the run ended after {reached} steps");
+                        noted.push(source_line);
+                    }
+                }
+            }
+            self.lose(node, Absence { visit: node, because: Because::Ended(reached) });
+        }
+        Ok(())
+    }
+
+    /// Keeps the generated tokens of an invoke.
+    pub fn keep_tokens(&mut self, invoke: InvokeId, tokens: Vec<Vec<u32>>) {
+        self.tokens.insert(invoke, tokens);
+    }
+
+    /// The values to give back, or why there is none.
+    pub fn results(mut self) -> Result<Vec<Result<Tensor>>> {
         let graph = self.graph;
-        let results = graph.saves.iter().map(|&save| {
-            let datum = self.take(save).ok_or_else(|| Error::OutsideBranch { source_line: graph.source(save) })?;
-            Ok(self.precision.tensor(&datum)?.contiguous()?)
+        let results = graph.saves.iter().map(|&save| match (self.take(save), self.absent.get(&save)) {
+            (Some(datum), _) => Ok(Ok(self.precision.tensor(&datum)?.contiguous()?.detach())),
+            (None, Some(absence)) => Ok(Err(self.why(*absence))),
+            (None, None) => Ok(Err(Error::OutsideBranch { source_line: graph.source(save) })),
         });
         results.collect()
     }
 
+    fn why(&self, Absence { visit, because }: Absence) -> Error {
+        let source_line = self.graph.source(visit);
+        match because {
+            Because::Stopped(stop) => Error::AfterStop { stopped: self.graph.source(stop), source_line },
+            Because::Ended(reached) => {
+                let step = self.touches(visit).map_or(0, |(_, step)| step);
+                Error::StepNotReached { step, reached, named: self.unreached(visit) == Unreached::Refuse, source_line }
+            }
+        }
+    }
+
+    /// The invoke and step whose pass a node touches, where it touches one.
+    fn touches(&self, id: NodeId) -> Option<(InvokeId, u32)> {
+        match self.graph.node(id).op {
+            Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } | Op::Stop { at, .. } => Some((at.invoke, at.step)),
+            _ => None,
+        }
+    }
+
+    fn unreached(&self, id: NodeId) -> Unreached {
+        match self.graph.node(id).op {
+            Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } | Op::Stop { at, .. } => at.unreached,
+            _ => Unreached::Refuse,
+        }
+    }
+
+    fn is_stopped(&self, id: NodeId) -> bool {
+        self.touches(id).is_some_and(|(invoke, _)| self.stopped.contains_key(&invoke))
+    }
+
+    /// Notes that a value never comes into being.
+    fn lose(&mut self, id: NodeId, absence: Absence) {
+        self.absent.insert(id, absence);
+        self.release(id);
+    }
+
+    /// Why a node cannot be run, where something that it needs never came into being.
+    fn lacks(&self, id: NodeId) -> Option<Absence> {
+        if self.absent.is_empty() && self.stopped.is_empty() {
+            return None;
+        }
+        if let Some((invoke, _)) = self.touches(id)
+            && let Some(&stop) = self.stopped.get(&invoke)
+        {
+            return Some(Absence { visit: id, because: Because::Stopped(stop) });
+        }
+        let node = self.graph.node(id);
+        let mut conditions = node.guards.iter().map(|guard| &guard.condition);
+        if let Some(absence) = conditions.find_map(|condition| self.absent.get(condition)) {
+            return Some(*absence);
+        }
+        match node.op {
+            // Of a choice only the condition is needed for sure.
+            Op::Choose => self.absent.get(&node.args[0]).copied(),
+            _ => node.args.iter().find_map(|arg| self.absent.get(arg)).copied(),
+        }
+    }
+
     /// Runs a node that needs no site.
     pub fn run(&mut self, id: NodeId) -> Result<()> {
+        if let Some(absence) = self.lacks(id) {
+            self.lose(id, absence);
+            return Ok(());
+        }
         if !self.is_active(id)? {
             return Ok(());
         }
@@ -97,20 +265,20 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         let datum = match &node.op {
             Op::Choose => {
                 let chosen = if self.truth(node.args[0])? { node.args[1] } else { node.args[2] };
+                if let Some(&absence) = self.absent.get(&chosen) {
+                    self.lose(id, absence);
+                    return Ok(());
+                }
                 self.datum(chosen, id)?.clone()
             }
             Op::Constant(constant) => Datum::Tensor(self.constant(constant.index()).map_err(|error| self.compute_error(id, &error))?),
-            Op::Call { module } => {
-                let input = self.precision.tensor(self.datum(node.args[0], id)?)?.contiguous()?;
-                let suggestion = String::new();
-                let found =
-                    self.model.find(module).ok_or_else(|| Error::NoModule { path: module.clone(), suggestion, source_line: graph.source(id) })?;
-                let batch = TokenBatch::new(&[], self.precision.device)?;
-                Datum::Tensor(found.forward(&input, &mut Cx::untouched(&batch))?)
-            }
+            Op::Call { module } => Datum::Tensor(self.call(id, module)?),
+            Op::Tokens { invoke } => Datum::Tensor(self.generated(*invoke)?),
+            Op::Grad => Datum::Tensor(self.gradient(id)?),
+            Op::SetGrad => return self.set_gradient(id),
             op => {
                 let args = node.args.iter().map(|&arg| self.datum(arg, id)).collect::<Result<Vec<_>>>()?;
-                let datum = evaluate(op, &args, self.precision).map_err(|error| self.compute_error(id, &error))?;
+                let datum = evaluate(op, &args, &graph.functions, self.precision).map_err(|error| self.compute_error(id, &error))?;
                 if let Op::Log { label } = op {
                     let name = if label.is_empty() { node.args[0].to_string() } else { label.clone() };
                     println!("{}: {name} = {}", graph.source(id), self.precision.tensor(&datum)?);
@@ -118,8 +286,54 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                 datum
             }
         };
+        let datum = match self.with_gradient[id.index()] {
+            false => datum,
+            true => Datum::Tensor(self.gradients.cut(id, &self.precision.tensor(&datum)?, Vec::new())?),
+        };
         self.keep(id, datum);
         Ok(())
+    }
+
+    /// Puts a value through a module by hand.
+    fn call(&self, id: NodeId, module: &str) -> Result<Tensor> {
+        let input = self.precision.tensor(self.datum(self.graph.node(id).args[0], id)?)?.contiguous()?;
+        let missing = || Error::NoModule { path: module.to_string(), suggestion: String::new(), source_line: self.graph.source(id) };
+        let found = self.model.find(module).ok_or_else(missing)?;
+        let batch = TokenBatch::new(&[], self.precision.device)?;
+        found.forward(&input, &mut Cx::untouched(&batch))
+    }
+
+    /// The tokens that were generated for an invoke. Prompts that ended earlier than others go on with the token that ended them.
+    fn generated(&self, invoke: InvokeId) -> Result<Tensor> {
+        let rows = self.tokens.get(&invoke).map(Vec::as_slice).unwrap_or_default();
+        let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let padded = rows.iter().flat_map(|row| {
+            let last = row.last().copied().unwrap_or(0);
+            row.iter().copied().chain(std::iter::repeat_n(last, longest - row.len())).map(i64::from)
+        });
+        Ok(Tensor::from_vec(padded.collect::<Vec<_>>(), (rows.len(), longest), self.precision.device)?)
+    }
+
+    fn gradient(&mut self, id: NodeId) -> Result<Tensor> {
+        let (of, loss) = (self.graph.node(id).args[0], self.graph.node(id).args[1]);
+        let value = self.precision.tensor(self.datum(loss, id)?)?;
+        self.gradients.get(of, loss, &value)?.ok_or_else(|| self.no_gradient(id))
+    }
+
+    fn set_gradient(&mut self, id: NodeId) -> Result<()> {
+        let args = &self.graph.node(id).args;
+        let (of, loss) = (args[0], args[1]);
+        let (value, new) = (self.precision.tensor(self.datum(loss, id)?)?, self.precision.tensor(self.datum(args[2], id)?)?);
+        if !self.gradients.set(of, loss, &value, &new)? {
+            return Err(self.no_gradient(id));
+        }
+        self.release(id);
+        Ok(())
+    }
+
+    fn no_gradient(&self, id: NodeId) -> Error {
+        let reason = "in this run the loss did not depend on this value".to_string();
+        Error::NoGradient { reason, source_line: self.graph.source(id) }
     }
 
     fn compute_error(&self, id: NodeId, error: &candle_core::Error) -> Error {
@@ -194,13 +408,18 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     /// The rows and positions of an invoke in the value that a site holds.
     fn extents_of(&self, invoke: InvokeId, site: usize) -> Vec<Extent> {
         let facts: &Facts = &self.table.sites()[site].facts;
-        let Rows { rows, mut positions } = self.layout[&invoke];
-        if self.one_position.is_some_and(|head| site >= head) {
-            positions = Span { start: 0, len: 1 };
-        }
+        let Rows { rows, positions } = self.layout[&invoke];
+        let one = Span { start: 0, len: 1 };
+        let now = match self.pass.one_position {
+            _ if self.pass.step > 0 => one,
+            Some(head) if site >= head => one,
+            _ => positions,
+        };
+        let keys = Span { start: positions.start, len: positions.len + self.pass.step as usize };
         let extent = |(axis, name): (usize, &str)| match name {
             "Batch" => Some(Extent { axis, span: rows }),
-            "Seq" | "Query" | "Key" => Some(Extent { axis, span: positions }),
+            "Seq" | "Query" => Some(Extent { axis, span: now }),
+            "Key" => Some(Extent { axis, span: keys }),
             _ => None,
         };
         facts.axes.iter().map(|axis| axis.name.as_ref()).enumerate().filter_map(extent).collect()
@@ -224,45 +443,112 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         };
         kernels::patch(whole, &all, &unsqueeze(value, region, whole.rank())?)
     }
+
+    /// Zeros in the shape that a site has in this pass.
+    fn blank(&self, site: usize) -> Result<Tensor> {
+        let (rows, width) = self.pass.batch;
+        let sizes = self.table.sites()[site].facts.axes.iter().map(|axis| match axis.name.as_ref() {
+            "Batch" => Some(rows),
+            "Seq" => Some(width),
+            _ => axis.size,
+        });
+        let sizes = sizes.collect::<Option<Vec<_>>>().ok_or_else(|| Error::NotPassed {
+            site: self.table.sites()[site].path.clone(),
+            source_line: self.skipping.first().map(|(_, id, _)| self.graph.source(*id)).unwrap_or_default(),
+        })?;
+        Ok(Tensor::zeros(sizes, self.precision.dtype, self.precision.device)?)
+    }
+
+    /// Does what a node does at a site; gives what the model goes on with.
+    fn act(&mut self, site: usize, id: NodeId, mut value: Tensor) -> Result<Tensor> {
+        if self.touches(id).is_none() || self.lacks(id).is_some() {
+            self.run(id)?;
+            return Ok(value);
+        }
+        if !self.is_active(id)? {
+            return Ok(value);
+        }
+        let graph = self.graph;
+        let failed = |this: &Self, error: candle_core::Error| this.compute_error(id, &error);
+        match &graph.node(id).op {
+            Op::Get { at, .. } => {
+                if self.with_gradient[id.index()] {
+                    let part = self.extents_of(at.invoke, site);
+                    value = self.gradients.cut(id, &value, part).map_err(|error| failed(self, error))?;
+                }
+                let read = self.read(at.invoke, site, &value).map_err(|error| failed(self, error))?;
+                self.keep(id, Datum::Tensor(read));
+            }
+            Op::Set { at, region, .. } => {
+                let new = self.datum(graph.node(id).args[0], id)?;
+                value = self.write(at.invoke, site, &value, region, new).map_err(|error| failed(self, error))?;
+                self.release(id);
+            }
+            Op::Skip { at, .. } => {
+                let new = self.datum(graph.node(id).args[0], id)?.clone();
+                self.skipping.push((at.invoke, id, new));
+                self.release(id);
+            }
+            Op::Stop { at, .. } => {
+                self.release(id);
+                let ended = self.layout.keys().filter(|invoke| graph.share_rows(**invoke, at.invoke)).copied().collect::<Vec<_>>();
+                for invoke in ended {
+                    self.stopped.entry(invoke).or_insert(id);
+                }
+            }
+            _ => self.run(id)?,
+        }
+        Ok(value)
+    }
 }
 
 impl<M: Stages> Hook for Interleaver<'_, M> {
     fn visit(&mut self, site: usize, mut value: Tensor) -> Result<Tensor> {
-        while let Some(&(at, id)) = self.pending.get(self.next) {
-            if at < site {
-                return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() });
-            }
-            if at > site {
-                break;
-            }
-            self.next += 1;
-            let graph = self.graph;
-            match &graph.node(id).op {
-                Op::Get { invoke, .. } => {
-                    if self.is_active(id)? {
-                        let read = self.read(*invoke, site, &value).map_err(|error| self.compute_error(id, &error))?;
-                        self.keep(id, Datum::Tensor(read));
-                    }
-                }
-                Op::Set { invoke, region, .. } => {
-                    if self.is_active(id)? {
-                        let new = self.datum(graph.node(id).args[0], id)?;
-                        value = self.write(*invoke, site, &value, region, new).map_err(|error| self.compute_error(id, &error))?;
-                        self.release(id);
-                    }
-                }
-                _ => self.run(id)?,
+        if self.pass.step == 0 && !self.embeddings.is_empty() && self.table.embedding() == Some(site) {
+            for (extents, embeddings) in &self.embeddings {
+                value = kernels::patch(&value, extents, embeddings)?;
             }
         }
+        while let Some(&visit) = self.pending.get(self.next) {
+            let due = (visit.step, visit.site);
+            if due > (self.pass.step, site) {
+                break;
+            }
+            if due < (self.pass.step, site) && !self.is_stopped(visit.node) {
+                return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() });
+            }
+            self.next += 1;
+            value = self.act(site, visit.node, value)?;
+        }
         Ok(value)
+    }
+
+    fn skipped(&self) -> Skipped {
+        if self.skipping.is_empty() {
+            return Skipped::No;
+        }
+        let rows = self.skipping.iter().map(|(invoke, ..)| self.layout[invoke].rows.len).sum::<usize>();
+        if rows < self.pass.batch.0 { Skipped::Partly } else { Skipped::Wholly }
+    }
+
+    fn replacement(&mut self, site: usize, given: Option<Tensor>) -> Result<Tensor> {
+        let mut output = match given {
+            Some(given) => given,
+            None => self.blank(site)?,
+        };
+        for (invoke, id, value) in std::mem::take(&mut self.skipping) {
+            output = self.write(invoke, site, &output, &Region::default(), &value).map_err(|error| self.compute_error(id, &error))?;
+        }
+        Ok(output)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Axis, Binary, Invoke, Node, Prompt, SiteId, Source, SourceId};
+    use crate::graph::{At, Axis, Binary, Invoke, Node, Prompt, SiteId, Source, SourceId};
     use crate::module::{Forward, From, Registrar};
+    use crate::plan::Circumstances;
     use candle_core::{DType, Device};
 
     /// A model that shows one value at three sites.
@@ -292,6 +578,7 @@ mod tests {
     fn table() -> SiteTable {
         struct Root;
         impl crate::module::Instrument for Root {
+            type Signature = crate::types::Dynamic;
             type Sites<'t> = ();
             const COUNT: Option<usize> = Some(3);
             fn describe(registrar: &mut Registrar, path: &str, pointwise: Option<(Axis, Axis)>) {
@@ -316,48 +603,48 @@ mod tests {
     /// Reads `a`, adds it up a hundred times, and saves the sum at `c`.
     fn graph() -> Graph {
         let node = |op, args: Vec<u32>| Node { op, args: args.into_iter().map(NodeId).collect(), guards: vec![], source: SourceId(0) };
-        let get = |site| Op::Get { invoke: InvokeId(0), site: SiteId(site) };
+        let get = |site| Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(site) };
         let mut nodes = vec![node(get(0), vec![])];
         nodes.extend((0..100).map(|last| node(Op::Binary(Binary::Add), vec![last, 0])));
         nodes.push(node(get(1), vec![]));
         nodes.push(node(Op::Binary(Binary::Add), vec![100, 101]));
         Graph {
             signature: "Three".into(),
-            invokes: vec![Invoke { prompts: vec![Prompt::Tokens(vec![1, 2])] }],
+            invokes: vec![Invoke { prompts: vec![Prompt::Tokens(vec![1, 2])], ..Invoke::default() }],
             sites: vec!["a".into(), "c".into()],
             nodes,
             saves: vec![NodeId(102)],
             sources: vec![Source::default()],
-            constants: vec![],
+            ..Graph::default()
         }
     }
 
     #[test]
     fn a_value_is_let_go_after_its_last_use() {
         let (graph, table) = (graph(), table());
-        let schedule = Schedule::new(&graph, &table, None, &[Some(2)]).unwrap();
+        let schedule = Schedule::new(&graph, &table, Circumstances { lengths: &[Some(2)], ..Circumstances::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
         let mut interleaver = Interleaver::new(&Three, &graph, &table, &schedule, precision);
         let whole = |start, len| Span { start, len };
         let layout = HashMap::from([(InvokeId(0), Rows { rows: whole(0, 1), positions: whole(0, 2) })]);
-        interleaver.start_pass(layout, schedule.waves[0].at_sites.clone(), None);
+        interleaver.start(layout, schedule.waves[0].visits.clone(), Vec::new());
         let value = Tensor::new(&[[1f32, 2.0]], &Device::Cpu).unwrap();
         let alive = |interleaver: &Interleaver<'_, Three>| interleaver.values.iter().flatten().count();
         interleaver.visit(0, value.clone()).unwrap();
         assert_eq!(alive(&interleaver), 1, "the sum alone waits for `c`");
-        assert!(!interleaver.is_done() && interleaver.finish_pass().is_err());
+        assert!(!interleaver.pass_is_done() && interleaver.finish_pass().is_err());
         interleaver.visit(2, value).unwrap();
         assert_eq!(alive(&interleaver), 1, "and then what is saved");
-        assert_eq!(interleaver.results().unwrap()[0].to_vec2::<f32>().unwrap(), [[102.0, 204.0]]);
+        assert_eq!(interleaver.results().unwrap().remove(0).unwrap().to_vec2::<f32>().unwrap(), [[102.0, 204.0]]);
     }
 
     #[test]
     fn sites_out_of_order_are_noticed() {
         let (graph, table) = (graph(), table());
-        let schedule = Schedule::new(&graph, &table, None, &[Some(2)]).unwrap();
+        let schedule = Schedule::new(&graph, &table, Circumstances { lengths: &[Some(2)], ..Circumstances::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
         let mut interleaver = Interleaver::new(&Three, &graph, &table, &schedule, precision);
-        interleaver.start_pass(HashMap::new(), schedule.waves[0].at_sites.clone(), None);
+        interleaver.start(HashMap::new(), schedule.waves[0].visits.clone(), Vec::new());
         let error = interleaver.visit(2, Tensor::new(1f32, &Device::Cpu).unwrap()).unwrap_err();
         assert!(matches!(error, Error::OutOfOrder { .. }), "{error}");
     }

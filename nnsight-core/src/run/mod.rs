@@ -1,11 +1,19 @@
-//! Running a graph inside a forward pass.
+//! Running a graph inside forward passes.
 
 mod batch;
+mod environment;
 mod evaluate;
 mod execute;
+mod generate;
+mod gradient;
 mod interleave;
+mod past;
+mod sample;
 mod stages;
 
 pub use batch::TokenBatch;
-pub use execute::{Prompts, execute, forward};
+pub use environment::Prompts;
+pub use execute::{Request, execute, forward, prepare, share_prompts};
+pub use generate::{Token, Vocabulary};
+pub use past::Past;
 pub use stages::Stages;

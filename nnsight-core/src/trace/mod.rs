@@ -1,28 +1,41 @@
 //! Tracing: a block of ordinary Rust becomes a graph.
 
 mod assign;
+mod cache;
 mod condition;
+mod edit;
+mod gradient;
+mod handle;
 mod index;
 mod layers;
 mod operand;
 mod operators;
 mod prompt;
 mod save;
+mod scan;
 mod site;
+mod steps;
+mod stop;
 mod traceable;
 mod traced;
 mod tracer;
 mod value;
 
 pub use assign::PlainAssign;
+pub use cache::{Cache, Caching, Keep, View};
 pub use condition::IntoCondition;
+pub use edit::{Edit, Edited, Edits};
+pub use gradient::{Gradient, LossShape};
+pub use handle::{ModuleHandle, SiteList};
 pub use index::Index;
 pub use layers::{Layers, Literal, LiteralIndex};
 pub use operand::{Choice, Operand, PlainNumber};
 pub use prompt::IntoPrompts;
 pub use save::{Results, Save};
+pub use scan::Scan;
 pub use site::{Effect, Place, Site, SitePart, effect};
-pub use traceable::{Traceable, graph, invoke, run, sites, tracer};
+pub use steps::{Generating, Step, StepList, Steps};
+pub use traceable::{Traceable, edit, everything, everything_generating, generating, graph, invoke, run, scan, sites, stream, template, tracer};
 pub use traced::Traced;
 pub use tracer::Tracer;
 pub use value::{Value, cat, stack};

@@ -2,7 +2,7 @@
 
 use super::traced::Traced;
 use super::value::Value;
-use super::{Site, SitePart, Tracer};
+use super::{Gradient, Site, SitePart, Tracer};
 use crate::Error;
 use crate::graph::{Binary, Constant, NodeId, Op};
 use crate::types::{BroadcastFrom, Int, Kind, Number, SameKind, SameModel, Scaled, Shape, Signature, Tensor};
@@ -66,7 +66,7 @@ macro_rules! traced {
         }
     )+};
 }
-traced!(Value, Site, SitePart);
+traced!(Value, Site, SitePart, Gradient);
 
 impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for &Tensor<D, R, L>
 where

@@ -47,6 +47,7 @@ operators! {
     [Value];
     [super::Site];
     [super::SitePart];
+    [super::Gradient];
 }
 
 macro_rules! rebind {

@@ -1,11 +1,12 @@
 //! What can be given as a prompt.
 
-use crate::graph::Prompt;
+use crate::graph::{Constant, Prompt};
+use crate::types::{Hidden, Seq, Tensor};
 
-/// What can be given as a prompt: text, token ids, or several of either.
+/// What can be given as a prompt: text, token ids, embeddings, or several of these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a prompt",
-    note = "a prompt is text (`&str`, `String`), token ids (`&[u32]`, `Vec<u32>`), or an array or `Vec` of either for several rows of the batch"
+    note = "a prompt is text (`&str`, `String`), token ids (`&[u32]`, `Vec<u32>`), embeddings (`&Tensor<C, (Seq, Hidden)>`), or an array or `Vec` of these for several rows of the batch"
 )]
 pub trait IntoPrompts {
     /// The prompts, one row of the batch each.
@@ -35,6 +36,25 @@ single! {
     &[u32]: tokens => Prompt::Tokens(tokens.to_vec());
     Vec<u32>: tokens => Prompt::Tokens(tokens);
     &Vec<u32>: tokens => Prompt::Tokens(tokens.clone());
+}
+
+impl Prompt {
+    /// Token ids of which only those that are `seen` can be looked at from other positions, as with an attention mask.
+    pub fn masked(tokens: &[u32], seen: &[bool]) -> Self {
+        Prompt::Masked { tokens: tokens.to_vec(), seen: seen.to_vec() }
+    }
+}
+
+/// Token embeddings in place of tokens.
+impl<C> From<&Tensor<C, (Seq, Hidden)>> for Prompt {
+    fn from(embeddings: &Tensor<C, (Seq, Hidden)>) -> Self {
+        Prompt::Embeddings(Constant { names: vec!["Seq".into(), "Hidden".into()], tensor: (**embeddings).clone() })
+    }
+}
+impl<C> IntoPrompts for &Tensor<C, (Seq, Hidden)> {
+    fn into_prompts(self) -> Vec<Prompt> {
+        vec![Prompt::from(self)]
+    }
 }
 
 impl IntoPrompts for Prompt {

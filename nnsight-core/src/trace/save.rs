@@ -1,23 +1,25 @@
 //! What a block may end with, and what comes back for it.
 
+use super::gradient::Gradient;
 use super::traced::Traced;
 use super::value::Value;
 use super::{Site, SitePart};
 use crate::graph::NodeId;
 use crate::types::{Kind, Shape, Signature, Tensor};
+use crate::{Error, Result};
 
-/// The tensors that a run gave back, in the order in which they were asked for.
+/// What a run gave back, in the order in which it was asked for: tensors, or why there is none.
 #[derive(Debug)]
-pub struct Results(std::vec::IntoIter<candle_core::Tensor>);
+pub struct Results(std::vec::IntoIter<Result<candle_core::Tensor>>);
 
 impl Results {
     /// The results of a run, one per saved value.
-    pub fn new(tensors: Vec<candle_core::Tensor>) -> Self {
+    pub fn new(tensors: Vec<Result<candle_core::Tensor>>) -> Self {
         Results(tensors.into_iter())
     }
 
-    fn next(&mut self) -> candle_core::Tensor {
-        self.0.next().expect("a run gives a tensor for every saved value")
+    pub(crate) fn next(&mut self) -> Result<candle_core::Tensor> {
+        self.0.next().expect("a run gives something for every saved value")
     }
 }
 
@@ -36,8 +38,9 @@ pub trait Save<'t> {
     #[doc(hidden)]
     #[track_caller]
     fn register(self, saves: &mut Vec<NodeId>) -> Self::Form;
+    /// Takes all of its results, also where one of them is missing.
     #[doc(hidden)]
-    fn collect(form: Self::Form, results: &mut Results) -> Self::Saved;
+    fn collect(form: Self::Form, results: &mut Results) -> Result<Self::Saved>;
 }
 
 macro_rules! save_value {
@@ -48,8 +51,8 @@ macro_rules! save_value {
             fn register(self, saves: &mut Vec<NodeId>) {
                 saves.push(self.value().id);
             }
-            fn collect((): (), results: &mut Results) -> Self::Saved {
-                Tensor::trusted(results.next())
+            fn collect((): (), results: &mut Results) -> Result<Self::Saved> {
+                results.next().map(Tensor::trusted)
             }
         }
         impl<'t, C: Signature, S: Shape, K: Kind> Save<'t> for &$place<'t, C, S, K> {
@@ -58,13 +61,13 @@ macro_rules! save_value {
             fn register(self, saves: &mut Vec<NodeId>) {
                 (*self).register(saves);
             }
-            fn collect((): (), results: &mut Results) -> Self::Saved {
-                Tensor::trusted(results.next())
+            fn collect((): (), results: &mut Results) -> Result<Self::Saved> {
+                results.next().map(Tensor::trusted)
             }
         }
     )+};
 }
-save_value!(Value, Site, SitePart);
+save_value!(Value, Site, SitePart, Gradient);
 
 impl<'t, T: Save<'t>> Save<'t> for Vec<T> {
     type Saved = Vec<T::Saved>;
@@ -72,8 +75,10 @@ impl<'t, T: Save<'t>> Save<'t> for Vec<T> {
     fn register(self, saves: &mut Vec<NodeId>) -> Self::Form {
         self.into_iter().map(|value| value.register(saves)).collect()
     }
-    fn collect(form: Self::Form, results: &mut Results) -> Self::Saved {
-        form.into_iter().map(|form| T::collect(form, results)).collect()
+    fn collect(form: Self::Form, results: &mut Results) -> Result<Self::Saved> {
+        let found = form.into_iter().map(|form| T::collect(form, results)).collect::<Vec<_>>();
+        // Of the steps of a generation there are as many as the run had.
+        found.into_iter().filter(|found| !matches!(found, Err(Error::StepNotReached { named: false, .. }))).collect()
     }
 }
 
@@ -83,8 +88,8 @@ impl<'t, T: Save<'t>> Save<'t> for Option<T> {
     fn register(self, saves: &mut Vec<NodeId>) -> Self::Form {
         self.map(|value| value.register(saves))
     }
-    fn collect(form: Self::Form, results: &mut Results) -> Self::Saved {
-        form.map(|form| T::collect(form, results))
+    fn collect(form: Self::Form, results: &mut Results) -> Result<Self::Saved> {
+        form.map(|form| T::collect(form, results)).transpose()
     }
 }
 
@@ -94,8 +99,9 @@ impl<'t, T: Save<'t>, const N: usize> Save<'t> for [T; N] {
     fn register(self, saves: &mut Vec<NodeId>) -> Self::Form {
         self.map(|value| value.register(saves))
     }
-    fn collect(form: Self::Form, results: &mut Results) -> Self::Saved {
-        form.map(|form| T::collect(form, results))
+    fn collect(form: Self::Form, results: &mut Results) -> Result<Self::Saved> {
+        let found = form.map(|form| T::collect(form, results)).into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(found.try_into().unwrap_or_else(|_| unreachable!("the array has as many entries as before")))
     }
 }
 
@@ -104,13 +110,14 @@ macro_rules! save_tuple {
         impl<'t, $($name: Save<'t>),*> Save<'t> for ($($name,)*) {
             type Saved = ($($name::Saved,)*);
             type Form = ($($name::Form,)*);
-            #[allow(clippy::unused_unit)]
+            #[allow(clippy::unused_unit, clippy::let_unit_value)]
             fn register(self, _saves: &mut Vec<NodeId>) -> Self::Form {
                 ($(self.$index.register(_saves),)*)
             }
-            #[allow(clippy::unused_unit)]
-            fn collect(_form: Self::Form, _results: &mut Results) -> Self::Saved {
-                ($($name::collect(_form.$index, _results),)*)
+            #[allow(clippy::unused_unit, clippy::let_unit_value)]
+            fn collect(_form: Self::Form, _results: &mut Results) -> Result<Self::Saved> {
+                let _found = ($($name::collect(_form.$index, _results),)*);
+                Ok(($(_found.$index?,)*))
             }
         }
     };

@@ -4,11 +4,12 @@ use std::marker::PhantomData;
 use std::ops::{AddAssign, DivAssign, MulAssign, RangeBounds, SubAssign};
 
 use super::Tracer;
+use super::gradient::Gradient;
 use super::index::Index;
 use super::operand::Operand;
-use super::traced::Traced;
+use super::traced::{Origin, Traced};
 use super::value::{Value, bounds};
-use crate::graph::{Binary, InvokeId, NodeId, Op, Region, Step};
+use crate::graph::{At, Binary, NodeId, Op, Region, Step, Unused};
 use crate::types::{DimName, EndsWith, Float, HasAxis, Heads, Kind, Part, ReplaceAxis, Shape, Signature};
 
 /// A place of the model where a value can be read, and replaced by assigning to it.
@@ -16,7 +17,7 @@ use crate::types::{DimName, EndsWith, Float, HasAxis, Heads, Kind, Part, Replace
 /// Reading gives what the model holds there at this line of the program: what an earlier line assigned, or else what the model computed.
 pub struct Site<'t, C, S, K = Float> {
     pub(crate) tracer: &'t Tracer,
-    pub(crate) invoke: Option<InvokeId>,
+    pub(crate) at: Option<At>,
     pub(crate) index: usize,
     marker: PhantomData<fn() -> (C, S, K)>,
 }
@@ -35,8 +36,15 @@ impl<C, S, K> std::fmt::Debug for Site<'_, C, S, K> {
 }
 
 impl<'t, C, S, K> Site<'t, C, S, K> {
-    pub(crate) fn new(tracer: &'t Tracer, invoke: Option<InvokeId>, index: usize) -> Self {
-        Site { tracer, invoke, index, marker: PhantomData }
+    pub(crate) fn new(tracer: &'t Tracer, at: Option<At>, index: usize) -> Self {
+        Site { tracer, at, index, marker: PhantomData }
+    }
+
+    /// Ends the run of the prompts once they have come by here. [`stop!`](crate::stop) calls it.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn __stop(self) {
+        self.tracer.stop(self.at, self.index);
     }
 
     /// As the checkpoint names it: `layers.5.mlp.output`.
@@ -75,7 +83,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
         let mut axes = [0; 5];
         (0..S::RANK).for_each(|axis| axes[axis] = axis as u8);
         let nothing = Step { axis: 0, start: 0, end: None, single: false };
-        SitePart { site: Site::new(self.tracer, self.invoke, self.index), steps: [nothing; 5], len: 0, axes, marker: PhantomData }
+        SitePart { site: Site::new(self.tracer, self.at, self.index), steps: [nothing; 5], len: 0, axes, marker: PhantomData }
     }
 
     /// Applies the module that this is the input of. The method that `derive(Module)` writes beside a module calls it.
@@ -122,6 +130,12 @@ impl<C, S, K> SitePart<'_, C, S, K> {
     fn region(&self) -> Region {
         Region(self.steps[..self.len as usize].to_vec())
     }
+
+    /// The reading of the whole site, and the part of it that this is.
+    #[track_caller]
+    pub(super) fn origin(&self) -> Origin {
+        Origin { node: self.site.tracer.get(self.site.at, self.site.index), steps: self.steps, len: self.len }
+    }
 }
 
 impl<'t, C: Signature, S: Shape, K: Kind> SitePart<'t, C, S, K> {
@@ -167,7 +181,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> Traced<'t, C, S, K> for Site<'t, C, S,
         self.tracer
     }
     fn value(self) -> Value<'t, C, S, K> {
-        Value::new(self.tracer, self.tracer.get(self.invoke, self.index))
+        Value::new(self.tracer, self.tracer.get(self.at, self.index))
     }
 }
 
@@ -176,41 +190,41 @@ impl<'t, C: Signature, S: Shape, K: Kind> Traced<'t, C, S, K> for SitePart<'t, C
         self.site.tracer
     }
     fn value(self) -> Value<'t, C, S, K> {
-        let whole = self.site.tracer.get(self.site.invoke, self.site.index);
+        let whole = self.site.tracer.get(self.site.at, self.site.index);
         Value::new(self.site.tracer, self.site.tracer.push(Op::Slice(self.region()), &[whole]))
     }
 }
 
-/// What can be assigned to: a [`Site`] or a [`SitePart`].
+/// What can be assigned to: a [`Site`], a [`SitePart`] or a [`Gradient`].
 pub trait Place<'t, C: Signature, S: Shape, K: Kind>: Traced<'t, C, S, K> {
     /// Has the model go on with `value` here.
     #[doc(hidden)]
     #[track_caller]
-    fn store(self, value: NodeId, effect: bool);
+    fn store(self, value: NodeId, unused: Unused);
 }
 
 impl<'t, C: Signature, S: Shape, K: Kind> Place<'t, C, S, K> for Site<'t, C, S, K> {
-    fn store(self, value: NodeId, effect: bool) {
-        self.tracer.set(self.invoke, self.index, Region::default(), value, effect);
+    fn store(self, value: NodeId, unused: Unused) {
+        self.tracer.set(self.at, self.index, Region::default(), value, unused);
     }
 }
 
 impl<'t, C: Signature, S: Shape, K: Kind> Place<'t, C, S, K> for SitePart<'t, C, S, K> {
-    fn store(self, value: NodeId, effect: bool) {
-        self.site.tracer.set(self.site.invoke, self.site.index, self.region(), value, effect);
+    fn store(self, value: NodeId, unused: Unused) {
+        self.site.tracer.set(self.site.at, self.site.index, self.region(), value, unused);
     }
 }
 
 #[track_caller]
-fn assign<'t, C: Signature, S: Shape, K: Kind>(place: impl Place<'t, C, S, K>, value: impl Operand<'t, C, S, K>, effect: bool) {
-    place.store(value.operand(place.tracer()), effect);
+fn assign<'t, C: Signature, S: Shape, K: Kind>(place: impl Place<'t, C, S, K>, value: impl Operand<'t, C, S, K>, unused: Unused) {
+    place.store(value.operand(place.tracer()), unused);
 }
 
 #[track_caller]
-fn update<'t, C: Signature, S: Shape, K: Kind>(place: impl Place<'t, C, S, K>, binary: Binary, value: impl Operand<'t, C, S, K>, effect: bool) {
+fn update<'t, C: Signature, S: Shape, K: Kind>(place: impl Place<'t, C, S, K>, binary: Binary, value: impl Operand<'t, C, S, K>, unused: Unused) {
     let before = place.value();
     let value = value.operand(before.tracer);
-    place.store(before.tracer.push(Op::Binary(binary), &[before.id, value]), effect);
+    place.store(before.tracer.push(Op::Binary(binary), &[before.id, value]), unused);
 }
 
 /// Keeps an edit although nothing that is saved depends on it: `effect(site) = value`.
@@ -229,7 +243,7 @@ impl<P> Effect<P> {
     where
         P: Place<'t, C, S, K>,
     {
-        assign(self.0, value, true);
+        assign(self.0, value, Unused::Keep);
     }
 }
 
@@ -239,7 +253,7 @@ macro_rules! assignable {
             #[doc(hidden)]
             #[track_caller]
             pub fn __assign<V: Operand<'t, C, S, K>>(self, value: V) {
-                assign(self, value, false);
+                assign(self, value, Unused::Refuse);
             }
         }
         assignable!(@update $place, AddAssign add_assign __add_assign Add);
@@ -251,19 +265,19 @@ macro_rules! assignable {
         impl<'t, C: Signature, S: Shape, K: Kind, V: Operand<'t, C, S, K>> $trait<V> for $place<'t, C, S, K> {
             #[track_caller]
             fn $method(&mut self, value: V) {
-                update(*self, Binary::$binary, value, false);
+                update(*self, Binary::$binary, value, Unused::Refuse);
             }
         }
         impl<'t, C: Signature, S: Shape, K: Kind> $place<'t, C, S, K> {
             #[doc(hidden)]
             #[track_caller]
             pub fn $hidden<V: Operand<'t, C, S, K>>(self, value: V) {
-                update(self, Binary::$binary, value, false);
+                update(self, Binary::$binary, value, Unused::Refuse);
             }
         }
     };
 }
-assignable!(Site, SitePart);
+assignable!(Site, SitePart, Gradient);
 
 macro_rules! update_with_effect {
     ($($hidden:ident $binary:ident),+) => {
@@ -274,7 +288,7 @@ macro_rules! update_with_effect {
             where
                 P: Place<'t, C, S, K>,
             {
-                update(self.0, Binary::$binary, value, true);
+                update(self.0, Binary::$binary, value, Unused::Keep);
             }
         )+}
     };

@@ -1,24 +1,40 @@
-//! What a trace can be run on.
+//! What a trace can be run on, and what the macros call.
 
 use std::sync::Arc;
 
-use super::{IntoPrompts, Results, Save, Tracer};
+use super::edit::{Edit, Edited};
+use super::scan::Scan;
+use super::{Generating, IntoPrompts, Results, Save, Tracer};
 use crate::Result;
-use crate::graph::Graph;
+use crate::graph::{At, Facts, Generation, Graph};
 use crate::module::{Instrument, SiteTable};
+use crate::run::Token;
 
-/// What a trace can be run on: a model in this process, or a handle to one elsewhere.
+/// What a trace can be run on: a model in this process, an edited view of one, or a handle to one elsewhere.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a model that can be traced", note = "`trace!` takes a model as its first argument")]
 pub trait Traceable {
     /// The model whose sites are used.
     type Network: Instrument;
     /// The sites.
     fn table(&self) -> &Arc<SiteTable>;
-    /// Runs a graph; gives a tensor for each of its saved values.
+    /// Runs a graph; gives for each of its saved values a tensor, or why there is none. Whoever asks is told of every token that is
+    /// generated.
     ///
     /// # Errors
     /// What the graph or the model fails with.
-    fn execute(&self, graph: Graph) -> Result<Vec<candle_core::Tensor>>;
+    fn run(&self, graph: Graph, on_token: Option<&mut dyn FnMut(Token)>) -> Result<Vec<Result<candle_core::Tensor>>>;
+    /// Checks a graph as a run would, without computing anything; gives what is known of its saved values.
+    ///
+    /// # Errors
+    /// What the graph fails with.
+    fn scan(&self, graph: Graph) -> Result<Vec<Facts>>;
+    /// Runs a graph; gives a tensor for each of its saved values.
+    ///
+    /// # Errors
+    /// As [`Traceable::run`], and where one of the values never came into being.
+    fn execute(&self, graph: Graph) -> Result<Vec<candle_core::Tensor>> {
+        self.run(graph, None)?.into_iter().collect()
+    }
 }
 
 impl<M: Traceable + ?Sized> Traceable for &M {
@@ -26,39 +42,81 @@ impl<M: Traceable + ?Sized> Traceable for &M {
     fn table(&self) -> &Arc<SiteTable> {
         M::table(self)
     }
-    fn execute(&self, graph: Graph) -> Result<Vec<candle_core::Tensor>> {
-        M::execute(self, graph)
+    fn run(&self, graph: Graph, on_token: Option<&mut dyn FnMut(Token)>) -> Result<Vec<Result<candle_core::Tensor>>> {
+        M::run(self, graph, on_token)
+    }
+    fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
+        M::scan(self, graph)
     }
 }
 
-/// Starts recording on a model. `trace!` calls it.
+/// Starts recording on a model.
 pub fn tracer(model: &impl Traceable) -> Tracer {
     Tracer::new(Arc::clone(model.table()))
 }
 
-/// The sites of a model outside of any prompt. `trace!` calls it.
+/// The sites of a model outside of any prompt.
 pub fn sites<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
-    tracer.sites::<M::Network>()
+    tracer.sites::<M::Network>(None)
 }
 
-/// The sites of a model as seen by new prompts. `trace!` and `invoke!` call it.
+/// The sites of a model as seen by new prompts.
 pub fn invoke<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, prompts: impl IntoPrompts) -> <M::Network as Instrument>::Sites<'t> {
-    tracer.invoke::<M::Network>(prompts)
+    tracer.sites::<M::Network>(Some(At::prompt(tracer.invoke(prompts, None))))
 }
 
-/// Runs what was recorded, and gives back what the block ended with. `trace!` calls it.
+/// The sites of a model as seen by all prompts of the trace side by side.
+pub fn everything<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
+    tracer.sites::<M::Network>(Some(At::prompt(tracer.everything(None))))
+}
+
+/// The sites of a model as seen by new prompts that are continued.
+pub fn generating<'t, M: Traceable>(
+    _model: &M,
+    tracer: &'t Tracer,
+    prompts: impl IntoPrompts,
+    generation: &Generation,
+) -> Generating<'t, M::Network> {
+    Generating::new(tracer, tracer.invoke(prompts, Some(generation.clone())), generation)
+}
+
+/// The sites of a model as seen by all prompts of the trace, which are continued.
+pub fn everything_generating<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, generation: &Generation) -> Generating<'t, M::Network> {
+    Generating::new(tracer, tracer.everything(Some(generation.clone())), generation)
+}
+
+/// The sites of a model for every prompt that an edited view of it will see.
+pub fn template<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
+    tracer.sites::<M::Network>(Some(At::prompt(tracer.everything(None))))
+}
+
+/// Runs what was recorded, and gives back what the block ended with.
 ///
 /// # Errors
 /// What the graph or the model fails with.
 #[track_caller]
 pub fn run<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T) -> Result<T::Saved> {
-    let mut saves = Vec::new();
-    let form = outcome.register(&mut saves);
-    let tensors = model.execute(tracer.finish(saves)?)?;
-    Ok(T::collect(form, &mut Results::new(tensors)))
+    finish(model, tracer, outcome, None)
 }
 
-/// Gives what was recorded as data. `graph!` calls it.
+/// As [`run`], telling of every token as it is generated.
+///
+/// # Errors
+/// As [`run`].
+#[track_caller]
+pub fn stream<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, mut on_token: impl FnMut(Token)) -> Result<T::Saved> {
+    finish(model, tracer, outcome, Some(&mut on_token))
+}
+
+#[track_caller]
+fn finish<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, on_token: Option<&mut dyn FnMut(Token)>) -> Result<T::Saved> {
+    let mut saves = Vec::new();
+    let form = outcome.register(&mut saves);
+    let found = model.run(tracer.finish(saves)?, on_token)?;
+    T::collect(form, &mut Results::new(found))
+}
+
+/// Gives what was recorded as data.
 ///
 /// # Errors
 /// What was wrong with the use of a site.
@@ -67,4 +125,21 @@ pub fn graph<'t, T: Save<'t>>(tracer: &'t Tracer, outcome: T) -> Result<Graph> {
     let mut saves = Vec::new();
     outcome.register(&mut saves);
     tracer.finish(saves)
+}
+
+/// Checks what was recorded without computing anything.
+///
+/// # Errors
+/// What the graph fails with.
+#[track_caller]
+pub fn scan<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T) -> Result<Scan> {
+    Ok(Scan { saved: model.scan(graph(tracer, outcome)?)? })
+}
+
+/// A view of the model with what was recorded as an edit.
+///
+/// # Errors
+/// What was wrong with the use of a site, and where something was recorded that has no place in an edit.
+pub fn edit<'m, M: Traceable>(model: &'m M, tracer: &Tracer, (): ()) -> Result<Edited<'m, M>> {
+    Ok(Edited::new(model, Edit::new(tracer.finish(Vec::new())?)?))
 }

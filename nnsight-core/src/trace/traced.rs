@@ -3,10 +3,10 @@
 use super::Tracer;
 use super::operand::{Choice, Chosen, Operand};
 use super::value::{Value, entry};
-use crate::graph::{Binary, Compare, Op, Reduce, Unary};
+use crate::graph::{Binary, Compare, Function, NodeId, Op, Reduce, Region, Step, Unary};
 use crate::types::{
-    Bool, Dim, DimName, Float, HasAxis, Int, Kind, MatMul, MergeAxes, Number, One, PermuteTo, Ranked, ReplaceAxis, Shape, Signature, SplitAxis,
-    SwapAxes,
+    Bool, Dim, DimName, Float, HasAxis, Int, Kind, MatMul, MergeAxes, Number, One, PermuteTo, Ranked, ReplaceAxis, Shape, ShapeOf, Signature,
+    SplitAxis, SwapAxes,
 };
 
 macro_rules! unary {
@@ -374,16 +374,79 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
         self.value().then(Op::Cast(L::TAG))
     }
 
+    /// A function of your own on the tensor, which gives one of the shape `shape`. Axes that the value has keep their sizes.
+    ///
+    /// The function exists in this program only: a graph that applies one can neither be stored nor sent. A named
+    /// [`Operation`](crate::graph::Operation) can. What candle records of it is what gradients go through.
+    #[track_caller]
+    fn apply<T: ShapeOf<C>>(
+        self,
+        _shape: T,
+        function: impl Fn(&candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> + Send + Sync + 'static,
+    ) -> Value<'t, C, T, K> {
+        let value = self.value();
+        let function = value.tracer.function(Function::new(move |args| function(&args[0])));
+        value.then(applied::<C, T, K>(function))
+    }
+
+    /// As [`Traced::apply`], of two values.
+    #[track_caller]
+    fn apply_with<R: Shape, L: Kind, T: ShapeOf<C>>(
+        self,
+        other: impl Traced<'t, C, R, L>,
+        _shape: T,
+        function: impl Fn(&candle_core::Tensor, &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> + Send + Sync + 'static,
+    ) -> Value<'t, C, T, K> {
+        let (value, other) = (self.value(), other.value());
+        let function = value.tracer.function(Function::new(move |args| function(&args[0], &args[1])));
+        value.then_with(applied::<C, T, K>(function), other.id)
+    }
+
+    /// An operation that a crate has registered under a name, with its settings; it gives a value of the shape `shape`.
+    ///
+    /// # Errors
+    /// Where none is registered, or it gives another shape, the trace fails with this line before anything is computed.
+    #[track_caller]
+    fn operation<T: Shape>(self, name: &str, parameters: &[f64], _shape: T) -> Value<'t, C, T, K> {
+        let names = T::NAMES.iter().map(ToString::to_string).collect();
+        self.value().then(Op::Custom { operation: name.to_string(), parameters: parameters.to_vec(), names })
+    }
+
     /// Prints the value with its name and line when it is computed, and passes it on.
     #[track_caller]
     fn log(self, label: &str) -> Value<'t, C, S, K> {
         self.value().then(Op::Log { label: label.to_string() })
     }
 
-    /// Prints the value with its line when it is computed, and passes it on.
+    /// Prints the value with its name in the program and its line when it is computed, and passes it on. Outside of a block that the macros
+    /// rewrite, its name is that of the node.
     #[track_caller]
     fn print(self) -> Value<'t, C, S, K> {
         self.log("")
+    }
+}
+
+fn applied<C, T: ShapeOf<C>, K: Kind>(function: crate::graph::FunctionId) -> Op {
+    let axes = T::axes().into_iter().map(|axis| (axis.name.into_owned(), axis.size)).collect();
+    Op::Apply { function, axes, kind: K::TAG }
+}
+
+/// A node, and the part of it that is meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    pub node: NodeId,
+    pub steps: [Step; 5],
+    pub len: u8,
+}
+
+impl Origin {
+    /// All of it.
+    pub fn whole(node: NodeId) -> Self {
+        Origin { node, steps: [Step { axis: 0, start: 0, end: None, single: false }; 5], len: 0 }
+    }
+
+    pub fn region(&self) -> Region {
+        Region(self.steps[..self.len as usize].to_vec())
     }
 }
 

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use bumpalo::Bump;
 
 use super::prompt::IntoPrompts;
-use crate::graph::{Constant, ConstantId, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source, SourceId};
+use crate::graph::{
+    At, Constant, ConstantId, Function, FunctionId, Generation, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source, SourceId,
+    Unused,
+};
 use crate::module::{Cursor, Instrument, SiteTable};
 use crate::{Error, Result};
 
@@ -26,9 +29,12 @@ struct Recording {
     last_source: Option<&'static Location<'static>>,
     guards: Vec<Guard>,
     /// The last reading of each site that is still what the model holds there.
-    readings: HashMap<(InvokeId, usize), NodeId>,
+    readings: HashMap<Visit, NodeId>,
     errors: Vec<Error>,
 }
+
+/// Invoke, step and site.
+type Visit = (InvokeId, u32, usize);
 
 impl Tracer {
     /// Starts recording on a model with these sites.
@@ -42,18 +48,25 @@ impl Tracer {
         &self.table
     }
 
-    /// The sites of a model, as seen by new prompts.
-    #[track_caller]
-    pub fn invoke<M: Instrument>(&self, prompts: impl IntoPrompts) -> M::Sites<'_> {
-        let invokes = &mut self.recording.borrow_mut().graph.invokes;
-        let id = InvokeId(invokes.len() as u32);
-        invokes.push(Invoke { prompts: prompts.into_prompts() });
-        M::sites(&mut Cursor::new(self, Some(id)))
+    /// Begins a run on new prompts, which are continued as `generation` says.
+    pub fn invoke(&self, prompts: impl IntoPrompts, generation: Option<Generation>) -> InvokeId {
+        self.push_invoke(Invoke { prompts: prompts.into_prompts(), everything: false, generation })
     }
 
-    /// The sites of a model outside of any prompt: only its modules can be used.
-    pub fn sites<M: Instrument>(&self) -> M::Sites<'_> {
-        M::sites(&mut Cursor::new(self, None))
+    /// Looks at the runs on all prompts of the trace side by side.
+    pub fn everything(&self, generation: Option<Generation>) -> InvokeId {
+        self.push_invoke(Invoke { prompts: Vec::new(), everything: true, generation })
+    }
+
+    fn push_invoke(&self, invoke: Invoke) -> InvokeId {
+        let invokes = &mut self.recording.borrow_mut().graph.invokes;
+        invokes.push(invoke);
+        InvokeId(invokes.len() as u32 - 1)
+    }
+
+    /// The sites of a model at one pass; outside of any, only its modules can be used.
+    pub fn sites<M: Instrument>(&self, at: Option<At>) -> M::Sites<'_> {
+        M::sites(&mut Cursor::new(self, at))
     }
 
     /// Keeps a list for as long as the trace.
@@ -74,28 +87,52 @@ impl Tracer {
         recording.push(Op::Constant(id), &[], Location::caller())
     }
 
+    /// Adds a function of the program.
+    pub(crate) fn function(&self, function: Function) -> FunctionId {
+        let functions = &mut self.recording.borrow_mut().graph.functions;
+        functions.push(function);
+        FunctionId(functions.len() as u32 - 1)
+    }
+
     #[track_caller]
-    pub(crate) fn get(&self, invoke: Option<InvokeId>, site: usize) -> NodeId {
+    pub(crate) fn get(&self, at: Option<At>, site: usize) -> NodeId {
         let mut recording = self.recording.borrow_mut();
-        let Some((invoke, id)) = recording.resolve(&self.table, invoke, site, Location::caller()) else {
+        let Some((at, id)) = recording.resolve(&self.table, at, site, Location::caller()) else {
             return recording.push(Op::Scalar(0.0), &[], Location::caller());
         };
-        if let Some(&node) = recording.readings.get(&(invoke, site)) {
+        let visit = (at.invoke, at.step, site);
+        if let Some(&node) = recording.readings.get(&visit) {
             return node;
         }
-        let node = recording.push(Op::Get { invoke, site: id }, &[], Location::caller());
+        let node = recording.push(Op::Get { at, site: id }, &[], Location::caller());
         if recording.guards.is_empty() {
-            recording.readings.insert((invoke, site), node);
+            recording.readings.insert(visit, node);
         }
         node
     }
 
     #[track_caller]
-    pub(crate) fn set(&self, invoke: Option<InvokeId>, site: usize, region: Region, value: NodeId, effect: bool) {
+    pub(crate) fn set(&self, at: Option<At>, site: usize, region: Region, value: NodeId, unused: Unused) {
+        self.write(at, site, |at, site| Op::Set { at, site, region, unused }, &[value]);
+    }
+
+    #[track_caller]
+    pub(crate) fn skip(&self, at: Option<At>, site: usize, value: NodeId) {
+        self.write(at, site, |at, site| Op::Skip { at, site, unused: Unused::Refuse }, &[value]);
+    }
+
+    #[track_caller]
+    pub(crate) fn stop(&self, at: Option<At>, site: usize) {
+        self.write(at, site, |at, site| Op::Stop { at, site }, &[]);
+    }
+
+    #[track_caller]
+    fn write(&self, at: Option<At>, site: usize, op: impl FnOnce(At, SiteId) -> Op, args: &[NodeId]) {
         let mut recording = self.recording.borrow_mut();
-        if let Some((invoke, id)) = recording.resolve(&self.table, invoke, site, Location::caller()) {
-            recording.readings.remove(&(invoke, site));
-            recording.push(Op::Set { invoke, site: id, region, effect }, &[value], Location::caller());
+        if let Some((at, id)) = recording.resolve(&self.table, at, site, Location::caller()) {
+            let Recording { graph, readings, .. } = &mut *recording;
+            readings.retain(|&(invoke, step, read), _| (step, read) != (at.step, site) || !graph.share_rows(invoke, at.invoke));
+            recording.push(op(at, id), args, Location::caller());
         }
     }
 
@@ -140,16 +177,10 @@ impl Recording {
         id
     }
 
-    /// The graph's names for an invoke and a site, or `None` after noting down why there are none.
-    fn resolve(
-        &mut self,
-        table: &SiteTable,
-        invoke: Option<InvokeId>,
-        site: usize,
-        location: &'static Location<'static>,
-    ) -> Option<(InvokeId, SiteId)> {
+    /// The graph's names for a visit to a site, or `None` after noting down why there are none.
+    fn resolve(&mut self, table: &SiteTable, at: Option<At>, site: usize, location: &'static Location<'static>) -> Option<(At, SiteId)> {
         let info = table.sites().get(site)?;
-        let Some(invoke) = invoke else {
+        let Some(at) = at else {
             self.errors.push(Error::NoPrompt { site: info.path.clone(), source_line: location.into() });
             return None;
         };
@@ -158,6 +189,6 @@ impl Recording {
             sites.push(info.path.clone());
             SiteId(sites.len() as u32 - 1)
         });
-        Some((invoke, id))
+        Some((at, id))
     }
 }

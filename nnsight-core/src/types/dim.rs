@@ -138,4 +138,6 @@ signature_dims!(
     Qkv = qkv,
     /// The tokens of the vocabulary.
     Vocab = vocab,
+    /// The positions that a model knows (`max_position_embeddings`, `n_positions`).
+    Context = context,
 );

@@ -7,8 +7,8 @@ mod signature;
 mod tensor;
 
 pub use dim::{
-    Batch, Dim, DimName, Fits, HeadDim, Heads, HeadsHidden, Hidden, Hole, Key, KvHeads, KvHidden, Mlp, One, Part, Qkv, Query, Ranked, Seq, Stacked,
-    Vocab,
+    Batch, Context, Dim, DimName, Fits, HeadDim, Heads, HeadsHidden, Hidden, Hole, Key, KvHeads, KvHidden, Mlp, One, Part, Qkv, Query, Ranked, Seq,
+    Stacked, Vocab,
 };
 pub use kind::{Bool, Float, Int, Kind, KindTag, Number, SameKind};
 pub use shape::{

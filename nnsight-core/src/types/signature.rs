@@ -45,7 +45,7 @@ impl Sizes {
 
 impl Sizes {
     /// The sizes of the dimensions of [`types`](crate::types) by their names.
-    pub fn dims(&self) -> [(&'static str, usize); 9] {
+    pub fn dims(&self) -> [(&'static str, usize); 10] {
         [
             ("Hidden", self.hidden),
             ("Mlp", self.mlp),
@@ -56,6 +56,7 @@ impl Sizes {
             ("KvHidden", self.kv_hidden),
             ("Qkv", self.qkv),
             ("Vocab", self.vocab),
+            ("Context", self.context),
         ]
     }
 }

@@ -67,23 +67,50 @@ fn sites_struct(module: &Module) -> TokenStream {
         }
         _ => None,
     });
+    let skip = module.ends.as_ref().map(|(_, output)| {
+        let (dims, kind) = (&output.dims, output.kind());
+        quote! {
+            /// Gives `value` as what the module gives; its inside is then not run, and using it is an error.
+            #[track_caller]
+            pub fn skip(&self, value: impl ::nnsight::__private::Operand<'t, #signature, #dims, #kind>) {
+                self.__module.skip(self.output, value);
+            }
+        }
+    });
     let doc = format!("The sites of a [`{name}`].");
     quote! {
         #[doc = #doc]
         #[derive(Clone, Copy, Debug)]
         #visibility struct #sites #generics #where_clause {
+            #[doc(hidden)]
+            pub __module: ::nnsight::__private::ModuleHandle<'t, #signature>,
             #input
             #(#fields)*
             #output
         }
         impl #impl_generics #sites #type_generics #where_clause {
             #(#methods)*
+            #skip
+            /// All sites in here, with their shapes, one a line.
+            pub fn sites(&self) -> ::nnsight::__private::SiteList {
+                self.__module.sites()
+            }
+            /// A site by its path from here. One that does not exist, or holds something else, makes the trace fail with this line.
+            #[track_caller]
+            pub fn get<S: ::nnsight::__private::Shape, K: ::nnsight::__private::Kind>(&self, path: &str) -> ::nnsight::__private::Site<'t, #signature, S, K> {
+                self.__module.get(path)
+            }
+            /// Keeps what the modules in here are given and give; a block may end with it.
+            #[track_caller]
+            pub fn cache(&self, keep: &::nnsight::__private::Keep) -> ::nnsight::__private::Caching {
+                self.__module.cache(keep)
+            }
         }
     }
 }
 
 fn instrument(module: &Module) -> TokenStream {
-    let Module { name, sites, ends, elements, place, .. } = module;
+    let Module { name, sites, signature, ends, elements, place, .. } = module;
     let (impl_generics, type_generics, where_clause) = module.generics.split_for_impl();
     let mut site_generics = module.generics.clone();
     site_generics.params.insert(0, syn::parse_quote!('t));
@@ -107,14 +134,16 @@ fn instrument(module: &Module) -> TokenStream {
     let count = count(module, elements);
     quote! {
         impl #impl_generics ::nnsight::__private::Instrument for #name #type_generics #where_clause {
+            type Signature = #signature;
             type Sites<'t> = #sites #site_types;
             const COUNT: ::core::option::Option<usize> = #count;
             #describe
             fn sites<'t>(cursor: &mut ::nnsight::__private::Cursor<'t>) -> Self::Sites<'t> {
+                let __module = cursor.module();
                 #input
                 #(#make)*
                 #output
-                #sites { #input_name #(#names,)* #output_name }
+                #sites { __module, #input_name #(#names,)* #output_name }
             }
             fn attach(&mut self, next: &mut usize) {
                 let first = *next;

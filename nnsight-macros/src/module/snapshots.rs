@@ -14,5 +14,5 @@ fn a_module_with_a_tap() {
             place: Place,
         }
     });
-    assert_eq!(prettyplease::unparse(&syn::parse2(expanded).expect("items")), include_str!("snapshots/module.txt"));
+    crate::snapshot::check("module/snapshots/module.txt", &prettyplease::unparse(&syn::parse2(expanded).expect("items")));
 }

@@ -4,10 +4,10 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit_mut::VisitMut;
-use syn::{Block, ItemFn};
+use syn::{Block, Expr, ItemFn};
 
-use super::Outcome;
-use super::parse::{Invoke, Trace};
+use super::Form;
+use super::parse::{Invoke, Settings, Trace};
 use super::rewrite::Rewrite;
 use crate::errors::Errors;
 
@@ -15,39 +15,86 @@ use crate::errors::Errors;
 pub struct Names {
     handle: Ident,
     tracer: Ident,
+    /// How its prompts are continued, in `generate!`.
+    settings: Option<Ident>,
     /// What the block calls the model.
-    model: Ident,
+    pub model: Ident,
+    /// Whether traces stand inside of it.
+    pub is_session: bool,
 }
 
 impl Names {
-    fn new(model: Ident) -> Self {
+    fn new(model: Ident, form: Form) -> Self {
         // rustc names only variables of the user's own program: "`this_trace` does not live long enough".
         let tracer = Ident::new("this_trace", model.span());
-        Names { handle: Ident::new("handle", Span::mixed_site()), tracer, model }
+        let own = |name: &str| Ident::new(name, Span::mixed_site());
+        let settings = (form == Form::Generate).then(|| own("settings"));
+        Names { handle: own("handle"), tracer, settings, model, is_session: form == Form::Session }
+    }
+
+    /// What the model's name stands for in a block.
+    fn sites(&self, prompt: Option<&Expr>, mut settings: Settings) -> TokenStream {
+        let Names { handle, tracer, .. } = self;
+        let settings = match (&self.settings, settings.0.is_empty()) {
+            (None, true) => None,
+            (Some(outer), true) => Some(quote!(&#outer)),
+            (outer, false) => {
+                let base = outer.as_ref().map(|outer| quote!(#outer.clone()));
+                let settings = chain(&mut settings, base);
+                Some(quote!(&#settings))
+            }
+        };
+        match (prompt, settings) {
+            (Some(prompt), None) => quote!(::nnsight::__private::invoke(#handle, &#tracer, #prompt)),
+            (Some(prompt), Some(settings)) => quote!(::nnsight::__private::generating(#handle, &#tracer, #prompt, #settings)),
+            (None, None) => quote!(::nnsight::__private::everything(#handle, &#tracer)),
+            (None, Some(settings)) => quote!(::nnsight::__private::everything_generating(#handle, &#tracer, #settings)),
+        }
     }
 }
 
-pub fn trace(trace: Trace, outcome: Outcome, errors: &mut Errors) -> TokenStream {
-    let Trace { name, model, prompt, mut body } = trace;
-    let names = Names::new(name.clone());
+/// Settings as calls: `Generation::default().max_new_tokens(20)`.
+fn chain(settings: &mut Settings, base: Option<TokenStream>) -> TokenStream {
+    let given = settings.take("settings").map(|base| quote!(::core::clone::Clone::clone(&#base)));
+    let base = given.or(base).unwrap_or_else(|| quote!(::nnsight::__private::Generation::default()));
+    let calls = settings.0.iter().map(|(name, value)| quote!(.#name(#value)));
+    quote!(#base #(#calls)*)
+}
+
+pub fn trace(trace: Trace, form: Form, errors: &mut Errors) -> TokenStream {
+    let Trace { name, model, prompt, mut settings, mut body } = trace;
+    let names = Names::new(name.clone(), form);
     Rewrite { names: Some(&names), errors }.visit_block_mut(&mut body);
     let Names { handle, tracer, .. } = &names;
     let statements = &body.stmts;
     // What the block ends with is where it is said that something cannot be saved.
     let last = body.stmts.last().map_or_else(Span::call_site, |last| last.span());
-    let outcome_name = Ident::new("outcome", Span::mixed_site().located_at(last));
-    let sites = match prompt {
-        Some(prompt) => quote!(::nnsight::__private::invoke(#handle, &#tracer, #prompt)),
-        None => quote!(::nnsight::__private::sites(#handle, &#tracer)),
+    let outcome = Ident::new("outcome", Span::mixed_site().located_at(last));
+    let on_token = settings.take("on_token");
+    let declared = names.settings.as_ref().map(|name| {
+        let settings = chain(&mut settings, None);
+        quote!(let #name = #settings;)
+    });
+    let sites = match (&prompt, form) {
+        (_, Form::Edit) => quote!(::nnsight::__private::template(#handle, &#tracer)),
+        (None, _) => quote!(::nnsight::__private::sites(#handle, &#tracer)),
+        (Some(prompt), Form::Generate) => names.sites(Some(prompt), Settings::default()),
+        (Some(prompt), _) => names.sites(Some(prompt), settings),
     };
-    let end = match outcome {
-        Outcome::Run => quote_spanned!(last=> ::nnsight::__private::run(#handle, &#tracer, #outcome_name)),
-        Outcome::Graph => quote_spanned!(last=> ::nnsight::__private::graph(&#tracer, #outcome_name)),
+    let end = match (form, on_token) {
+        (Form::Trace | Form::Generate | Form::Session, None) => quote_spanned!(last=> ::nnsight::__private::run(#handle, &#tracer, #outcome)),
+        (Form::Trace | Form::Generate | Form::Session, Some(on_token)) => {
+            quote_spanned!(last=> ::nnsight::__private::stream(#handle, &#tracer, #outcome, #on_token))
+        }
+        (Form::Graph, _) => quote_spanned!(last=> ::nnsight::__private::graph(&#tracer, #outcome)),
+        (Form::Scan, _) => quote_spanned!(last=> ::nnsight::__private::scan(#handle, &#tracer, #outcome)),
+        (Form::Edit, _) => quote_spanned!(last=> ::nnsight::__private::edit(#handle, &#tracer, #outcome)),
     };
     quote!({
         let #handle = &#model;
         let #tracer = ::nnsight::__private::tracer(#handle);
-        let #outcome_name = {
+        #declared
+        let #outcome = {
             #[allow(unused_imports)]
             use ::nnsight::__private::{LiteralIndex as _, Traced as _};
             #[allow(unused_variables)]
@@ -59,13 +106,15 @@ pub fn trace(trace: Trace, outcome: Outcome, errors: &mut Errors) -> TokenStream
     })
 }
 
+/// A block on prompts of its own inside of a trace.
 pub fn invoke(invoke: Invoke, names: &Names) -> TokenStream {
-    let Invoke { prompt, body } = invoke;
-    let Names { handle, tracer, model } = names;
+    let Invoke { prompt, settings, body } = invoke;
+    let model = &names.model;
+    let sites = names.sites(prompt.as_ref(), settings);
     let statements = &body.stmts;
     quote!({
         #[allow(unused_variables)]
-        let #model = ::nnsight::__private::invoke(#handle, &#tracer, #prompt);
+        let #model = #sites;
         #(#statements)*
     })
 }

@@ -1,4 +1,4 @@
-//! `trace!`, `invoke!` and `#[intervene]`: parse, check the order, rewrite, expand.
+//! `trace!`, its kin, and `#[intervene]`: parse, check the order, rewrite, expand.
 
 mod expand;
 mod order;
@@ -12,16 +12,24 @@ use quote::quote;
 
 use crate::errors::Errors;
 
-/// What becomes of the recorded graph.
-#[derive(Clone, Copy)]
-pub enum Outcome {
-    /// It is run.
-    Run,
-    /// It is given back.
+/// What a macro does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `trace!`: records a block and runs it.
+    Trace,
+    /// `generate!`: the same, and continues the prompts.
+    Generate,
+    /// `session!`: several traces as one.
+    Session,
+    /// `graph!`: gives what was recorded.
     Graph,
+    /// `scan!`: gives the shapes.
+    Scan,
+    /// `edit!`: gives a view of the model.
+    Edit,
 }
 
-pub fn expand(input: TokenStream, outcome: Outcome) -> TokenStream {
+pub fn expand(input: TokenStream, form: Form) -> TokenStream {
     let mut errors = Errors::default();
     let trace = match syn::parse2::<parse::Trace>(input.clone()) {
         Ok(trace) => trace,
@@ -30,13 +38,28 @@ pub fn expand(input: TokenStream, outcome: Outcome) -> TokenStream {
             return expand::unparsed(input, errors.finish());
         }
     };
+    check_form(&trace, form, &mut errors);
     order::check(&trace, &mut errors);
-    let expanded = expand::trace(trace, outcome, &mut errors);
+    let expanded = expand::trace(trace, form, &mut errors);
     let errors = errors.finish();
     match errors.is_empty() {
         true => expanded,
         // rustc goes on with what is right, and reports its own errors with these.
         false => quote!({ #errors #expanded }),
+    }
+}
+
+/// Reports what a macro is given and has no use for.
+fn check_form(trace: &parse::Trace, form: Form, errors: &mut Errors) {
+    if let (Form::Edit | Form::Session, Some(prompt)) = (form, &trace.prompt) {
+        let message = match form {
+            Form::Edit => "an edit is for every prompt, and has none of its own: `edit!(model, { … })`",
+            _ => "the traces of a session have prompts, the session has none: `session!(model, { … })`",
+        };
+        errors.push(syn::Error::new_spanned(prompt, message));
+    }
+    if let (Form::Trace | Form::Edit | Form::Session, Some((name, _))) = (form, trace.settings.0.first()) {
+        errors.add(name.span(), "only `generate!` has settings: `generate!(model, prompt, max_new_tokens = 20, { … })`");
     }
 }
 

@@ -3,7 +3,7 @@
 use syn::parse::{Parse, ParseStream};
 use syn::{Block, Expr, Ident, Token};
 
-/// `trace!(model, prompt, { … })`
+/// `trace!(model, prompt, { … })`, `generate!(model, prompt, max_new_tokens = 20, { … })`
 pub struct Trace {
     /// What the block calls the model.
     pub name: Ident,
@@ -11,47 +11,68 @@ pub struct Trace {
     pub model: Expr,
     /// The prompt, where it is given here and not by `invoke!`.
     pub prompt: Option<Expr>,
+    /// How prompts are continued.
+    pub settings: Settings,
     /// The block.
     pub body: Block,
 }
 
-/// `invoke!(prompt, { … })`
+/// `invoke!(prompt, { … })`, `invoke!({ … })`
 pub struct Invoke {
-    /// The prompt.
-    pub prompt: Expr,
+    /// The prompt; without one the block sees all prompts side by side.
+    pub prompt: Option<Expr>,
+    /// How it is continued, where that is said here.
+    pub settings: Settings,
     /// The block.
     pub body: Block,
+}
+
+/// `max_new_tokens = 20, temperature = 0.7`
+#[derive(Default)]
+pub struct Settings(pub Vec<(Ident, Expr)>);
+
+impl Settings {
+    /// Takes a setting out.
+    pub fn take(&mut self, name: &str) -> Option<Expr> {
+        let index = self.0.iter().position(|(key, _)| key == name)?;
+        Some(self.0.remove(index).1)
+    }
 }
 
 impl Parse for Trace {
     fn parse(input: ParseStream) -> syn::Result<Self> {
         let (name, model) = named(input.parse()?)?;
-        let comma = |input: ParseStream| match input.is_empty() {
-            true => Err(input.error("expected a block behind the model: `trace!(model, prompt, { … })`")),
-            false => input.parse::<Token![,]>(),
-        };
-        comma(input)?;
-        let prompt = match input.peek(syn::token::Brace) {
-            true => None,
-            false => {
-                let prompt = input.parse()?;
-                comma(input)?;
-                Some(prompt)
-            }
-        };
-        let body = input.parse()?;
-        end(input)?;
-        Ok(Trace { name, model, prompt, body })
+        if input.is_empty() {
+            return Err(input.error("expected a block behind the model: `trace!(model, prompt, { … })`"));
+        }
+        input.parse::<Token![,]>()?;
+        let Invoke { prompt, settings, body } = input.parse()?;
+        Ok(Trace { name, model, prompt, settings, body })
     }
 }
 
 impl Parse for Invoke {
     fn parse(input: ParseStream) -> syn::Result<Self> {
-        let prompt = input.parse()?;
-        input.parse::<Token![,]>()?;
+        let (mut prompt, mut settings) = (None, Settings::default());
+        while !input.peek(syn::token::Brace) {
+            match input.parse()? {
+                Expr::Assign(assign) => match &*assign.left {
+                    Expr::Path(path) if path.path.get_ident().is_some() => {
+                        settings.0.extend(path.path.get_ident().map(|name| (name.clone(), *assign.right.clone())));
+                    }
+                    other => return Err(syn::Error::new_spanned(other, "expected a setting, as in `max_new_tokens = 20`")),
+                },
+                expression if prompt.is_none() && settings.0.is_empty() => prompt = Some(expression),
+                other => return Err(syn::Error::new_spanned(other, "expected a setting, as in `max_new_tokens = 20`, or the block")),
+            }
+            if input.is_empty() {
+                return Err(input.error("expected a block behind the prompt: `trace!(model, prompt, { … })`"));
+            }
+            input.parse::<Token![,]>()?;
+        }
         let body = input.parse()?;
         end(input)?;
-        Ok(Invoke { prompt, body })
+        Ok(Invoke { prompt, settings, body })
     }
 }
 

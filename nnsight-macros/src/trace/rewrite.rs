@@ -5,10 +5,10 @@ use quote::quote;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit_mut::{VisitMut, visit_expr_mut, visit_stmt_mut};
-use syn::{BinOp, Expr, ExprIf, Lit, Macro, Stmt, Token, UnOp, parse_quote_spanned};
+use syn::{BinOp, Expr, ExprIf, ExprMethodCall, Lit, Macro, Stmt, Token, UnOp, parse_quote_spanned};
 
 use super::expand::{self, Names};
-use super::parse::Invoke;
+use super::parse::{Invoke, Trace};
 use crate::errors::Errors;
 
 pub struct Rewrite<'a> {
@@ -24,6 +24,11 @@ impl VisitMut for Rewrite<'_> {
                 *expression = Expr::Verbatim(expanded);
             }
             return;
+        }
+        if let Expr::MethodCall(call) = expression
+            && let Some(printed) = print(call)
+        {
+            *expression = printed;
         }
         visit_expr_mut(self, expression);
         let rewritten = match expression {
@@ -53,16 +58,39 @@ impl VisitMut for Rewrite<'_> {
 }
 
 impl Rewrite<'_> {
+    fn invoke(&mut self, mut invoke: Invoke) -> Option<TokenStream> {
+        if let Some(prompt) = &mut invoke.prompt {
+            self.visit_expr_mut(prompt);
+        }
+        invoke.settings.0.iter_mut().for_each(|(_, value)| self.visit_expr_mut(value));
+        self.visit_block_mut(&mut invoke.body);
+        self.names.map(|names| expand::invoke(invoke, names))
+    }
+
+    /// A trace of a session whose prompts are given by `invoke!`.
+    fn group(&mut self, mut body: syn::Block) -> Option<TokenStream> {
+        self.visit_block_mut(&mut body);
+        Some(quote!(#body))
+    }
+
     fn macro_call(&mut self, call: &mut Macro) -> Option<TokenStream> {
         if call.path.is_ident("invoke") && self.names.is_some() {
-            let Some(mut invoke) = self.errors.keep(call.parse_body::<Invoke>()) else {
+            let Some(invoke) = self.errors.keep(call.parse_body::<Invoke>()) else {
                 return Some(quote!(::core::unreachable!()));
             };
-            self.visit_expr_mut(&mut invoke.prompt);
-            self.visit_block_mut(&mut invoke.body);
-            return self.names.map(|names| expand::invoke(invoke, names));
+            return self.invoke(invoke);
         }
-        let known = ["vec", "println", "print", "eprintln", "format", "assert", "assert_eq", "dbg"];
+        if let Some(names) = self.names.filter(|names| names.is_session)
+            && (call.path.is_ident("trace") || call.path.is_ident("generate"))
+            && let Ok(Trace { name, prompt, settings, body, .. }) = call.parse_body::<Trace>()
+            && name == names.model
+        {
+            return match prompt {
+                Some(_) => self.invoke(Invoke { prompt, settings, body }),
+                None => self.group(body),
+            };
+        }
+        let known = ["stop", "vec", "println", "print", "eprintln", "format", "assert", "assert_eq", "dbg"];
         if known.iter().any(|name| call.path.is_ident(name)) {
             // What does not parse as expressions (`vec![x; n]`) stays as it is.
             if let Ok(mut arguments) = call.parse_body_with(Punctuated::<Expr, Token![,]>::parse_terminated) {
@@ -72,6 +100,17 @@ impl Rewrite<'_> {
         }
         None
     }
+}
+
+/// The name in the program of what is printed: `h.print()` becomes `h.log("h")`.
+fn print(call: &ExprMethodCall) -> Option<Expr> {
+    if call.method != "print" || !call.args.is_empty() {
+        return None;
+    }
+    let receiver = &call.receiver;
+    let label = quote!(#receiver).to_string().replace(" . ", ".").replace(" [", "[").replace(" (", "(");
+    let log = syn::Ident::new("log", call.method.span());
+    Some(parse_quote_spanned!(call.method.span()=> #receiver.#log(#label)))
 }
 
 fn compound(operator: &BinOp) -> Option<&'static str> {

@@ -2,7 +2,7 @@
 
 use quote::quote;
 
-use super::{Outcome, expand, intervene};
+use super::{Form, expand, intervene};
 
 fn pretty(tokens: proc_macro2::TokenStream) -> String {
     let file = syn::parse2(quote!(fn shown() { #tokens })).expect("an expansion parses");
@@ -17,9 +17,9 @@ fn a_trace() {
             model.layers[i].output.at(Seq, -1) = value;
             (model.lm_head.output, list[0])
         }),
-        Outcome::Run,
+        Form::Trace,
     );
-    assert_eq!(pretty(expanded), include_str!("snapshots/trace.txt"));
+    crate::snapshot::check("trace/snapshots/trace.txt", &pretty(expanded));
 }
 
 #[test]
@@ -33,9 +33,9 @@ fn several_prompts_and_a_condition() {
                 return;
             }
         }),
-        Outcome::Graph,
+        Form::Graph,
     );
-    assert_eq!(pretty(expanded), include_str!("snapshots/invoke.txt"));
+    crate::snapshot::check("trace/snapshots/invoke.txt", &pretty(expanded));
 }
 
 #[test]
@@ -49,5 +49,34 @@ fn an_intervention() {
             }
         },
     );
-    assert_eq!(prettyplease::unparse(&syn::parse2(expanded).expect("an item")), include_str!("snapshots/intervene.txt"));
+    crate::snapshot::check("trace/snapshots/intervene.txt", &prettyplease::unparse(&syn::parse2(expanded).expect("an item")));
+}
+
+#[test]
+fn a_generation() {
+    let expanded = expand(
+        quote!(model, prompt, max_new_tokens = 20, on_token = |token| show(token), {
+            for step in model.steps(..) {
+                step.layers[15].output += &direction;
+            }
+            model.tokens().print()
+        }),
+        Form::Generate,
+    );
+    crate::snapshot::check("trace/snapshots/generate.txt", &pretty(expanded));
+}
+
+#[test]
+fn a_session_with_two_traces() {
+    let expanded = expand(
+        quote!(model, {
+            let clean = trace!(model, clean, { model.layers[3].output });
+            generate!(model, corrupted, max_new_tokens = 2, {
+                model.layers[3].output = clean;
+                model.tokens()
+            })
+        }),
+        Form::Session,
+    );
+    crate::snapshot::check("trace/snapshots/session.txt", &pretty(expanded));
 }

@@ -8,11 +8,14 @@ use nnsight_core::module::{Cx, Forward, Place};
 use nnsight_core::types::{Batch, Dim, Seq, Signature};
 use nnsight_macros::Module;
 
+use super::product::product;
+
 /// `y = x W + b`, from the axis `I` to the axis `O`.
 #[derive(Module)]
 #[module(input: (Batch, Seq, I), output: (Batch, Seq, O), pointwise(I, O))]
 pub struct Linear<C: Signature, I: Dim<C>, O: Dim<C>> {
     /// `(I, O)`, whatever the order in memory.
+    #[tap(weight: (I, O), from())]
     weight: Tensor,
     /// `(O,)`
     bias: Option<Tensor>,
@@ -33,15 +36,16 @@ impl<C: Signature, I: Dim<C>, O: Dim<C>> Linear<C, I, O> {
 }
 
 impl<C: Signature, I: Dim<C>, O: Dim<C>> Forward for Linear<C, I, O> {
-    fn forward(&self, x: &Tensor, _cx: &mut Cx) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let weight = cx.parameter(Self::WEIGHT, &self.weight)?;
         // One product over all rows is much faster than one for each prompt.
-        let (inner, outer) = self.weight.dims2()?;
+        let (inner, outer) = weight.dims2()?;
         let rows = x.elem_count() / inner;
         let mut dims = x.dims().to_vec();
         if let Some(last) = dims.last_mut() {
             *last = outer;
         }
-        let y = x.reshape((rows, inner))?.matmul(&self.weight)?.reshape(dims)?;
+        let y = product(&x.reshape((rows, inner))?, &weight)?.reshape(dims)?;
         match &self.bias {
             None => Ok(y),
             Some(bias) => Ok(y.broadcast_add(bias)?),

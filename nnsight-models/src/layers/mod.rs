@@ -5,6 +5,7 @@ mod embedding;
 mod gate;
 mod linear;
 mod norm;
+mod product;
 mod rotary;
 
 pub use attention::{attend, merge_heads, scores, split_heads};

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Place};
 use nnsight_core::types::{Batch, Hidden, Seq, Signature};
@@ -12,6 +12,7 @@ use nnsight_macros::Module;
 #[derive(Module)]
 #[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden), pointwise(Hidden, Hidden))]
 pub struct RmsNorm<C: Signature> {
+    #[tap(weight: (Hidden,), from())]
     weight: Tensor,
     epsilon: f64,
     place: Place,
@@ -26,8 +27,14 @@ impl<C: Signature> RmsNorm<C> {
 }
 
 impl<C: Signature> Forward for RmsNorm<C> {
-    fn forward(&self, x: &Tensor, _cx: &mut Cx) -> Result<Tensor> {
-        Ok(candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.epsilon as f32)?)
+    fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let weight = cx.parameter(Self::WEIGHT, &self.weight)?;
+        if !x.track_op() && !weight.track_op() {
+            return Ok(candle_nn::ops::rms_norm(&x.contiguous()?, &weight.contiguous()?, self.epsilon as f32)?);
+        }
+        // The fused form has no gradient.
+        let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?;
+        Ok(x.broadcast_div(&scale)?.broadcast_mul(&weight)?)
     }
 }
 
@@ -35,7 +42,9 @@ impl<C: Signature> Forward for RmsNorm<C> {
 #[derive(Module)]
 #[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden), pointwise(Hidden, Hidden))]
 pub struct LayerNorm<C: Signature> {
+    #[tap(weight: (Hidden,), from())]
     weight: Tensor,
+    #[tap(bias: (Hidden,), from())]
     bias: Tensor,
     epsilon: f64,
     place: Place,
@@ -50,7 +59,15 @@ impl<C: Signature> LayerNorm<C> {
 }
 
 impl<C: Signature> Forward for LayerNorm<C> {
-    fn forward(&self, x: &Tensor, _cx: &mut Cx) -> Result<Tensor> {
-        Ok(candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, self.epsilon as f32)?)
+    fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let weight = cx.parameter(Self::WEIGHT, &self.weight)?;
+        let bias = cx.parameter(Self::BIAS, &self.bias)?;
+        if ![x, &weight, &bias].into_iter().any(Tensor::track_op) {
+            return Ok(candle_nn::ops::layer_norm(&x.contiguous()?, &weight.contiguous()?, &bias.contiguous()?, self.epsilon as f32)?);
+        }
+        // The fused form has no gradient.
+        let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let scale = (centered.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?;
+        Ok(centered.broadcast_div(&scale)?.broadcast_mul(&weight)?.broadcast_add(&bias)?)
     }
 }

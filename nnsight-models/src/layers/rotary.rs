@@ -1,6 +1,6 @@
 //! Rotary position embedding (Su et al. 2021), with the scaling of Llama 3.1.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use nnsight_core::Result;
 use nnsight_core::run::TokenBatch;
 
@@ -66,7 +66,20 @@ impl Rotary {
                 table.index_select(&positions.flatten_all()?, 0)?.reshape((rows, width, table.dim(1)?))
             }
         };
-        Ok(candle_nn::rotary_emb::rope(&x.contiguous()?, &turn(&self.cos)?, &turn(&self.sin)?)?)
+        let (cos, sin) = (turn(&self.cos)?, turn(&self.sin)?);
+        match x.track_op() {
+            false => Ok(candle_nn::rotary_emb::rope(&x.contiguous()?, &cos, &sin)?),
+            // The fused form has no gradient.
+            true => {
+                let whole = |half: &Tensor| {
+                    let half = if half.rank() == 2 { half.unsqueeze(0)? } else { half.clone() };
+                    Tensor::cat(&[&half, &half], D::Minus1)?.unsqueeze(1)
+                };
+                let half = x.dim(D::Minus1)? / 2;
+                let turned = Tensor::cat(&[&x.narrow(D::Minus1, half, half)?.neg()?, &x.narrow(D::Minus1, 0, half)?], D::Minus1)?;
+                Ok((x.broadcast_mul(&whole(&cos)?)? + turned.broadcast_mul(&whole(&sin)?)?)?)
+            }
+        }
     }
 }
 

@@ -93,6 +93,7 @@ impl Gguf {
             "rms_norm_eps": epsilon,
             "layer_norm_epsilon": epsilon,
             "rope_theta": self.number("rope.freq_base"),
+            "eos_token_id": self.content.metadata.get("tokenizer.ggml.eos_token_id").and_then(|id| id.to_u32().ok()),
             "rope_scaling": scaling,
             "attention_bias": self.content.tensor_infos.contains_key("blk.0.attn_q.bias"),
             "tie_word_embeddings": !self.content.tensor_infos.contains_key("output.weight"),

@@ -1,0 +1,136 @@
+//! The choice of the next token.
+
+use rand::SeedableRng as _;
+use rand::distr::Distribution as _;
+use rand::rngs::StdRng;
+
+use crate::graph::Generation;
+
+/// Chooses the tokens of one prompt.
+pub(super) struct Sampler {
+    generator: StdRng,
+}
+
+impl Sampler {
+    /// For the prompt with this number in its invoke: what it draws does not depend on what else is in the batch.
+    pub fn new(generation: &Generation, prompt: usize) -> Self {
+        Sampler { generator: StdRng::seed_from_u64(generation.seed.wrapping_add(prompt as u64)) }
+    }
+
+    /// The next token after the tokens `before`, of which `new` were chosen here. Those in `ends` are not chosen before there are enough.
+    pub fn choose(&mut self, generation: &Generation, mut logits: Vec<f32>, before: &[u32], new: usize, ends: &[u32]) -> u32 {
+        if generation.repetition_penalty != 1.0 {
+            penalize(&mut logits, before, generation.repetition_penalty as f32);
+        }
+        if new < generation.min_new_tokens {
+            ends.iter().filter_map(|&end| logits.get_mut(end as usize).map(|logit| *logit = f32::NEG_INFINITY)).for_each(drop);
+        }
+        if generation.temperature == 0.0 {
+            return largest(&logits);
+        }
+        let mut candidates = (0..logits.len() as u32).collect::<Vec<_>>();
+        candidates.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        candidates.truncate(generation.top_k.unwrap_or(usize::MAX));
+        let best = f64::from(logits[candidates[0] as usize]);
+        let mut weights =
+            candidates.iter().map(|&token| ((f64::from(logits[token as usize]) - best) / generation.temperature).exp()).collect::<Vec<_>>();
+        if let Some(top_p) = generation.top_p {
+            let enough = top_p * weights.iter().sum::<f64>();
+            // The token that passes the mark belongs to them.
+            let sums = weights.iter().scan(0.0, |sum, weight| Some(std::mem::replace(sum, *sum + weight)));
+            let kept = sums.take_while(|&before| before < enough).count();
+            weights.truncate(kept.max(1));
+        }
+        match rand::distr::weighted::WeightedIndex::new(&weights) {
+            Ok(distribution) => candidates[distribution.sample(&mut self.generator)],
+            // Every weight is zero or NaN: there is nothing to draw from.
+            Err(_) => candidates[0],
+        }
+    }
+}
+
+/// The index of the largest entry, the first of several.
+fn largest(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (index, logit) in logits.iter().enumerate() {
+        if logit.total_cmp(&logits[best]).is_gt() {
+            best = index;
+        }
+    }
+    best as u32
+}
+
+/// Makes tokens less likely that the text already has (Keskar et al. 2019).
+fn penalize(logits: &mut [f32], before: &[u32], penalty: f32) {
+    let mut before = before.to_vec();
+    before.sort_unstable();
+    before.dedup();
+    for token in before {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draws(generation: &Generation, logits: &[f32]) -> Vec<usize> {
+        let mut counts = vec![0; logits.len()];
+        let mut sampler = Sampler::new(generation, 0);
+        for _ in 0..2000 {
+            counts[sampler.choose(generation, logits.to_vec(), &[], 0, &[]) as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn without_a_temperature_the_most_likely_is_taken() {
+        assert_eq!(draws(&Generation::default(), &[0.0, 2.0, 1.0, 2.0]), [0, 2000, 0, 0]);
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities() {
+        let counts = draws(&Generation::default().temperature(2.0), &[2.0 * 3f32.ln(), 0.0]);
+        assert!((1400..1600).contains(&counts[0]), "three of four: {counts:?}");
+    }
+
+    #[test]
+    fn top_k_and_top_p_leave_the_unlikely_out() {
+        let logits = [0.0, 1.0, 2.0, 3.0];
+        let counts = draws(&Generation::default().temperature(1.0).top_k(2), &logits);
+        assert!(counts[0] + counts[1] == 0 && counts[2] > 0 && counts[3] > 0, "{counts:?}");
+        // The best has 0.64, the two best 0.88 of the probability.
+        assert_eq!(draws(&Generation::default().temperature(1.0).top_p(0.6), &logits)[3], 2000);
+        let counts = draws(&Generation::default().temperature(1.0).top_p(0.7), &logits);
+        assert!(counts[0] + counts[1] == 0 && counts[2] > 0, "{counts:?}");
+    }
+
+    #[test]
+    fn repeated_tokens_are_less_likely() {
+        let generation = Generation::default().repetition_penalty(2.0);
+        let mut sampler = Sampler::new(&generation, 0);
+        assert_eq!(sampler.choose(&generation, vec![3.0, 2.0, -1.0], &[0, 0], 0, &[]), 1);
+        assert_eq!(sampler.choose(&generation, vec![-3.0, -2.0, -1.6], &[2], 0, &[]), 1);
+    }
+
+    #[test]
+    fn a_text_does_not_end_too_early() {
+        let generation = Generation::default().min_new_tokens(2);
+        let mut sampler = Sampler::new(&generation, 0);
+        let mut choose = |new| sampler.choose(&generation, vec![1.0, 3.0, 2.0], &[], new, &[1]);
+        assert_eq!([choose(0), choose(1), choose(2)], [2, 2, 1]);
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same() {
+        let draw = |seed| {
+            let generation = Generation::default().temperature(1.0).seed(seed);
+            let mut sampler = Sampler::new(&generation, 3);
+            (0..20).map(|_| sampler.choose(&generation, vec![0.0; 50], &[], 0, &[])).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+    }
+}

@@ -1,0 +1,92 @@
+//! A model without weights, for shapes.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use nnsight_core::graph::{Facts, Graph, Prompt};
+use nnsight_core::module::{Registrar, SiteTable};
+use nnsight_core::run::Token;
+use nnsight_core::trace::Traceable;
+use nnsight_core::types::{Describes, Signature};
+
+use crate::language_model::{LanguageModel, Network, scan};
+use crate::tokenizer::Tokenizer;
+use crate::tree::Tree;
+use crate::{Error, Result};
+
+/// A model of which only the sizes are there. `scan!` finds out on it what a trace would give, and what is wrong with it; running one fails.
+pub struct Meta<N> {
+    table: Arc<SiteTable>,
+    tokenizer: Option<Tokenizer>,
+    marker: std::marker::PhantomData<fn() -> N>,
+}
+
+impl<N: Network> LanguageModel<N> {
+    /// The model without weights, as its signature describes it: `Llama::<Llama3_1_405B>::meta()`.
+    ///
+    /// # Errors
+    /// [`Error::NoSizes`] where the signature does not know any sizes.
+    ///
+    /// # Examples
+    /// ```
+    /// use nnsight_models::{Llama, Llama3_1_405B};
+    /// println!("{}", Llama::<Llama3_1_405B>::meta()?.tree());
+    /// # Ok::<(), nnsight_models::Error>(())
+    /// ```
+    pub fn meta() -> Result<Meta<N>>
+    where
+        N::Signature: Describes<LanguageModel<N>>,
+    {
+        let sizes = N::Signature::SIZES.ok_or(Error::NoSizes { signature: N::Signature::NAME })?;
+        let table = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims()).model::<N>();
+        Ok(Meta { table: Arc::new(table), tokenizer: None, marker: std::marker::PhantomData })
+    }
+}
+
+impl<N> Meta<N> {
+    /// With a tokenizer, so that the lengths of texts are known too.
+    #[must_use]
+    pub fn with_tokenizer(self, tokenizer: Tokenizer) -> Self {
+        Meta { tokenizer: Some(tokenizer), ..self }
+    }
+
+    /// The tree of modules with their sites and sizes.
+    pub fn tree(&self) -> Tree {
+        Tree::new(&self.table)
+    }
+
+    fn length(&self, prompt: &Prompt) -> nnsight_core::Result<Option<usize>> {
+        match (prompt, &self.tokenizer) {
+            (Prompt::Tokens(tokens) | Prompt::Masked { tokens, .. }, _) => Ok(Some(tokens.len())),
+            (Prompt::Embeddings(constant), _) => Ok(constant.tensor.dims().first().copied()),
+            (Prompt::Text(text), Some(tokenizer)) => {
+                tokenizer.encode(text).map(|tokens| Some(tokens.len())).map_err(|error| nnsight_core::Error::Model(Box::new(error)))
+            }
+            (Prompt::Text(_), None) => Ok(None),
+        }
+    }
+}
+
+impl<N: Network> Traceable for Meta<N> {
+    type Network = N;
+
+    fn table(&self) -> &Arc<SiteTable> {
+        &self.table
+    }
+
+    fn run(&self, _graph: Graph, _on_token: Option<&mut dyn FnMut(Token)>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
+        Err(nnsight_core::Error::Model(Box::new(Error::NoWeights { signature: N::Signature::NAME })))
+    }
+
+    fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
+        let lengths = graph.invokes.iter().map(|invoke| invoke.prompts.iter().map(|prompt| self.length(prompt)).collect());
+        let lengths = lengths.collect::<nnsight_core::Result<Vec<Vec<_>>>>()?;
+        scan(&graph, &self.table, lengths)
+    }
+}
+
+impl<N> std::fmt::Debug for Meta<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Meta({})", self.table.signature)
+    }
+}
