@@ -157,6 +157,32 @@ pub enum Error {
         /// Where it was asked for.
         source_line: Source,
     },
+    /// A new name is that of something else.
+    #[error("`{name}` is already the name of something")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A module does not take what it is attached to.
+    #[error("`{name}` takes {found}, and `{host}`, where it is to be attached, holds {holds}")]
+    Guest {
+        /// The module.
+        name: String,
+        /// What it takes.
+        found: String,
+        /// Where it is to be attached.
+        host: String,
+        /// What is there.
+        holds: String,
+    },
+    /// A name does not denote what it should.
+    #[error("`{name}` does not denote the right tensor on this model: {problem}")]
+    WrongName {
+        /// The name.
+        name: String,
+        /// What does not hold.
+        problem: String,
+    },
     /// A model has no such module, or none that can be applied by hand.
     #[error("{source_line}: the model has no module `{path}` that could be applied by hand{suggestion}")]
     NoModule {
@@ -195,6 +221,22 @@ pub enum Error {
         module: String,
         /// The step at which it is skipped.
         step: u32,
+        /// Where.
+        source_line: Source,
+    },
+    /// A loop does not end.
+    #[error("{source_line}: the loop went on after {limit} rounds")]
+    Endless {
+        /// The most that it may have.
+        limit: u32,
+        /// Where.
+        source_line: Source,
+    },
+    /// Something cannot be done while a loop repeats.
+    #[error("{source_line}: {what} has no place in a loop that runs with the model; let the loop give a value, and use that behind it")]
+    InLoop {
+        /// What.
+        what: &'static str,
         /// Where.
         source_line: Source,
     },

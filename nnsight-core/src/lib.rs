@@ -24,8 +24,9 @@ pub mod __private {
     pub use crate::graph::{Axis, Generation, NodeId};
     pub use crate::module::{Cursor, Forward, From, Instrument, Place, Pointwise, Registrar, Tap, innermost};
     pub use crate::trace::{
-        Caching, IntoCondition, Keep, Layers, Literal, LiteralIndex, ModuleHandle, Operand, PlainAssign, Results, Save, Site, SiteList, Traced,
-        Value, edit, everything, everything_generating, generating, graph, invoke, run, scan, sites, stream, template, tracer,
+        Caching, IntoCondition, Keep, Layers, Literal, LiteralIndex, MatchNumber, ModuleHandle, Operand, PlainAssign, Results, Save, Site, SiteList,
+        Traced, Value, WhileCondition, edit, everything, everything_generating, generating, graph, invoke, run, scan, sites, stream, template,
+        tracer,
     };
     pub use crate::types::KindTag;
     pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};

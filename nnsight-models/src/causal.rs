@@ -1,7 +1,7 @@
 //! The same names on every architecture, so that one function serves all of them.
 
 use nnsight_core::trace::{Index, Layers, Site};
-use nnsight_core::types::{Batch, HeadDim, Heads, Hidden, Key, Query, Seq, Signature, Vocab};
+use nnsight_core::types::{Batch, HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Signature, Vocab};
 
 use crate::{gpt2, llama};
 
@@ -54,6 +54,10 @@ pub trait CausalBlock<'t, C: Signature>: Copy + 't {
     fn attn_out(&self) -> Residual<'t, C>;
     /// What the MLP adds to the residual stream.
     fn mlp_out(&self) -> Residual<'t, C>;
+    /// The neurons of the MLP before their activation: of a gated MLP, what goes through the gate's activation.
+    fn mlp_pre(&self) -> Site<'t, C, (Batch, Seq, Mlp)>;
+    /// What the neurons of the MLP give to its last matrix.
+    fn mlp_post(&self) -> Site<'t, C, (Batch, Seq, Mlp)>;
 }
 
 /// The sites of an attention.
@@ -62,12 +66,14 @@ pub trait CausalAttention<'t, C: Signature>: Copy + 't {
     fn scores(&self) -> Site<'t, C, (Batch, Heads, Query, Key)>;
     /// After the softmax.
     fn pattern(&self) -> Site<'t, C, (Batch, Heads, Query, Key)>;
+    /// The queries by heads, before any rotation.
+    fn q(&self) -> Site<'t, C, (Batch, Heads, Seq, HeadDim)>;
     /// What each head gathered.
     fn z(&self) -> Site<'t, C, (Batch, Heads, Seq, HeadDim)>;
 }
 
 macro_rules! causal {
-    ($arch:ident: $block:ident, layers $($layers:ident).+, embed $($embed:ident).+, norm $($norm:ident).+, attn $attn:ident) => {
+    ($arch:ident: $block:ident, layers $($layers:ident).+, embed $($embed:ident).+, norm $($norm:ident).+, attn $attn:ident, neurons $pre:ident $down:ident) => {
         impl<'t, C: Signature> CausalLm<'t, C> for $arch::Model<'t, C> {
             type Block = $arch::$block<'t, C>;
             fn layers(&self) -> Layers<'t, C, Self::Block> {
@@ -103,6 +109,12 @@ macro_rules! causal {
             fn mlp_out(&self) -> Residual<'t, C> {
                 self.mlp.output
             }
+            fn mlp_pre(&self) -> Site<'t, C, (Batch, Seq, Mlp)> {
+                self.mlp.$pre.output
+            }
+            fn mlp_post(&self) -> Site<'t, C, (Batch, Seq, Mlp)> {
+                self.mlp.$down.input
+            }
         }
         impl<'t, C: Signature> CausalAttention<'t, C> for $arch::Attention<'t, C> {
             fn scores(&self) -> Site<'t, C, (Batch, Heads, Query, Key)> {
@@ -111,11 +123,14 @@ macro_rules! causal {
             fn pattern(&self) -> Site<'t, C, (Batch, Heads, Query, Key)> {
                 self.pattern
             }
+            fn q(&self) -> Site<'t, C, (Batch, Heads, Seq, HeadDim)> {
+                self.q
+            }
             fn z(&self) -> Site<'t, C, (Batch, Heads, Seq, HeadDim)> {
                 self.z
             }
         }
     };
 }
-causal!(llama: Block, layers layers, embed embed_tokens.output, norm norm, attn self_attn);
-causal!(gpt2: Block, layers transformer.h, embed transformer.embed, norm transformer.ln_f, attn attn);
+causal!(llama: Block, layers layers, embed embed_tokens.output, norm norm, attn self_attn, neurons gate_proj down_proj);
+causal!(gpt2: Block, layers transformer.h, embed transformer.embed, norm transformer.ln_f, attn attn, neurons c_fc c_proj);

@@ -10,8 +10,9 @@ use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Embedding, LayerNorm, Linear, attend, merge_heads, scores, split_heads};
+use crate::layers::{Embedding, LayerNorm, Linear, attend, mask, merge_heads, scores, split_heads};
 use crate::loading::Weights;
+use crate::transformer_lens::Layout;
 
 /// A GPT-2 with the signature `C`, ready to be traced.
 pub type Gpt2<C> = LanguageModel<Gpt2LmHeadModel<C>>;
@@ -75,18 +76,19 @@ pub struct DecoderLayer<C: Signature> {
 
 /// Multi-head attention.
 ///
-/// Its values: `q`, `k`, `v` by heads; `scores` before the softmax, scaled and masked; `pattern` after it; `z`, what each head gathered.
+/// What it is given beside its input: `attention_mask`, which is added to the scores. Its values: `q`, `k`, `v` by heads; `scores` before the softmax, scaled and masked; `pattern` after it; `z`, what each head gathered.
 #[derive(Module)]
 #[module(sites = Attention, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
 pub struct SelfAttention<C: Signature> {
     /// Queries, keys and values side by side.
-    #[child(pointwise)]
+    #[tap(attention_mask: (Batch, Query, Key), from())]
+    #[child(pointwise, from(input))]
     c_attn: Linear<C, Hidden, Qkv>,
     /// From what the heads gathered back to the residual stream.
     #[tap(q: (Batch, Heads, Seq, HeadDim), from(c_attn))]
     #[tap(k: (Batch, Heads, Seq, HeadDim), from(c_attn))]
     #[tap(v: (Batch, Heads, Seq, HeadDim), from(c_attn))]
-    #[tap(scores: (Batch, Heads, Query, Key), from(q, k))]
+    #[tap(scores: (Batch, Heads, Query, Key), from(q, k, attention_mask))]
     #[tap(pattern: (Batch, Heads, Query, Key), from(scores))]
     #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]
     #[child(pointwise, from(z))]
@@ -111,11 +113,7 @@ pub struct FeedForward<C: Signature> {
 
 impl<C: Signature> Transformer<C> {
     fn embed(&self, tokens: &Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let (rows, width) = tokens.dims2()?;
-        let positions = match cx.batch().positions() {
-            Some(positions) => positions.clone(),
-            None => Tensor::arange(0u32, width as u32, tokens.device())?.broadcast_as((rows, width))?.contiguous()?,
-        };
+        let positions = cx.batch().whole_positions()?;
         let token = cx.call(&self.wte, tokens)?;
         let position = cx.call(&self.wpe, &positions)?;
         let sum = (token + position)?;
@@ -136,13 +134,14 @@ impl<C: Signature> Forward for DecoderLayer<C> {
 impl<C: Signature> Forward for SelfAttention<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let hidden = x.dim(2)?;
+        let mask = mask(cx, Self::ATTENTION_MASK, x.dtype())?;
         let qkv = cx.call(&self.c_attn, x)?;
         let part = |index: usize| split_heads(&qkv.narrow(2, index * hidden, hidden)?, self.heads);
         let q = cx.tap(Self::Q, part(0)?)?;
         let k = cx.tap(Self::K, part(1)?)?;
         let v = cx.tap(Self::V, part(2)?)?;
         let (k, v) = cx.extend(k, v)?;
-        let scores = cx.tap(Self::SCORES, scores(&q, &k, cx.batch())?)?;
+        let scores = cx.tap(Self::SCORES, scores(&q, &k, mask.as_ref())?)?;
         let pattern = cx.tap(Self::PATTERN, softmax(&scores)?)?;
         let z = cx.tap(Self::Z, attend(&pattern, &v)?)?;
         cx.call(&self.c_proj, &merge_heads(&z)?)
@@ -193,6 +192,8 @@ impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
 
 impl<C: Signature> Network for Gpt2LmHeadModel<C> {
     const MODEL_TYPE: &'static str = "gpt2";
+    const LAYOUT: Layout =
+        Layout { layers: "transformer.h", embed: "transformer.embed", norm: "transformer.ln_f", attn: "attn", pre: "c_fc", down: "c_proj" };
 
     fn build(config: &Config, weights: &mut Weights) -> crate::Result<Self> {
         let config = Gpt2Config::new(config)?;

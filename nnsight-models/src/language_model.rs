@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use nnsight_core::graph::{Facts, Graph, Prompt, infer};
-use nnsight_core::module::{Instrument, Registrar, SiteTable};
-use nnsight_core::run::{Prompts, Request, Stages, Token, TokenBatch, Vocabulary, execute, forward, prepare};
-use nnsight_core::trace::{Edits, Traceable};
+use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTable};
+use nnsight_core::run::{Hosting, Prompts, Request, Stages, Token, TokenBatch, Vocabulary, execute, forward, prepare};
+use nnsight_core::trace::{Attached, Edits, Host, Traceable};
 use nnsight_core::types::{Describes, Signature, Sizes};
 
 use crate::config::Config;
 use crate::error::at;
 use crate::loading::{Checkpoint, Source, Weights, open};
 use crate::tokenizer::Tokenizer;
+use crate::transformer_lens::Layout;
 use crate::tree::Tree;
 use crate::{Error, Result};
 
@@ -21,6 +22,8 @@ use crate::{Error, Result};
 pub trait Network: Instrument + Stages + Sized {
     /// What a `config.json` calls it.
     const MODEL_TYPE: &'static str;
+    /// Where it keeps what TransformerLens has names for.
+    const LAYOUT: Layout;
     /// Builds it.
     ///
     /// # Errors
@@ -32,7 +35,7 @@ pub trait Network: Instrument + Stages + Sized {
 pub struct LanguageModel<N: Network> {
     network: N,
     tokenizer: Option<Tokenizer>,
-    table: Arc<SiteTable>,
+    pub(crate) table: Arc<SiteTable>,
     sizes: Sizes,
     /// The tokens that end a text.
     ends: Vec<u32>,
@@ -109,6 +112,27 @@ impl<N: Network> LanguageModel<N> {
     /// file.
     pub fn edits_mut(&mut self) -> &mut Edits {
         &mut self.edits
+    }
+
+    /// The model with a module of your own attached to it, a probe or an autoencoder, whose sites are those of `model.attached`:
+    /// `model.attach("sae", Role::Through("layers.5.output"), sae)?`.
+    ///
+    /// # Errors
+    /// Where the model has no such place, the module does not take what is there, or the name is taken.
+    pub fn attach<X>(&self, name: &str, role: Role<'_>, module: X) -> nnsight_core::Result<Attached<'_, Self, X>>
+    where
+        X: Instrument<Signature = N::Signature> + Forward,
+    {
+        Attached::new(self, name, role, module)
+    }
+
+    /// Gives a site, or a module and everything in it, another name beside its own: `model.alias("mlp5", "layers.5.mlp")?`. The name can be
+    /// used with `get`, with `cache.get` and in graphs.
+    ///
+    /// # Errors
+    /// Where there is nothing to be named, or the name is taken.
+    pub fn alias(&mut self, name: &str, path: &str) -> nnsight_core::Result<()> {
+        Arc::make_mut(&mut self.table).alias(name, path)
     }
 
     /// The number of layers.
@@ -212,16 +236,35 @@ impl<N: Network> Traceable for LanguageModel<N> {
     }
 
     fn run(&self, graph: Graph, on_token: Option<&mut dyn FnMut(Token)>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
-        let graph = self.edits.apply(graph)?;
-        let tokens = self.all_tokens(&graph)?;
-        execute(&self.network, &self.table, &graph, Request { tokens, vocabulary: self, on_token })
+        self.run_with(&self.table, &[], graph, on_token)
     }
 
     fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
+        self.scan_with(&self.table, graph)
+    }
+}
+
+impl<N: Network> Host for LanguageModel<N> {
+    fn run_with(
+        &self,
+        table: &SiteTable,
+        guests: &[Guest<'_>],
+        graph: Graph,
+        on_token: Option<&mut dyn FnMut(Token)>,
+    ) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
+        let graph = self.edits.apply(graph)?;
+        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, on_token };
+        match guests {
+            [] => execute(&self.network, table, &graph, request),
+            guests => execute(&Hosting { model: &self.network, guests }, table, &graph, request),
+        }
+    }
+
+    fn scan_with(&self, table: &SiteTable, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
         let graph = self.edits.apply(graph)?;
         let tokens = self.all_tokens(&graph)?;
         let lengths = tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<_>>();
-        scan(&graph, &self.table, lengths)
+        scan(&graph, table, lengths)
     }
 }
 

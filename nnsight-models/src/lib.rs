@@ -3,6 +3,7 @@
 // Generated code names the core by the facade's name.
 extern crate nnsight_core as nnsight;
 
+mod attribution;
 mod causal;
 mod config;
 mod error;
@@ -14,8 +15,10 @@ mod loading;
 mod meta;
 mod signatures;
 mod tokenizer;
+mod transformer_lens;
 mod tree;
 
+pub use attribution::integrated_gradients;
 pub use causal::{CausalAttention, CausalBlock, CausalLm};
 pub use config::{Config, Gpt2Config, LlamaConfig};
 pub use error::{Error, Result};
@@ -29,4 +32,5 @@ pub use signatures::{
     SmolLm2_360M, TinyLlama_1_1B,
 };
 pub use tokenizer::Tokenizer;
+pub use transformer_lens::{HookedAttention, HookedBlock, HookedTransformer, Layout};
 pub use tree::{Tree, TreeModule};

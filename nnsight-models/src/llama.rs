@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Embedding, Linear, RmsNorm, Rotary, attend, merge_heads, scores, silu_mul, split_heads};
+use crate::layers::{Embedding, Linear, RmsNorm, Rotary, attend, mask, merge_heads, scores, silu_mul, split_heads};
 use crate::loading::Weights;
+use crate::transformer_lens::Layout;
 
 /// A Llama with the signature `C`, ready to be traced.
 pub type Llama<C> = LanguageModel<LlamaForCausalLm<C>>;
@@ -60,12 +61,14 @@ pub struct DecoderLayer<C: Signature> {
 
 /// Grouped-query attention (Ainslie et al. 2023).
 ///
-/// Its values: `q`, `k`, `v` by heads; `q_rot`, `k_rot` after the rotary embedding; `scores` before the softmax, scaled and masked;
+/// What it is given beside its input: `position_ids`, and `attention_mask`, which is added to the scores. Its values: `q`, `k`, `v` by heads; `q_rot`, `k_rot` after the rotary embedding; `scores` before the softmax, scaled and masked;
 /// `pattern` after it; `z`, what each head gathered.
 #[derive(Module)]
 #[module(sites = Attention, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
 pub struct SelfAttention<C: Signature> {
     /// Queries.
+    #[tap(position_ids: (Batch, Seq) Int, from())]
+    #[tap(attention_mask: (Batch, Query, Key), from())]
     #[child(pointwise, from(input))]
     q_proj: Linear<C, Hidden, HeadsHidden>,
     /// Keys.
@@ -78,9 +81,9 @@ pub struct SelfAttention<C: Signature> {
     #[tap(q: (Batch, Heads, Seq, HeadDim), from(q_proj))]
     #[tap(k: (Batch, KvHeads, Seq, HeadDim), from(k_proj))]
     #[tap(v: (Batch, KvHeads, Seq, HeadDim), from(v_proj))]
-    #[tap(q_rot: (Batch, Heads, Seq, HeadDim), from(q))]
-    #[tap(k_rot: (Batch, KvHeads, Seq, HeadDim), from(k))]
-    #[tap(scores: (Batch, Heads, Query, Key), from(q_rot, k_rot))]
+    #[tap(q_rot: (Batch, Heads, Seq, HeadDim), from(q, position_ids))]
+    #[tap(k_rot: (Batch, KvHeads, Seq, HeadDim), from(k, position_ids))]
+    #[tap(scores: (Batch, Heads, Query, Key), from(q_rot, k_rot, attention_mask))]
     #[tap(pattern: (Batch, Heads, Query, Key), from(scores))]
     #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]
     #[child(pointwise, from(z))]
@@ -120,16 +123,21 @@ impl<C: Signature> Forward for DecoderLayer<C> {
 
 impl<C: Signature> Forward for SelfAttention<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let positions = match cx.wants(&[Self::POSITION_IDS]) {
+            false => cx.batch().positions().cloned(),
+            true => Some(cx.tap(Self::POSITION_IDS, cx.batch().whole_positions()?)?),
+        };
+        let mask = mask(cx, Self::ATTENTION_MASK, x.dtype())?;
         let q = cx.call(&self.q_proj, x)?;
         let k = cx.call(&self.k_proj, x)?;
         let v = cx.call(&self.v_proj, x)?;
         let q = cx.tap(Self::Q, split_heads(&q, self.heads)?)?;
         let k = cx.tap(Self::K, split_heads(&k, self.kv_heads)?)?;
         let v = cx.tap(Self::V, split_heads(&v, self.kv_heads)?)?;
-        let q = cx.tap(Self::Q_ROT, self.rotary.apply(&q, cx.batch())?)?;
-        let k = cx.tap(Self::K_ROT, self.rotary.apply(&k, cx.batch())?)?;
+        let q = cx.tap(Self::Q_ROT, self.rotary.apply(&q, positions.as_ref())?)?;
+        let k = cx.tap(Self::K_ROT, self.rotary.apply(&k, positions.as_ref())?)?;
         let (k, v) = cx.extend(k, v)?;
-        let scores = cx.tap(Self::SCORES, scores(&q, &k, cx.batch())?)?;
+        let scores = cx.tap(Self::SCORES, scores(&q, &k, mask.as_ref())?)?;
         let pattern = cx.tap(Self::PATTERN, softmax(&scores)?)?;
         let z = cx.tap(Self::Z, attend(&pattern, &v)?)?;
         cx.call(&self.o_proj, &merge_heads(&z)?)
@@ -185,6 +193,8 @@ impl<C: Signature> Stages for LlamaForCausalLm<C> {
 
 impl<C: Signature> Network for LlamaForCausalLm<C> {
     const MODEL_TYPE: &'static str = "llama";
+    const LAYOUT: Layout =
+        Layout { layers: "layers", embed: "embed_tokens.output", norm: "norm", attn: "self_attn", pre: "gate_proj", down: "down_proj" };
 
     fn build(config: &Config, weights: &mut Weights) -> crate::Result<Self> {
         let config = LlamaConfig::new(config)?;

@@ -1,11 +1,18 @@
 //! The library's behaviour as a user meets it.
 
+mod attaching;
 mod bad_input;
+mod batching;
 mod conditions;
+mod editing;
 mod forms;
+mod generation;
 mod golden;
+mod gradients;
 mod graphs;
 mod loading;
+mod looking;
+mod loops;
 mod random;
 mod reference;
 mod shared;

@@ -281,7 +281,7 @@ fn check_shapes(table: &nnsight::module::SiteTable, values: &[nnsight::candle_co
 /// Writes to every site of a model in turn, and sees which others change: exactly those that the table says can.
 #[test]
 fn what_the_table_says_depends_on_a_site_does() {
-    use nnsight::graph::{At, InvokeId, Node, NodeId, Op, Region, SiteId, SourceId, Unary, Unused};
+    use nnsight::graph::{At, Binary, InvokeId, Node, NodeId, Op, Region, SiteId, SourceId, Unary, Unused};
     let model = tiny_llama();
     let table = model.table();
     let before = model.execute(all_sites(table)).unwrap();
@@ -293,12 +293,16 @@ fn what_the_table_says_depends_on_a_site_does() {
         let (site, invoke) = (SiteId(edited as u32), InvokeId(0));
         let mut nodes = vec![
             node(Op::Get { at: At::prompt(invoke), site }, vec![]),
-            node(Op::Unary(Unary::Sigmoid), vec![NodeId(0)]),
-            node(Op::Set { at: At::prompt(invoke), site, region: Region::default(), unused: Unused::Keep }, vec![NodeId(1)]),
+            node(Op::Scalar(3.0), vec![]),
+            match table.sites()[edited].facts.kind {
+                nnsight::types::KindTag::Float => node(Op::Unary(Unary::Sigmoid), vec![NodeId(0)]),
+                _ => node(Op::Binary(Binary::Mul), vec![NodeId(0), NodeId(1)]),
+            },
+            node(Op::Set { at: At::prompt(invoke), site, region: Region::default(), unused: Unused::Keep }, vec![NodeId(2)]),
         ];
         nodes.extend(graph.nodes);
         graph.nodes = nodes;
-        graph.saves = graph.saves.iter().map(|save| NodeId(save.0 + 3)).collect();
+        graph.saves = graph.saves.iter().map(|save| NodeId(save.0 + 4)).collect();
         let after = model.execute(graph).unwrap();
         for other in edited + 1..table.sites().len() {
             if table.sites()[other].facts.kind != nnsight::types::KindTag::Float {

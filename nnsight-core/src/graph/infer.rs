@@ -1,6 +1,6 @@
 //! Kinds, ranks and sizes of every node, found without computing anything.
 
-use super::{At, Axis, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Reduce, Region};
+use super::{At, Axis, Body, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Reduce, Region};
 use crate::types::KindTag;
 use crate::{Error, Result};
 
@@ -24,7 +24,7 @@ pub trait Environment {
 pub fn infer(graph: &Graph, environment: &impl Environment) -> Result<Vec<Facts>> {
     let mut facts: Vec<Facts> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.iter() {
-        let found = Inference { graph, environment, id, known: &facts }.node(node)?;
+        let found = Inference { graph, environment, id, body: None, known: &facts }.node(node)?;
         check_size(&found)?;
         facts.push(found);
     }
@@ -45,6 +45,8 @@ struct Inference<'a, E> {
     graph: &'a Graph,
     environment: &'a E,
     id: NodeId,
+    /// The loop whose nodes these are, where they stand in one.
+    body: Option<&'a Body>,
     known: &'a [Facts],
 }
 
@@ -64,6 +66,17 @@ impl<E: Environment> Inference<'_, E> {
             Op::Set { at, site, region, .. } => self.set(*at, self.graph.site(*site), region, self.arg(node, 0)),
             Op::Skip { at, site, .. } => self.set(*at, self.graph.site(*site), &Region::default(), self.arg(node, 0)),
             Op::Stop { at, site } => self.site(*at, self.graph.site(*site)),
+            Op::Loop(body) => self.repeat(node, body),
+            Op::Item { index } => {
+                let of = match self.body {
+                    None => Some(self.graph.node(node.args[0])),
+                    Some(body) => body.node(node.args[0]),
+                };
+                match of.and_then(|of| of.args.get(*index)) {
+                    Some(&carried) => Ok(self.known[carried.index()].clone()),
+                    None => self.mismatch("there is no such value of a loop".into()),
+                }
+            }
             Op::Apply { axes, kind, .. } => self.apply(self.arg(node, 0), axes, *kind),
             Op::Custom { operation, parameters, names } => self.custom(node, operation, parameters, names),
             Op::Store { dtype, .. } => match dtype.as_deref().map(str::parse::<candle_core::DType>) {
@@ -166,6 +179,17 @@ impl<E: Environment> Inference<'_, E> {
                 facts.axes[*axis].size = index.axes[0].size;
                 Ok(facts)
             }
+            Op::Scatter { axis } => {
+                let (base, index) = (self.arg(node, 0).clone(), self.arg(node, 1));
+                self.no_padding(self.axis(&base, *axis)?)?;
+                if index.kind != KindTag::Int || index.axes.len() != 1 {
+                    return self.mismatch(format!("{index} is not a list of indices"));
+                }
+                let mut part = base.clone();
+                part.axes[*axis].size = index.axes[0].size;
+                self.fits(&part, self.arg(node, 2))?;
+                Ok(base)
+            }
             Op::Cat { axis } => {
                 let mut facts = self.arg(node, 0).clone();
                 self.axis(&facts, *axis)?;
@@ -252,7 +276,37 @@ impl<E: Environment> Inference<'_, E> {
     }
 
     fn is_scalar(&self, id: NodeId) -> bool {
-        matches!(self.graph.node(id).op, Op::Scalar(_))
+        let node = match self.body {
+            None => Some(self.graph.node(id)),
+            Some(body) => body.node(id),
+        };
+        node.is_some_and(|node| matches!(node.op, Op::Scalar(_)))
+    }
+
+    /// Goes through the body of a loop once: what it carries must come out as it went in.
+    fn repeat(&self, node: &Node, body: &Body) -> Result<Facts> {
+        let mut known = node.args.iter().map(|arg| self.known[arg.index()].clone()).collect::<Vec<_>>();
+        if let Some(axis) = body.over {
+            let rows = &mut known[body.carried];
+            self.no_padding(self.axis(rows, axis)?)?;
+            rows.axes.remove(axis);
+        }
+        for inner in &body.nodes {
+            let found = Inference { graph: self.graph, environment: self.environment, id: self.id, body: Some(body), known: &known }.node(inner)?;
+            check_size(&found)?;
+            known.push(found);
+        }
+        for (index, given) in body.gives.iter().enumerate() {
+            let (before, after) = (&known[index], &known[given.index()]);
+            let alike = before.kind == after.kind && before.axes.len() == after.axes.len();
+            if !alike || before.axes.iter().zip(&after.axes).any(|(a, b)| a.size.zip(b.size).is_some_and(|(a, b)| a != b)) {
+                return self.mismatch(format!("a round makes {after} of {before}; what is carried on must keep its shape"));
+            }
+        }
+        if let Some(condition) = body.condition {
+            self.truth(&known[condition.index()])?;
+        }
+        Ok(known[0].clone())
     }
 
     fn apply(&self, first: &Facts, axes: &[(String, Option<usize>)], kind: KindTag) -> Result<Facts> {

@@ -3,6 +3,7 @@
 mod arithmetic;
 mod at;
 mod axis;
+mod body;
 mod constant;
 mod draw;
 mod function;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use arithmetic::{Binary, Compare, Logic, Reduce, Unary};
 pub use at::{At, Unreached, Unused};
 pub use axis::{Axis, Facts};
+pub use body::Body;
 pub use constant::Constant;
 pub use function::Function;
 pub use generation::Generation;

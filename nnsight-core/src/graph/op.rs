@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, Binary, Compare, ConstantId, FunctionId, InvokeId, Logic, Reduce, Region, SiteId, Unary, Unused};
+use super::{At, Binary, Body, Compare, ConstantId, FunctionId, InvokeId, Logic, Reduce, Region, SiteId, Unary, Unused};
 use crate::types::KindTag;
 
 /// What a node does with its arguments.
@@ -121,6 +121,11 @@ pub enum Op {
     Slice(Region),
     /// The first argument with the second written into a part of it.
     Patch(Region),
+    /// The first argument with the third written to those entries of an axis that the second, a list of indices, names.
+    Scatter {
+        /// Which axis.
+        axis: usize,
+    },
     /// One entry of an axis for each of the others, given by the second argument, which lacks the axis.
     Pick {
         /// Which axis.
@@ -177,6 +182,13 @@ pub enum Op {
     Call {
         /// The module's path.
         module: String,
+    },
+    /// Repeats a body. The arguments are those that its parameters stand for; [`Op::Item`] gives what it carries at the end.
+    Loop(Box<Body>),
+    /// One of the values that a loop ends with.
+    Item {
+        /// Which.
+        index: usize,
     },
     /// A function of this program. A graph with one can neither be stored nor sent.
     Apply {
@@ -236,6 +248,7 @@ impl Op {
             | Op::Cast(_)
             | Op::Call { .. }
             | Op::Store { .. }
+            | Op::Item { .. }
             | Op::Log { .. } => (1, 1),
             Op::Binary(_)
             | Op::Compare(_)
@@ -246,8 +259,8 @@ impl Op {
             | Op::Gather { .. }
             | Op::IndexSelect { .. }
             | Op::Grad => (2, 2),
-            Op::Where | Op::Choose | Op::SetGrad => (3, 3),
-            Op::Cat { .. } | Op::Stack { .. } | Op::Apply { .. } | Op::Custom { .. } => (1, usize::MAX),
+            Op::Where | Op::Choose | Op::SetGrad | Op::Scatter { .. } => (3, 3),
+            Op::Loop(_) | Op::Cat { .. } | Op::Stack { .. } | Op::Apply { .. } | Op::Custom { .. } => (1, usize::MAX),
         }
     }
 
@@ -285,6 +298,7 @@ impl Op {
             Op::Rename { .. } => "rename".into(),
             Op::Slice(_) => "slice".into(),
             Op::Patch(_) => "patch".into(),
+            Op::Scatter { .. } => "scatter".into(),
             Op::Pick { .. } => "pick".into(),
             Op::Gather { .. } => "gather".into(),
             Op::IndexSelect { .. } => "index_select".into(),
@@ -299,6 +313,8 @@ impl Op {
             Op::Randn { seed } => format!("randn({seed})"),
             Op::Cast(kind) => format!("cast({})", kind.name()),
             Op::Call { module } => format!("call {module}"),
+            Op::Loop(_) => "loop".into(),
+            Op::Item { index } => format!("item {index} of"),
             Op::Apply { .. } => "apply".into(),
             Op::Custom { operation, .. } => operation.clone(),
             Op::Store { dtype, host } => format!("store({}{})", dtype.as_deref().unwrap_or("as it is"), if *host { ", host" } else { "" }),

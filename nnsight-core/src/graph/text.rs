@@ -72,6 +72,7 @@ impl Graph {
             | Op::CumSum { axis }
             | Op::Pick { axis }
             | Op::Gather { axis }
+            | Op::Scatter { axis }
             | Op::IndexSelect { axis }
             | Op::Cat { axis } => {
                 format!("{id} = {} {args} over {axis}", node.op.name())

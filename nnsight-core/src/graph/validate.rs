@@ -1,6 +1,6 @@
 //! The one check that everything passes which arrives as data.
 
-use super::{Generation, Graph, Node, NodeId, Op, Prompt, Unary};
+use super::{Body, Generation, Graph, Node, NodeId, Op, Prompt, Unary};
 use crate::{Error, Result};
 
 /// How large a graph may be.
@@ -131,11 +131,53 @@ impl Graph {
                 Ok(())
             }
             Op::Constant(constant) if constant.index() >= self.constants.len() => Err(dangling("constant", constant.0)),
+            Op::Loop(body) => self.check_body(id, node, body, 0),
+            Op::Item { index } => match node.args.first().map(|&arg| &self.node(arg).op) {
+                Some(Op::Loop(body)) if *index < body.carried => Ok(()),
+                _ => Err(dangling("value of a loop", *index as u32)),
+            },
             Op::Apply { function, .. } if function.index() >= self.functions.len() => Err(dangling("function", function.0)),
             Op::Custom { parameters, .. } => parameters.iter().try_for_each(|&number| finite(number)),
             Op::Scalar(number) | Op::Full(number) | Op::Unary(Unary::Powf(number)) => finite(*number),
             Op::Unary(Unary::Clamp(low, high)) => finite(*low).and_then(|()| finite(*high)),
             _ => Ok(()),
+        }
+    }
+
+    /// Checks the body of a loop: it computes, and does nothing to the model.
+    fn check_body(&self, id: NodeId, node: &Node, body: &Body, depth: usize) -> Result<()> {
+        let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0) };
+        let first = body.carried.saturating_add(body.captured).saturating_add(usize::from(body.over.is_some()));
+        if first != node.args.len() || body.gives.len() != body.carried || body.carried == 0 || depth > 8 {
+            return Err(Error::Arity { node: id.0, op: node.op.name(), found: node.args.len(), source_line: self.source(id) });
+        }
+        let end = first + body.nodes.len();
+        for (index, inner) in body.nodes.iter().enumerate() {
+            let uses = inner.args.iter().chain(inner.guards.iter().map(|guard| &guard.condition));
+            if let Some(missing) = uses.into_iter().find(|used| used.index() >= first + index) {
+                return Err(dangling("value in a loop", missing.0));
+            }
+            let (least, most) = inner.op.arity();
+            if !(least..=most).contains(&inner.args.len()) {
+                return Err(Error::Arity { node: id.0, op: inner.op.name(), found: inner.args.len(), source_line: self.source(id) });
+            }
+            match &inner.op {
+                Op::Get { .. } | Op::Set { .. } | Op::Skip { .. } | Op::Stop { .. } | Op::Tokens { .. } | Op::Grad | Op::SetGrad => {
+                    return Err(dangling("operation that a loop can repeat", index as u32));
+                }
+                Op::Constant(constant) if constant.index() >= self.constants.len() => return Err(dangling("constant", constant.0)),
+                Op::Apply { function, .. } if function.index() >= self.functions.len() => return Err(dangling("function", function.0)),
+                Op::Loop(nested) => self.check_body(id, inner, nested, depth + 1)?,
+                Op::Item { index } => match body.node(inner.args[0]).map(|node| &node.op) {
+                    Some(Op::Loop(nested)) if *index < nested.carried => {}
+                    _ => return Err(dangling("value of a loop", *index as u32)),
+                },
+                _ => {}
+            }
+        }
+        match body.gives.iter().chain(&body.condition).find(|given| given.index() >= end) {
+            Some(missing) => Err(dangling("value that a loop gives", missing.0)),
+            None => Ok(()),
         }
     }
 

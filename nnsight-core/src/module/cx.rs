@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Forward, Instrument};
+use super::{Forward, Guest, GuestPlace, Instrument};
 use crate::Result;
 use crate::run::{Past, TokenBatch};
 
@@ -62,13 +62,15 @@ pub struct Cx<'a> {
     /// What earlier passes left behind, where this one continues them or is to be continued.
     past: Option<&'a mut Past>,
     batch: &'a TokenBatch,
+    /// The modules that were attached to the model.
+    guests: &'a [Guest<'a>],
     here: usize,
 }
 
 impl<'a> Cx<'a> {
     /// A pass that nobody looks at.
     pub fn untouched(batch: &'a TokenBatch) -> Self {
-        Cx { used: &[], hook: None, past: None, batch, here: 0 }
+        Cx { used: &[], hook: None, past: None, batch, guests: &[], here: 0 }
     }
 
     /// A pass that nobody looks at, and that continues or is continued by others.
@@ -77,7 +79,16 @@ impl<'a> Cx<'a> {
     }
 
     pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, past: Option<&'a mut Past>, batch: &'a TokenBatch) -> Self {
-        Cx { used, hook: Some(hook), past, batch, here: 0 }
+        Cx { used, hook: Some(hook), past, batch, guests: &[], here: 0 }
+    }
+
+    /// The same pass, coming by attached modules.
+    pub(crate) fn hosting<'b>(&'b mut self, guests: &'b [Guest<'b>]) -> Cx<'b> {
+        let hook: Option<&'b mut dyn Hook> = match &mut self.hook {
+            Some(hook) => Some(&mut **hook),
+            None => None,
+        };
+        Cx { used: self.used, hook, past: self.past.as_deref_mut(), batch: self.batch, guests, here: self.here }
     }
 
     /// The tokens, positions and padding of this pass.
@@ -94,21 +105,27 @@ impl<'a> Cx<'a> {
             return module.forward(input, self);
         };
         let outer = std::mem::replace(&mut self.here, first);
-        let result = match self.is_used(first) {
+        let stand_in = self.guests.iter().find(|guest| guest.place == GuestPlace::InPlaceOf && guest.host == first).copied();
+        // What is attached to the input is run there also where nobody uses it.
+        let is_host = self.guests.iter().any(|guest| guest.host == first);
+        let result = match self.is_used(first) || is_host {
             false => module.forward(input, self),
-            true => self.call_visited(module, input, first, last),
+            true => self.call_visited(module, input, (first, last), stand_in),
         };
         self.here = outer;
         self.fire(last, result?)
     }
 
-    /// Runs a submodule whose input somebody uses, or that is skipped.
-    fn call_visited<M: Forward>(&mut self, module: &M, input: &Tensor, first: usize, last: usize) -> Result<Tensor> {
+    /// Runs a submodule whose input somebody uses, or that is skipped, or another in place of it.
+    fn call_visited<M: Forward>(&mut self, module: &M, input: &Tensor, (first, last): (usize, usize), stand_in: Option<Guest<'a>>) -> Result<Tensor> {
         let input = self.fire(first, input.clone())?;
         let skipped = self.hook.as_ref().map_or(Skipped::No, |hook| hook.skipped());
         let given = match skipped {
             Skipped::Wholly => None,
-            Skipped::No | Skipped::Partly => Some(module.forward(&input, self)?),
+            Skipped::No | Skipped::Partly => Some(match stand_in {
+                Some(guest) => guest.module.call(&input, self)?,
+                None => module.forward(&input, self)?,
+            }),
         };
         match (&mut self.hook, given, skipped) {
             (_, Some(given), Skipped::No) => Ok(given),
@@ -170,9 +187,26 @@ impl<'a> Cx<'a> {
     }
 
     fn fire(&mut self, site: usize, value: Tensor) -> Result<Tensor> {
-        match &mut self.hook {
-            Some(hook) if self.used.get(site).copied().unwrap_or(false) => hook.visit(site, value),
-            _ => Ok(value),
+        let value = match &mut self.hook {
+            Some(hook) if self.used.get(site).copied().unwrap_or(false) => hook.visit(site, value)?,
+            _ => value,
+        };
+        match self.guests.is_empty() {
+            true => Ok(value),
+            false => self.visit_guests(site, value),
         }
+    }
+
+    /// Runs what was attached to a site.
+    fn visit_guests(&mut self, site: usize, mut value: Tensor) -> Result<Tensor> {
+        let guests = self.guests;
+        for guest in guests.iter().filter(|guest| guest.host == site) {
+            match guest.place {
+                GuestPlace::Beside => drop(guest.module.call(&value, self)?),
+                GuestPlace::Through => value = guest.module.call(&value, self)?,
+                GuestPlace::InPlaceOf => {}
+            }
+        }
+        Ok(value)
     }
 }

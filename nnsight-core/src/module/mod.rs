@@ -2,6 +2,7 @@
 
 mod cursor;
 mod cx;
+mod guest;
 mod table;
 
 use candle_core::Tensor;
@@ -10,6 +11,8 @@ pub use cursor::Cursor;
 pub(crate) use cursor::MISSING;
 pub use cx::{Cx, Place, Tap};
 pub(crate) use cx::{Hook, Skipped};
+pub(crate) use guest::Place as GuestPlace;
+pub use guest::{Guest, Role};
 pub use table::{From, ModuleInfo, Registrar, SiteInfo, SiteTable};
 
 use crate::Result;
@@ -26,7 +29,7 @@ pub trait Forward {
 }
 
 /// What the rest of the library needs to know of a module. Written by `derive(Module)`.
-pub trait Instrument {
+pub trait Instrument: 'static {
     /// The checkpoint that it belongs to.
     type Signature: Signature;
     /// Its sites as a struct with the names of its fields.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::graph::{Axis, Facts};
 use crate::types::KindTag;
+use crate::{Error, Result};
 
 /// One place of a model where a value can be read or replaced.
 #[derive(Clone, Debug)]
@@ -53,13 +54,32 @@ pub struct SiteTable {
     modules: Vec<ModuleInfo>,
     by_path: HashMap<String, usize>,
     size_of: HashMap<String, usize>,
+    /// Other names: the beginning of a path, and what it stands for.
+    aliases: HashMap<String, String>,
     /// The sites at which a position's value comes to depend on those before it, in order.
     mixing: Vec<usize>,
+    /// The modules that were attached to the model.
+    guests: Vec<GuestInfo>,
+    /// When a pass comes by each site, and which it comes by then. Empty where that is their order, without guests.
+    ranks: Vec<usize>,
+    by_rank: Vec<usize>,
+}
+
+/// An attached module.
+#[derive(Clone, Debug)]
+struct GuestInfo {
+    /// Its sites.
+    sites: std::ops::Range<usize>,
+    /// The site behind which it is run.
+    host: usize,
+    /// Whether the model goes on with what it gives.
+    changes: bool,
 }
 
 impl SiteTable {
     /// Whether a position's value at the site `to` can depend on another position's at the earlier site `from`.
     pub fn mixes_between(&self, from: usize, to: usize) -> bool {
+        let (from, to) = (self.host_of(from), self.host_of(to));
         let next = self.mixing.partition_point(|&site| site <= from);
         self.mixing.get(next).is_some_and(|&site| site <= to)
     }
@@ -79,14 +99,50 @@ impl SiteTable {
         &self.modules
     }
 
-    /// The position of a site in [`SiteTable::sites`]. A leading `model.` may be left out or put before.
+    /// The position of a site in [`SiteTable::sites`]. A leading `model.` may be left out or put before, and an alias may stand for what it
+    /// was made for.
     pub fn position(&self, path: &str) -> Option<usize> {
-        self.by_path.get(path).or_else(|| self.by_path.get(path.strip_prefix("model.")?)).copied()
+        let own = || self.by_path.get(path).or_else(|| self.by_path.get(path.strip_prefix("model.")?)).copied();
+        own().or_else(|| self.by_path.get(&self.resolve(path)?).copied())
     }
 
-    /// A module by its path.
+    /// Gives a site, or a module and everything in it, another name beside its own.
+    ///
+    /// # Errors
+    /// [`Error::NoSite`] where there is nothing to be named, [`Error::NameTaken`] where the name is one already.
+    pub fn alias(&mut self, name: &str, path: &str) -> Result<()> {
+        let path = path.strip_prefix("model.").filter(|own| self.names(own)).unwrap_or(path);
+        let target = if self.names(path) { Some(path.to_string()) } else { self.resolve(path).filter(|path| self.names(path)) };
+        let Some(target) = target else {
+            let suggestion = crate::error::did_you_mean(self.suggest(path));
+            return Err(Error::NoSite { path: path.to_string(), suggestion, source_line: Default::default() });
+        };
+        if self.names(name) || self.aliases.contains_key(name) {
+            return Err(Error::NameTaken { name: name.to_string() });
+        }
+        self.aliases.insert(name.to_string(), target);
+        Ok(())
+    }
+
+    /// The other names and what they stand for.
+    pub fn aliases(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.aliases.iter().map(|(name, path)| (name.as_str(), path.as_str()))
+    }
+
+    fn names(&self, path: &str) -> bool {
+        self.by_path.contains_key(path) || self.modules.iter().any(|module| module.path == path)
+    }
+
+    /// A path whose beginning is an alias, in full.
+    fn resolve(&self, path: &str) -> Option<String> {
+        let beginnings = path.match_indices('.').map(|(end, _)| end).chain([path.len()]).rev();
+        beginnings.into_iter().find_map(|end| self.aliases.get(&path[..end]).map(|target| format!("{target}{}", &path[end..])))
+    }
+
+    /// A module by its path, or an alias of it.
     pub fn module(&self, path: &str) -> Option<&ModuleInfo> {
-        self.modules.iter().find(|module| module.path == path)
+        let find = |path: &str| self.modules.iter().find(|module| module.path == path);
+        find(path).or_else(|| find(&self.resolve(path)?))
     }
 
     /// The module that a site belongs to.
@@ -94,8 +150,79 @@ impl SiteTable {
         &self.modules[self.sites[site].parent.module]
     }
 
+    /// When a pass comes by a site, as a number that is larger for what comes later.
+    pub fn rank(&self, site: usize) -> usize {
+        self.ranks.get(site).copied().unwrap_or(site)
+    }
+
+    /// The site that a pass comes by at this time.
+    pub fn at_rank(&self, rank: usize) -> usize {
+        self.by_rank.get(rank).copied().unwrap_or(rank)
+    }
+
+    fn guest_of(&self, site: usize) -> Option<&GuestInfo> {
+        self.guests.iter().find(|guest| guest.sites.contains(&site))
+    }
+
+    /// The site of the model itself at which a site is passed.
+    fn host_of(&self, site: usize) -> usize {
+        self.guest_of(site).map_or(site, |guest| guest.host)
+    }
+
+    /// Adds the sites of a module that is run behind the site `host`; the model goes on with what it gives, where it `changes` anything.
+    pub(crate) fn attach<M: super::Instrument>(&self, name: &str, host: usize, changes: bool) -> Result<SiteTable> {
+        if self.names(name) || self.aliases.contains_key(name) {
+            return Err(Error::NameTaken { name: name.to_string() });
+        }
+        let first = self.sites.len();
+        let mut registrar = Registrar { table: self.clone(), open: Vec::new() };
+        M::describe(&mut registrar, name, None);
+        let mut table = registrar.table;
+        let sites = first..table.sites.len();
+        let input = table.sites.get(first).filter(|site| site.path == format!("{name}.input")).map(|site| &site.facts);
+        if input != Some(&self.sites[host].facts) {
+            let found = input.map_or("nothing".to_string(), ToString::to_string);
+            let (host, holds) = (self.sites[host].path.clone(), self.sites[host].facts.to_string());
+            return Err(Error::Guest { name: name.to_string(), found, host, holds });
+        }
+        let mut by_rank = if self.by_rank.is_empty() { (0..first).collect() } else { self.by_rank.clone() };
+        // Behind the host, and behind what was attached to it before.
+        let mut behind = self.rank(host) + 1;
+        while by_rank.get(behind).is_some_and(|&site| self.guest_of(site).is_some_and(|guest| guest.host == host)) {
+            behind += 1;
+        }
+        by_rank.splice(behind..behind, sites.clone());
+        table.ranks = vec![0; by_rank.len()];
+        by_rank.iter().enumerate().for_each(|(rank, &site)| table.ranks[site] = rank);
+        table.by_rank = by_rank;
+        table.guests.push(GuestInfo { sites, host, changes });
+        Ok(table)
+    }
+
     /// Whether the value at the site `from` can influence the value at the later site `to` within one pass.
     pub fn reaches(&self, from: usize, to: usize) -> bool {
+        match (self.guest_of(from), self.guest_of(to)) {
+            (Some(a), Some(b)) if a.host == b.host && a.sites == b.sites => self.reaches_within(from, to),
+            (None, None) => self.reaches_within(from, to),
+            (out, into) => {
+                let leaves = out.is_none_or(|guest| {
+                    let output = guest.sites.end - 1;
+                    guest.changes && (from == output || self.reaches_within(from, output))
+                });
+                let enters = into.is_none_or(|guest| self.depends_on_inputs(to, usize::MAX) && guest.sites.contains(&to));
+                let (from, to) = (self.host_of(from), self.host_of(to));
+                let between = match (out, into) {
+                    (None, Some(_)) => from == to || self.reaches_within(from, to),
+                    (Some(a), Some(b)) => self.reaches_within(from, to) || from == to && a.sites.start < b.sites.start,
+                    _ => self.reaches_within(from, to),
+                };
+                leaves && enters && between
+            }
+        }
+    }
+
+    /// [`SiteTable::reaches`] between two sites of the model itself, or of one attached module.
+    fn reaches_within(&self, from: usize, to: usize) -> bool {
         if from >= to {
             return false;
         }
@@ -153,7 +280,7 @@ impl SiteTable {
 
     /// The path that comes closest to a wrong one.
     pub fn suggest(&self, wrong: &str) -> Option<String> {
-        let candidates = self.by_path.keys().chain(self.modules.iter().map(|module| &module.path));
+        let candidates = self.by_path.keys().chain(self.modules.iter().map(|module| &module.path)).chain(self.aliases.keys());
         crate::error::closest(candidates, wrong)
     }
 }

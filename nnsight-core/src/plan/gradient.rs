@@ -18,7 +18,8 @@ pub(super) fn check(graph: &Graph, table: &SiteTable, order: &Order, needed: &[b
         if way.reaches(loss, |op| stops(op).is_none()) {
             continue;
         }
-        let stopped_by = graph.iter().filter_map(|(_, node)| stops(&node.op).map(|_| node.op.name()));
+        let stopped_by =
+            graph.iter().filter(|(_, node)| !matches!(node.op, Op::Grad)).filter_map(|(_, node)| stops(&node.op).map(|_| node.op.name()));
         let reason = match way.reaches(loss, |_| true) {
             true => {
                 let mut names = stopped_by.map(|name| format!("`{name}`")).collect::<Vec<_>>();
@@ -80,6 +81,13 @@ impl Way<'_> {
                 Op::Set { at, site, .. } | Op::Skip { at, site, .. } if from_args() => {
                     held.push((at.invoke, self.at_site(time, self.order.positions[site.index()])));
                 }
+                // What replaces everything that goes on from here leaves nothing of what was there.
+                Op::Set { at, site, ref region, .. } => {
+                    let once = self.graph.invokes[at.invoke.index()].generation.is_none() && node.guards.is_empty();
+                    if once && region.is_whole() && self.table.sites()[self.order.positions[site.index()]].is_bottleneck {
+                        held.retain(|(invoke, _)| *invoke != at.invoke);
+                    }
+                }
                 _ if id == self.of => {}
                 ref op => on_the_way[id.index()] = passes(op) && from_args(),
             }
@@ -88,14 +96,14 @@ impl Way<'_> {
     }
 
     fn at_site(&self, time: Time, site: usize) -> Time {
-        Time { step: time.step, site: site + 1 }
+        Time::at(self.table, time.step, site)
     }
 
     /// Whether what the model holds at one moment can depend on what it holds at another. No gradient flows through the choice of a token.
     fn flows(&self, from: Time, to: Time) -> bool {
-        match to.site.checked_sub(1) {
-            Some(site) => to.step > from.step || from.site - 1 == site || self.table.reaches(from.site - 1, site),
-            None => false,
+        match (from.visited(self.table), to.visited(self.table)) {
+            (Some(from_site), Some(to_site)) => to.step > from.step || from_site == to_site || self.table.reaches(from_site, to_site),
+            _ => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::module::SiteTable;
 /// in a small model is a third of the work, is then run for one position instead of all. Later steps of a generation have one position anyway.
 pub(super) fn last_position_only(graph: &Graph, table: &SiteTable, head: usize, visits: &[Visit], needed: &[bool]) -> bool {
     let mut in_head = vec![false; graph.nodes.len()];
-    for visit in visits.iter().filter(|visit| visit.step == 0 && visit.site >= head) {
+    for visit in visits.iter().filter(|visit| visit.step == 0 && table.rank(visit.site) >= table.rank(head)) {
         let has_positions = || table.sites()[visit.site].facts.axes.iter().any(|axis| axis.name == "Seq");
         match graph.node(visit.node).op {
             Op::Get { .. } if has_positions() => in_head[visit.node.index()] = true,

@@ -6,16 +6,26 @@ use crate::graph::{At, Graph, InvokeId, NodeId, Op, SiteId};
 use crate::module::SiteTable;
 use crate::{Error, Result};
 
-/// A moment of a wave: the step of the generation, and within it the site (counted from 1; 0 is before the pass).
+/// A moment of a wave: the step of the generation, and within it when the pass comes by a site (counted from 1; 0 is before the pass).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Time {
     pub step: u32,
-    pub site: usize,
+    passed: usize,
 }
 
 impl Time {
     /// After the last step.
-    pub const END: Time = Time { step: u32::MAX, site: 0 };
+    pub const END: Time = Time { step: u32::MAX, passed: 0 };
+
+    /// When the pass of a step comes by a site.
+    pub fn at(table: &SiteTable, step: u32, site: usize) -> Self {
+        Time { step, passed: table.rank(site) + 1 }
+    }
+
+    /// The site that the pass comes by then.
+    pub fn visited(self, table: &SiteTable) -> Option<usize> {
+        self.passed.checked_sub(1).map(|rank| table.at_rank(rank))
+    }
 }
 
 /// A moment of a run.
@@ -112,7 +122,7 @@ impl Ordering<'_> {
 
     /// When a node touches the model, where it does.
     fn visit(&self, op: &Op) -> Option<(At, Time)> {
-        let time = |at: At, site: usize| Some((at, Time { step: at.step, site: site + 1 }));
+        let time = |at: At, site: usize| Some((at, Time::at(self.table, at.step, site)));
         match *op {
             Op::Get { at, site } | Op::Set { at, site, .. } | Op::Stop { at, site } => time(at, self.position(site)),
             // A module is skipped before it begins.
@@ -174,7 +184,7 @@ impl Ordering<'_> {
 
     /// What a moment is called.
     fn name(&self, time: Time) -> String {
-        match (time, time.site.checked_sub(1)) {
+        match (time, time.visited(self.table)) {
             (Time::END, _) | (_, None) => "the generated tokens".to_string(),
             (Time { step: 0, .. }, Some(site)) => self.table.sites()[site].path.clone(),
             (Time { step, .. }, Some(site)) => format!("{} at step {step}", self.table.sites()[site].path),

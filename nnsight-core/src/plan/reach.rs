@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::order::{Order, Time};
 use super::positions::{self, Positions};
 use super::schedule::Circumstances;
-use crate::graph::{At, Graph, InvokeId, NodeId, Op, Region, Unused};
+use crate::graph::{At, Graph, InvokeId, Node, NodeId, Op, Region, SiteId, Unused};
 use crate::module::SiteTable;
 use crate::{Error, Result};
 
@@ -159,9 +159,9 @@ impl Sweep<'_> {
         let Some(first) = readers.first() else {
             return Some("nothing that is saved is read after it".to_string());
         };
-        let end = self.table.sites().len() - 1;
+        let end = self.table.at_rank(self.table.sites().len() - 1);
         let later = readers.iter().filter(|reader| {
-            let target = if reader.time.step == at.step { reader.time.site - 1 } else { end };
+            let target = reader.time.visited(self.table).filter(|_| reader.time.step == at.step).unwrap_or(end);
             target == site || self.table.reaches(site, target)
         });
         let later = later.collect::<Vec<_>>();
@@ -174,7 +174,10 @@ impl Sweep<'_> {
             _ => Positions::All,
         };
         let sees = |reader: &&Reader| match (reader.time.step == at.step, reader.node) {
-            (true, Some(node)) => written.reaches(&self.read[node.index()], self.table.mixes_between(site, reader.time.site - 1)),
+            (true, Some(node)) => {
+                let mixed = reader.time.visited(self.table).is_none_or(|read| self.table.mixes_between(site, read));
+                written.reaches(&self.read[node.index()], mixed)
+            }
             // A later step depends on the token chosen at the last position, and on the keys and values of all.
             _ => written.reaches(&last, self.table.mixes_between(site, end)),
         };
@@ -189,7 +192,7 @@ impl Sweep<'_> {
     }
 
     fn reader_name(&self, reader: &Reader) -> &str {
-        match reader.time.site.checked_sub(1) {
+        match reader.time.visited(self.table) {
             Some(site) => &self.table.sites()[site].path,
             None => "tokens",
         }
@@ -248,9 +251,9 @@ fn check_skipped(graph: &Graph, table: &SiteTable, order: &Order) -> Result<()> 
     check_past(graph, table, order, &skips.iter().map(|(at, module)| (*at, module.path.as_str())).collect::<Vec<_>>())?;
     for (id, node) in graph.iter() {
         let (at, site, inputs) = match node.op {
-            // What a skipped module is given can still be read.
+            // What a skipped module is given can still be read, and so it can be set where somebody reads it.
             Op::Get { at, site } => (at, site, 1),
-            Op::Set { at, site, .. } => (at, site, 0),
+            Op::Set { at, site, .. } => (at, site, usize::from(is_read_later(graph, order, id, at, site))),
             _ => continue,
         };
         let position = order.positions[site.index()];
@@ -263,6 +266,16 @@ fn check_skipped(graph: &Graph, table: &SiteTable, order: &Order) -> Result<()> 
         }
     }
     Ok(())
+}
+
+/// Whether a site is read after an edit of it.
+fn is_read_later(graph: &Graph, order: &Order, edit: NodeId, at: At, site: SiteId) -> bool {
+    let position = order.positions[site.index()];
+    let reads = |(id, node): (NodeId, &Node)| match node.op {
+        Op::Get { at: read, site } => id > edit && (read.invoke, read.step, order.positions[site.index()]) == (at.invoke, at.step, position),
+        _ => false,
+    };
+    graph.iter().any(reads)
 }
 
 /// Checks that a module with an attention, once it is skipped, is skipped at every later step.

@@ -89,7 +89,7 @@ impl Schedule {
             }
             let moment = order.moments[id.index()];
             let wave = &mut waves[moment.wave];
-            match (moment.time, moment.time.site.checked_sub(1)) {
+            match (moment.time, moment.time.visited(table)) {
                 (Time::END, _) => wave.after.push(id),
                 (_, None) => wave.before.push(id),
                 (Time { step, .. }, Some(site)) => wave.visits.push(Visit { step, site, node: id }),

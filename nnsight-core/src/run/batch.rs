@@ -121,6 +121,38 @@ impl TokenBatch {
         Ok(self.mask.get_or_init(|| mask).as_ref())
     }
 
+    /// [`TokenBatch::mask`] with a row for every prompt, also where all are alike or every position may look everywhere.
+    ///
+    /// # Shapes
+    /// `(Batch, Query, Key)`
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn whole_mask(&self, dtype: DType) -> Result<Tensor> {
+        let shape = (self.lengths.len(), self.width, self.past + self.width);
+        match self.mask(dtype)? {
+            Some(mask) => Ok(mask.squeeze(1)?.broadcast_as(shape)?.contiguous()?),
+            None => Ok(Tensor::zeros(shape, dtype, self.tokens.device())?),
+        }
+    }
+
+    /// [`TokenBatch::positions`], also where they are just the places in the batch.
+    ///
+    /// # Shapes
+    /// `(Batch, Seq)`
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn whole_positions(&self) -> Result<Tensor> {
+        match &self.positions {
+            Some(positions) => Ok(positions.clone()),
+            None => {
+                let positions = Tensor::arange(0u32, self.width as u32, self.tokens.device())?;
+                Ok(positions.broadcast_as((self.lengths.len(), self.width))?.contiguous()?)
+            }
+        }
+    }
+
     fn make_mask(&self, dtype: DType) -> Result<Option<Tensor>> {
         let keys = self.past + self.width;
         let alike = self.hidden.is_empty() && self.lengths.iter().all(|&length| length == keys);

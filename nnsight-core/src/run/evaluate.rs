@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use crate::graph::{Binary, Compare, Function, Logic, Op, Reduce, Region, Unary, operation};
+use crate::graph::{Binary, Compare, Function, Logic, Op, Reduce, Region, Span, Unary, operation};
 use crate::kernels::{self, Extent};
 use crate::types::KindTag;
 
@@ -12,6 +12,8 @@ pub(super) enum Datum {
     Tensor(Tensor),
     /// A number of the program, which takes the type of whatever it meets.
     Number(f64),
+    /// What a loop ends with.
+    Several(Vec<Datum>),
 }
 
 /// Where and in which type floating-point values are computed.
@@ -27,6 +29,7 @@ impl Precision<'_> {
         match datum {
             Datum::Tensor(tensor) => Ok(tensor.clone()),
             Datum::Number(number) => Tensor::new(*number, self.device)?.to_dtype(self.dtype),
+            Datum::Several(_) => bail!("a loop ends with several values, and one of them is meant"),
         }
     }
 
@@ -127,8 +130,13 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
         }
         Op::IndexSelect { axis } => {
             let (x, index) = (first()?, precision.tensor(args[1])?);
+            let index = from_end(&index, x.dim(*axis)?)?;
             check_indices(&index, x.dim(*axis)?)?;
             x.contiguous()?.index_select(&index.contiguous()?, *axis)?
+        }
+        Op::Scatter { axis } => {
+            let (x, index) = (first()?, precision.tensor(args[1])?);
+            scatter(&x, *axis, &index.to_vec1::<i64>()?, &precision.like(args[2], args[0])?)?
         }
         Op::Cat { axis } => Tensor::cat(&all()?, *axis)?,
         Op::Stack { .. } => {
@@ -156,6 +164,10 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
         }
         Op::Randn { seed } => randn(&first()?, *seed, precision.dtype)?,
         Op::Cast(kind) => cast(&first()?, *kind, precision)?,
+        Op::Item { index } => match args[0] {
+            Datum::Several(values) if *index < values.len() => return Ok(values[*index].clone()),
+            _ => bail!("there is no such value of a loop"),
+        },
         Op::Apply { function, axes, kind } => {
             let given = match functions.get(function.index()) {
                 Some(function) => function.call(&all()?)?,
@@ -184,6 +196,7 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
         | Op::Grad
         | Op::SetGrad
         | Op::Constant(_)
+        | Op::Loop(_)
         | Op::Call { .. }
         | Op::Choose => bail!("`{}` is not run by itself", op.name()),
     };
@@ -323,6 +336,30 @@ fn cast(x: &Tensor, kind: KindTag, precision: Precision<'_>) -> Result<Tensor> {
         KindTag::Bool => x.ne(&x.zeros_like()?),
         kind => x.to_dtype(precision.dtype_of(kind)),
     }
+}
+
+/// `x` with `value` written to some entries of an axis; where one is named twice, the last value counts.
+fn scatter(x: &Tensor, axis: usize, index: &[i64], value: &Tensor) -> Result<Tensor> {
+    let size = x.dim(axis)?;
+    let mut dims = x.dims().to_vec();
+    dims[axis] = index.len();
+    let value = value.broadcast_as(dims)?;
+    let mut result = x.clone();
+    for (entry, &index) in index.iter().enumerate() {
+        let start = if index < 0 { index + size as i64 } else { index };
+        if !(0..size as i64).contains(&start) {
+            bail!("index {index} lies outside of an axis of {size} entries");
+        }
+        let extent = Extent { axis, span: Span { start: start as usize, len: 1 } };
+        result = kernels::patch(&result, &[extent], &value.narrow(axis, entry, 1)?)?;
+    }
+    Ok(result)
+}
+
+/// Indices of which negative ones count from the end, as plain ones.
+fn from_end(indices: &Tensor, size: usize) -> Result<Tensor> {
+    let below = indices.lt(0i64)?.to_dtype(DType::I64)?;
+    indices + (below * size as f64)?
 }
 
 /// Refuses indices outside of an axis: CUDA would read whatever stands there.

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use super::evaluate::{Datum, Precision, evaluate, extents, unsqueeze};
 use super::gradient::Gradients;
+use super::repeat::first_is_true;
 use super::stages::Stages;
 use crate::graph::{Facts, Graph, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
 use crate::kernels::{self, Extent};
@@ -195,13 +196,18 @@ impl<'a, M: Stages> Interleaver<'a, M> {
 
     fn why(&self, Absence { visit, because }: Absence) -> Error {
         let source_line = self.graph.source(visit);
-        match because {
-            Because::Stopped(stop) => Error::AfterStop { stopped: self.graph.source(stop), source_line },
-            Because::Ended(reached) => {
-                let step = self.touches(visit).map_or(0, |(_, step)| step);
-                Error::StepNotReached { step, reached, named: self.unreached(visit) == Unreached::Refuse, source_line }
+        let (step, named) = (self.touches(visit).map_or(0, |(_, step)| step), self.unreached(visit) == Unreached::Refuse);
+        let reached = match because {
+            Because::Ended(reached) => reached,
+            Because::Stopped(stop) => {
+                let last = self.touches(stop).map_or(0, |(_, step)| step);
+                if named || step <= last {
+                    return Error::AfterStop { stopped: self.graph.source(stop), source_line };
+                }
+                last as usize + 1
             }
-        }
+        };
+        Error::StepNotReached { step, reached, named, source_line }
     }
 
     /// The invoke and step whose pass a node touches, where it touches one.
@@ -272,7 +278,14 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                 self.datum(chosen, id)?.clone()
             }
             Op::Constant(constant) => Datum::Tensor(self.constant(constant.index()).map_err(|error| self.compute_error(id, &error))?),
-            Op::Call { module } => Datum::Tensor(self.call(id, module)?),
+            Op::Call { module } => {
+                let input = self.precision.tensor(self.datum(node.args[0], id)?)?;
+                Datum::Tensor(self.call(module, &input, &graph.source(id))?)
+            }
+            Op::Loop(body) => {
+                let args = node.args.iter().map(|&arg| self.datum(arg, id).cloned()).collect::<Result<Vec<_>>>()?;
+                Datum::Several(self.repeat(body, args, &graph.source(id))?)
+            }
             Op::Tokens { invoke } => Datum::Tensor(self.generated(*invoke)?),
             Op::Grad => Datum::Tensor(self.gradient(id)?),
             Op::SetGrad => return self.set_gradient(id),
@@ -295,12 +308,11 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     }
 
     /// Puts a value through a module by hand.
-    fn call(&self, id: NodeId, module: &str) -> Result<Tensor> {
-        let input = self.precision.tensor(self.datum(self.graph.node(id).args[0], id)?)?.contiguous()?;
-        let missing = || Error::NoModule { path: module.to_string(), suggestion: String::new(), source_line: self.graph.source(id) };
+    pub(super) fn call(&self, module: &str, input: &Tensor, source_line: &Source) -> Result<Tensor> {
+        let missing = || Error::NoModule { path: module.to_string(), suggestion: String::new(), source_line: source_line.clone() };
         let found = self.model.find(module).ok_or_else(missing)?;
         let batch = TokenBatch::new(&[], self.precision.device)?;
-        found.forward(&input, &mut Cx::untouched(&batch))
+        found.forward(&input.contiguous()?, &mut Cx::untouched(&batch))
     }
 
     /// The tokens that were generated for an invoke. Prompts that ended earlier than others go on with the token that ended them.
@@ -357,7 +369,8 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     fn truth(&self, condition: NodeId) -> Result<bool> {
         match self.datum(condition, condition)? {
             Datum::Number(number) => Ok(*number != 0.0),
-            Datum::Tensor(tensor) => Ok(tensor.flatten_all()?.get(0)?.to_scalar::<u8>()? != 0),
+            Datum::Tensor(tensor) => Ok(first_is_true(tensor)?),
+            Datum::Several(_) => Ok(false),
         }
     }
 
@@ -395,14 +408,19 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         if let Some(tensor) = &self.constants[index] {
             return Ok(tensor.clone());
         }
-        let tensor = self.graph.constants[index].tensor.to_device(self.precision.device)?;
-        let tensor = match crate::types::kind_of(tensor.dtype()) {
-            KindTag::Float => tensor.to_dtype(self.precision.dtype)?,
-            KindTag::Int => tensor.to_dtype(candle_core::DType::I64)?,
-            KindTag::Bool => tensor,
-        };
+        let tensor = self.load(index)?;
         self.constants[index] = Some(tensor.clone());
         Ok(tensor)
+    }
+
+    /// A constant where and in the type in which the model computes.
+    pub(super) fn load(&self, index: usize) -> candle_core::Result<Tensor> {
+        let tensor = self.graph.constants[index].tensor.to_device(self.precision.device)?;
+        match crate::types::kind_of(tensor.dtype()) {
+            KindTag::Float => tensor.to_dtype(self.precision.dtype),
+            KindTag::Int => tensor.to_dtype(candle_core::DType::I64),
+            KindTag::Bool => Ok(tensor),
+        }
     }
 
     /// The rows and positions of an invoke in the value that a site holds.
@@ -412,7 +430,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         let one = Span { start: 0, len: 1 };
         let now = match self.pass.one_position {
             _ if self.pass.step > 0 => one,
-            Some(head) if site >= head => one,
+            Some(head) if self.table.rank(site) >= self.table.rank(head) => one,
             _ => positions,
         };
         let keys = Span { start: positions.start, len: positions.len + self.pass.step as usize };
@@ -439,7 +457,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         all.extend(extents(region, own.dims())?);
         let value = match value {
             Datum::Tensor(tensor) => tensor.clone(),
-            Datum::Number(number) => Tensor::new(*number, whole.device())?.to_dtype(whole.dtype())?,
+            other => self.precision.tensor(other)?.to_dtype(whole.dtype())?,
         };
         kernels::patch(whole, &all, &unsqueeze(value, region, whole.rank())?)
     }
@@ -510,11 +528,12 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
             }
         }
         while let Some(&visit) = self.pending.get(self.next) {
-            let due = (visit.step, visit.site);
-            if due > (self.pass.step, site) {
+            let due = (visit.step, self.table.rank(visit.site));
+            let now = (self.pass.step, self.table.rank(site));
+            if due > now {
                 break;
             }
-            if due < (self.pass.step, site) && !self.is_stopped(visit.node) {
+            if due < now && !self.is_stopped(visit.node) {
                 return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() });
             }
             self.next += 1;

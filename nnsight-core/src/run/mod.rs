@@ -6,8 +6,10 @@ mod evaluate;
 mod execute;
 mod generate;
 mod gradient;
+mod hosting;
 mod interleave;
 mod past;
+mod repeat;
 mod sample;
 mod stages;
 
@@ -15,5 +17,6 @@ pub use batch::TokenBatch;
 pub use environment::Prompts;
 pub use execute::{Request, execute, forward, prepare, share_prompts};
 pub use generate::{Token, Vocabulary};
+pub use hosting::Hosting;
 pub use past::Past;
 pub use stages::Stages;

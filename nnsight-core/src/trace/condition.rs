@@ -1,8 +1,10 @@
 //! `if` on a value: both branches are recorded, one runs.
 
+use super::traced::Traced as _;
 use super::value::Value;
-use crate::graph::{Guard, Op};
-use crate::types::{Bool, Kind, Shape, Signature};
+use super::{Site, SitePart};
+use crate::graph::{Compare, Guard, Op};
+use crate::types::{Bool, Int, Kind, Shape, Signature};
 
 /// What may stand between `if` and its block.
 #[diagnostic::on_unimplemented(
@@ -31,6 +33,66 @@ impl<'t, C> IntoCondition for Value<'t, C, (), Bool> {
     }
 }
 
+/// What may stand between `while` and its block.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`while` needs a `bool`: how often it goes round is known before the trace runs",
+    label = "a value that exists when the trace runs",
+    note = "a loop that runs with the model is `repeat_while(h, |h| h.norm_all().gt(1.0), |h| h * 0.5)`"
+)]
+pub trait WhileCondition {
+    fn __while(self) -> bool;
+}
+impl WhileCondition for bool {
+    fn __while(self) -> bool {
+        self
+    }
+}
+
+/// What `match` compares with whole numbers: a whole number, or a traced value that is one.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`match` with whole numbers needs a whole number, or a traced value that is one, and not `{Self}`",
+    note = "reduce the value first: `logits.at(Batch, 0).argmax_all()`"
+)]
+pub trait MatchNumber {
+    type Is;
+    fn __is(&self, number: i64) -> Self::Is;
+}
+
+macro_rules! match_number {
+    ($($number:ty),+) => {$(
+        impl MatchNumber for $number {
+            type Is = bool;
+            fn __is(&self, number: i64) -> bool {
+                super::index::Index::index(*self) == number
+            }
+        }
+        impl MatchNumber for &$number {
+            type Is = bool;
+            fn __is(&self, number: i64) -> bool {
+                super::index::Index::index(**self) == number
+            }
+        }
+    )+};
+}
+match_number!(i32, i64, isize, u32, u64, usize, u8);
+
+macro_rules! match_traced {
+    ($($place:ident),+) => {$(
+        impl<'t, C: Signature> MatchNumber for $place<'t, C, (), Int> {
+            type Is = Value<'t, C, (), Bool>;
+            #[track_caller]
+            fn __is(&self, number: i64) -> Self::Is {
+                let value = self.value();
+                let number = value.tracer.push(Op::Scalar(number as f64), &[]);
+                value.then_with(Op::Compare(Compare::Eq), number)
+            }
+        }
+    )+};
+}
+match_traced!(Value, Site, SitePart);
+
 /// A condition that is known while the trace is built.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +115,12 @@ impl Plain {
 pub struct Recorded<'t, C>(Value<'t, C, (), Bool>);
 
 impl<'t, C> Recorded<'t, C> {
+    #[track_caller]
     pub fn enter_then(&self) -> bool {
         self.0.tracer.open_branch(Guard { condition: self.0.id, when: true });
         true
     }
+    #[track_caller]
     pub fn enter_else(&self) -> bool {
         self.0.tracer.close_branch();
         self.0.tracer.open_branch(Guard { condition: self.0.id, when: false });

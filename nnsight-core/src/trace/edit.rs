@@ -166,13 +166,21 @@ fn insert(edit: &Graph, into: &mut Graph) {
                         *at = here;
                         *site = sites[site.index()];
                     }
-                    Op::Constant(constant) => *constant = ConstantId(constant.0 + constants),
-                    Op::Apply { function, .. } => *function = FunctionId(function.0 + functions),
-                    _ => {}
+                    op => move_tables(op, constants, functions),
                 }
                 into.nodes.push(node);
             }
         }
+    }
+}
+
+/// Points an operation, and those of a loop's body, at constants and functions that stand further back.
+fn move_tables(op: &mut Op, constants: u32, functions: u32) {
+    match op {
+        Op::Constant(constant) => *constant = ConstantId(constant.0 + constants),
+        Op::Apply { function, .. } => *function = FunctionId(function.0 + functions),
+        Op::Loop(body) => body.nodes.iter_mut().for_each(|node| move_tables(&mut node.op, constants, functions)),
+        _ => {}
     }
 }
 

@@ -386,7 +386,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     ) -> Value<'t, C, T, K> {
         let value = self.value();
         let function = value.tracer.function(Function::new(move |args| function(&args[0])));
-        value.then(applied::<C, T, K>(function))
+        value.then(applied::<C, T, K>(value.tracer, function))
     }
 
     /// As [`Traced::apply`], of two values.
@@ -399,7 +399,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     ) -> Value<'t, C, T, K> {
         let (value, other) = (self.value(), other.value());
         let function = value.tracer.function(Function::new(move |args| function(&args[0], &args[1])));
-        value.then_with(applied::<C, T, K>(function), other.id)
+        value.then_with(applied::<C, T, K>(value.tracer, function), other.id)
     }
 
     /// An operation that a crate has registered under a name, with its settings; it gives a value of the shape `shape`.
@@ -426,9 +426,12 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 }
 
-fn applied<C, T: ShapeOf<C>, K: Kind>(function: crate::graph::FunctionId) -> Op {
-    let axes = T::axes().into_iter().map(|axis| (axis.name.into_owned(), axis.size)).collect();
-    Op::Apply { function, axes, kind: K::TAG }
+fn applied<C, T: ShapeOf<C>, K: Kind>(tracer: &Tracer, function: crate::graph::FunctionId) -> Op {
+    let axes = T::axes().into_iter().map(|axis| {
+        let size = axis.size.or_else(|| tracer.table().size_of(&axis.name));
+        (axis.name.into_owned(), size)
+    });
+    Op::Apply { function, axes: axes.collect(), kind: K::TAG }
 }
 
 /// A node, and the part of it that is meant.

@@ -9,8 +9,8 @@ use bumpalo::Bump;
 
 use super::prompt::IntoPrompts;
 use crate::graph::{
-    At, Constant, ConstantId, Function, FunctionId, Generation, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source, SourceId,
-    Unused,
+    At, Body, Constant, ConstantId, Function, FunctionId, Generation, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source,
+    SourceId, Unused,
 };
 use crate::module::{Cursor, Instrument, SiteTable};
 use crate::{Error, Result};
@@ -28,9 +28,37 @@ struct Recording {
     site_ids: HashMap<usize, SiteId>,
     last_source: Option<&'static Location<'static>>,
     guards: Vec<Guard>,
+    /// The loops that are being recorded, the outermost first.
+    bodies: Vec<OpenBody>,
     /// The last reading of each site that is still what the model holds there.
     readings: HashMap<Visit, NodeId>,
     errors: Vec<Error>,
+}
+
+/// The body of a loop while it is recorded.
+///
+/// Its ids carry the number of loops around them in their upper bits, so that it is known of each what it belongs to. They get their final
+/// numbers when the body is closed, since only then it is known how much it uses from outside.
+struct OpenBody {
+    /// What is carried, and the row where there is one.
+    parameters: u32,
+    /// What it uses from outside, by the ids that those have there.
+    captured: Vec<NodeId>,
+    nodes: Vec<Node>,
+    /// The guards of the code around it.
+    guards: Vec<Guard>,
+}
+
+/// Ids of a body: parameters, then captured values, then nodes, each in a range of its own.
+const DEPTH: u32 = 1 << 28;
+const CAPTURED: u32 = 1 << 26;
+const NODES: u32 = 1 << 27;
+
+/// The most rounds that a loop may have: one that never ends is a mistake.
+const ROUNDS: u32 = 100_000;
+
+fn depth(id: NodeId) -> usize {
+    (id.0 / DEPTH) as usize
 }
 
 /// Invoke, step and site.
@@ -141,12 +169,58 @@ impl Tracer {
         self.recording.borrow_mut().errors.push(error(Location::caller().into()));
     }
 
-    pub(crate) fn open_branch(&self, guard: Guard) {
-        self.recording.borrow_mut().guards.push(guard);
+    #[track_caller]
+    pub(crate) fn open_branch(&self, Guard { condition, when }: Guard) {
+        let mut recording = self.recording.borrow_mut();
+        let condition = recording.inside(condition, Location::caller());
+        recording.guards.push(Guard { condition, when });
     }
 
     pub(crate) fn close_branch(&self) {
         self.recording.borrow_mut().guards.pop();
+    }
+
+    /// Begins the body of a loop with so many parameters; gives their ids.
+    pub(crate) fn open_body(&self, parameters: usize) -> Vec<NodeId> {
+        let mut recording = self.recording.borrow_mut();
+        let guards = std::mem::take(&mut recording.guards);
+        recording.bodies.push(OpenBody { parameters: parameters as u32, captured: Vec::new(), nodes: Vec::new(), guards });
+        let base = recording.bodies.len() as u32 * DEPTH;
+        (0..parameters as u32).map(|index| NodeId(base + index)).collect()
+    }
+
+    /// Ends the body that was opened last, and records the loop; gives the values that it ends with.
+    #[track_caller]
+    pub(crate) fn close_body(&self, initial: &[NodeId], over: Option<(NodeId, usize)>, condition: Option<NodeId>, gives: &[NodeId]) -> Vec<NodeId> {
+        let mut recording = self.recording.borrow_mut();
+        let location = Location::caller();
+        let gives = gives.iter().map(|&id| recording.inside(id, location)).collect::<Vec<_>>();
+        let condition = condition.map(|id| recording.inside(id, location));
+        let Some(open) = recording.bodies.pop() else { return initial.to_vec() };
+        recording.guards = open.guards;
+        let (parameters, captured) = (open.parameters, open.captured.len() as u32);
+        let renumber = |id: NodeId| match id.0 % DEPTH {
+            node if node >= NODES => NodeId(parameters + captured + node - NODES),
+            outside if outside >= CAPTURED => NodeId(parameters + outside - CAPTURED),
+            parameter => NodeId(parameter),
+        };
+        let nodes = open.nodes.into_iter().map(|mut node| {
+            node.args.iter_mut().for_each(|arg| *arg = renumber(*arg));
+            node.guards.iter_mut().for_each(|guard| guard.condition = renumber(guard.condition));
+            node
+        });
+        let body = Body {
+            carried: initial.len(),
+            over: over.map(|(_, axis)| axis),
+            captured: open.captured.len(),
+            nodes: nodes.collect(),
+            condition: condition.map(renumber),
+            gives: gives.into_iter().map(renumber).collect(),
+            limit: ROUNDS,
+        };
+        let args = initial.iter().copied().chain(over.map(|(rows, _)| rows)).chain(open.captured).collect::<Vec<_>>();
+        let repeated = recording.push(Op::Loop(Box::new(body)), &args, location);
+        (0..initial.len()).map(|index| recording.push(Op::Item { index }, &[repeated], location)).collect()
     }
 
     /// Ends the recording: the graph, with these values to give back.
@@ -167,14 +241,55 @@ impl Tracer {
 
 impl Recording {
     fn push(&mut self, op: Op, args: &[NodeId], location: &'static Location<'static>) -> NodeId {
+        let level = self.bodies.len();
+        let what = match op {
+            _ if level == 0 => None,
+            // What the model holds does not change while a loop repeats: it is read before.
+            Op::Get { .. } => return self.push_at(0, op, args, location),
+            Op::Set { .. } | Op::Skip { .. } | Op::Stop { .. } => Some("writing to the model"),
+            Op::Tokens { .. } => Some("looking at what was generated"),
+            Op::Grad | Op::SetGrad => Some("a gradient"),
+            _ => None,
+        };
+        if let Some(what) = what {
+            self.errors.push(Error::InLoop { what, source_line: location.into() });
+            return self.push_at(level, Op::Scalar(0.0), &[], location);
+        }
+        let args = args.iter().map(|&arg| self.inside(arg, location)).collect::<Vec<_>>();
+        self.push_at(level, op, &args, location)
+    }
+
+    /// The id under which the loop that is being recorded knows a value; one from outside becomes a parameter.
+    fn inside(&mut self, id: NodeId, location: &'static Location<'static>) -> NodeId {
+        let level = self.bodies.len();
+        if depth(id) > level {
+            self.errors.push(Error::OutsideBranch { source_line: location.into() });
+            return NodeId(0);
+        }
+        (depth(id)..level).fold(id, |id, outer| {
+            let captured = &mut self.bodies[outer].captured;
+            let index = captured.iter().position(|&other| other == id).unwrap_or_else(|| {
+                captured.push(id);
+                captured.len() - 1
+            });
+            NodeId((outer as u32 + 1) * DEPTH + CAPTURED + index as u32)
+        })
+    }
+
+    fn push_at(&mut self, level: usize, op: Op, args: &[NodeId], location: &'static Location<'static>) -> NodeId {
         if self.last_source != Some(location) {
             self.last_source = Some(location);
             self.graph.sources.push(location.into());
         }
         let source = SourceId(self.graph.sources.len() as u32 - 1);
-        let id = NodeId(self.graph.nodes.len() as u32);
-        self.graph.nodes.push(Node { op, args: args.to_vec(), guards: self.guards.clone(), source });
-        id
+        let guards = if level == self.bodies.len() { self.guards.clone() } else { Vec::new() };
+        let nodes = match level.checked_sub(1) {
+            None => &mut self.graph.nodes,
+            Some(body) => &mut self.bodies[body].nodes,
+        };
+        let base = if level == 0 { 0 } else { level as u32 * DEPTH + NODES };
+        nodes.push(Node { op, args: args.to_vec(), guards, source });
+        NodeId(base + nodes.len() as u32 - 1)
     }
 
     /// The graph's names for a visit to a site, or `None` after noting down why there are none.

@@ -72,7 +72,7 @@ fn sites_struct(module: &Module) -> TokenStream {
         quote! {
             /// Gives `value` as what the module gives; its inside is then not run, and using it is an error.
             #[track_caller]
-            pub fn skip(&self, value: impl ::nnsight::__private::Operand<'t, #signature, #dims, #kind>) {
+            pub fn skip<V: ::nnsight::__private::Operand<'t, #signature, #dims, #kind>>(&self, value: V) {
                 self.__module.skip(self.output, value);
             }
         }

@@ -1,11 +1,11 @@
-//! The four constructs that mean something else in a trace than in Rust.
+//! The constructs that mean something else in a trace than in Rust.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit_mut::{VisitMut, visit_expr_mut, visit_stmt_mut};
-use syn::{BinOp, Expr, ExprIf, ExprMethodCall, Lit, Macro, Stmt, Token, UnOp, parse_quote_spanned};
+use syn::{BinOp, Expr, ExprIf, ExprMatch, ExprMethodCall, Lit, Macro, Pat, Stmt, Token, UnOp, parse_quote_spanned};
 
 use super::expand::{self, Names};
 use super::parse::{Invoke, Trace};
@@ -25,6 +25,11 @@ impl VisitMut for Rewrite<'_> {
             }
             return;
         }
+        if let Expr::Match(branches) = expression
+            && let Some(chain) = number_match(branches)
+        {
+            *expression = chain;
+        }
         if let Expr::MethodCall(call) = expression
             && let Some(printed) = print(call)
         {
@@ -36,6 +41,10 @@ impl VisitMut for Rewrite<'_> {
             Expr::Binary(binary) => compound(&binary.op).and_then(|method| assignment(&binary.left, method, binary.op.span(), &binary.right)),
             Expr::Index(index) => literal_index(index),
             Expr::If(branch) => condition(branch),
+            Expr::While(repeated) => {
+                plain_while(repeated);
+                None
+            }
             _ => None,
         };
         if let Some(rewritten) = rewritten {
@@ -126,7 +135,7 @@ fn compound(operator: &BinOp) -> Option<&'static str> {
 /// `place = value` as a call, with the span of the operator, which is what the graph remembers as its line.
 /// A field may belong to a site or to anything else: for the latter there is `PlainAssign`. What a method or
 /// function gives can only be a place of the model.
-fn assignment(place: &Expr, method: &str, operator: proc_macro2::Span, value: &Expr) -> Option<Expr> {
+fn assignment(place: &Expr, method: &str, operator: Span, value: &Expr) -> Option<Expr> {
     let method = syn::Ident::new(method, operator);
     // The parentheses of `(a + b)` mean nothing around an argument.
     let value = match value {
@@ -186,7 +195,7 @@ fn condition(branch: &ExprIf) -> Option<Expr> {
         None => quote!(()),
     };
     // The names below are the macro's own; the place is the user's `if`.
-    let span = proc_macro2::Span::mixed_site().located_at(branch.if_token.span());
+    let span = Span::mixed_site().located_at(branch.if_token.span());
     Some(parse_quote_spanned!(span=> {
         let condition = #cond;
         let condition = ::nnsight::__private::IntoCondition::__condition(condition);
@@ -196,6 +205,48 @@ fn condition(branch: &ExprIf) -> Option<Expr> {
         let otherwise = if condition.enter_else() { ::core::option::Option::Some(#otherwise) } else { ::core::option::Option::None };
         condition.merge(then, otherwise)
     }))
+}
+
+/// Has the library say what to write where the condition of a `while` is a value.
+fn plain_while(repeated: &mut syn::ExprWhile) {
+    if !is_plain(&repeated.cond) {
+        let condition = &repeated.cond;
+        let span = condition.span();
+        *repeated.cond = parse_quote_spanned!(span=> ::nnsight::__private::WhileCondition::__while(#condition));
+    }
+}
+
+/// `match` with whole numbers and `_` as `if` and `else if`, since what is matched may be a value: the library decides by its type.
+fn number_match(branches: &ExprMatch) -> Option<Expr> {
+    let (last, arms) = branches.arms.split_last()?;
+    if !matches!(last.pat, Pat::Wild(_)) || arms.is_empty() {
+        return None;
+    }
+    let span = Span::mixed_site().located_at(branches.match_token.span());
+    let name = syn::Ident::new("matched", span);
+    let conditions = arms.iter().map(|arm| Some((numbers(&arm.pat)?, &arm.body)));
+    let conditions = conditions.collect::<Option<Vec<_>>>()?;
+    let otherwise = &last.body;
+    let chain = conditions.into_iter().rev().fold(quote!({ #otherwise }), |otherwise, (numbers, body)| {
+        // `a | b` gives a truth value of either kind.
+        let is = numbers.iter().map(|number| quote!(::nnsight::__private::MatchNumber::__is(&#name, #number)));
+        quote!({ if (#(#is)|*) { #body } else #otherwise })
+    });
+    let value = &branches.expr;
+    Some(parse_quote_spanned!(span=> {
+        let #name = #value;
+        #chain
+    }))
+}
+
+/// The numbers that a pattern names, where it names nothing else.
+fn numbers(pattern: &Pat) -> Option<Vec<Expr>> {
+    match pattern {
+        Pat::Lit(literal) => self::literal(&Expr::Lit(literal.clone())).map(|_| vec![Expr::Lit(literal.clone())]),
+        Pat::Or(or) => Some(or.cases.iter().map(numbers).collect::<Option<Vec<_>>>()?.concat()),
+        Pat::Paren(paren) => numbers(&paren.pat),
+        _ => None,
+    }
 }
 
 /// Whether a condition can only be a `bool`: comparisons and `&&` never give a value of the trace.

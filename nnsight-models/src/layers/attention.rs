@@ -1,8 +1,8 @@
 //! Scaled dot-product attention in its steps, so that each of them can be a site.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 use nnsight_core::Result;
-use nnsight_core::run::TokenBatch;
+use nnsight_core::module::{Cx, Tap};
 
 /// `(Batch, Seq, Heads * HeadDim)` as `(Batch, Heads, Seq, HeadDim)`.
 ///
@@ -25,17 +25,34 @@ pub fn merge_heads(z: &Tensor) -> Result<Tensor> {
 /// not look.
 ///
 /// # Shapes
-/// `q`: `(Batch, Heads, Seq, HeadDim)`, `k`: `(Batch, KvHeads, Seq, HeadDim)`; the result: `(Batch, Heads, Query, Key)`.
+/// `q`: `(Batch, Heads, Seq, HeadDim)`, `k`: `(Batch, KvHeads, Seq, HeadDim)`, `mask`: broadcasts to the result; the result: `(Batch, Heads, Query, Key)`.
 ///
 /// # Errors
 /// Where a computation fails.
-pub fn scores(q: &Tensor, k: &Tensor, batch: &TokenBatch) -> Result<Tensor> {
+pub fn scores(q: &Tensor, k: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let (rows, heads, width, head_dim) = q.dims4()?;
     let scaled = grouped(q, k.dim(1)?)?.affine(1.0 / (head_dim as f64).sqrt(), 0.0)?;
     let scores = scaled.matmul(&k.contiguous()?.t()?)?.reshape((rows, heads, width, k.dim(2)?))?;
-    match batch.mask(scores.dtype())? {
+    match mask {
         None => Ok(scores),
         Some(mask) => Ok(scores.broadcast_add(mask)?),
+    }
+}
+
+/// What is added to the scores, as the value `tap` of the attention, where there is anything to add.
+///
+/// # Shapes
+/// Broadcasts to `(Batch, Heads, Query, Key)`; as a site it is `(Batch, Query, Key)`.
+///
+/// # Errors
+/// What an intervention fails with.
+pub fn mask(cx: &mut Cx, tap: Tap, dtype: DType) -> Result<Option<Tensor>> {
+    match cx.wants(&[tap]) {
+        false => Ok(cx.batch().mask(dtype)?.cloned()),
+        true => {
+            let mask = cx.batch().whole_mask(dtype)?;
+            Ok(Some(cx.tap(tap, mask)?.unsqueeze(1)?))
+        }
     }
 }
 

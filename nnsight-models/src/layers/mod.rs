@@ -8,7 +8,7 @@ mod norm;
 mod product;
 mod rotary;
 
-pub use attention::{attend, merge_heads, scores, split_heads};
+pub use attention::{attend, mask, merge_heads, scores, split_heads};
 pub use embedding::{Embedding, EmbeddingSites};
 pub use gate::silu_mul;
 pub use linear::{Linear, LinearSites};

@@ -2,11 +2,16 @@
 
 use std::marker::PhantomData;
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Place};
 use nnsight_core::types::{Batch, Hidden, Seq, Signature};
 use nnsight_macros::Module;
+
+/// Whether the fused form can be taken: it has no gradient, and is not there for f64.
+fn is_fused(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|tensor| !tensor.track_op() && tensor.dtype() != DType::F64)
+}
 
 /// `x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich 2019).
 #[derive(Module)]
@@ -29,10 +34,9 @@ impl<C: Signature> RmsNorm<C> {
 impl<C: Signature> Forward for RmsNorm<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let weight = cx.parameter(Self::WEIGHT, &self.weight)?;
-        if !x.track_op() && !weight.track_op() {
+        if is_fused(&[x, &weight]) {
             return Ok(candle_nn::ops::rms_norm(&x.contiguous()?, &weight.contiguous()?, self.epsilon as f32)?);
         }
-        // The fused form has no gradient.
         let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?;
         Ok(x.broadcast_div(&scale)?.broadcast_mul(&weight)?)
     }
@@ -62,10 +66,9 @@ impl<C: Signature> Forward for LayerNorm<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let weight = cx.parameter(Self::WEIGHT, &self.weight)?;
         let bias = cx.parameter(Self::BIAS, &self.bias)?;
-        if ![x, &weight, &bias].into_iter().any(Tensor::track_op) {
+        if is_fused(&[x, &weight, &bias]) {
             return Ok(candle_nn::ops::layer_norm(&x.contiguous()?, &weight.contiguous()?, &bias.contiguous()?, self.epsilon as f32)?);
         }
-        // The fused form has no gradient.
         let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let scale = (centered.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?;
         Ok(centered.broadcast_div(&scale)?.broadcast_mul(&weight)?.broadcast_add(&bias)?)

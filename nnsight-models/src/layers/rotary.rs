@@ -2,7 +2,6 @@
 
 use candle_core::{D, DType, Device, Tensor};
 use nnsight_core::Result;
-use nnsight_core::run::TokenBatch;
 
 /// How the frequencies are stretched for contexts longer than the model was trained on.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,16 +50,16 @@ impl Rotary {
         Ok(Rotary { cos: angles.cos()?.to_dtype(dtype)?, sin: angles.sin()?.to_dtype(dtype)? })
     }
 
-    /// Turns queries or keys by their positions.
+    /// Turns queries or keys by their positions, which are `0..` where none are given.
     ///
     /// # Shapes
-    /// `(Batch, Heads, Seq, HeadDim)`
+    /// `x`: `(Batch, Heads, Seq, HeadDim)`, `positions`: `(Batch, Seq)`
     ///
     /// # Errors
     /// Where a computation fails.
-    pub fn apply(&self, x: &Tensor, batch: &TokenBatch) -> Result<Tensor> {
-        let turn = |table: &Tensor| match batch.positions() {
-            None => table.narrow(0, 0, batch.width()),
+    pub fn apply(&self, x: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
+        let turn = |table: &Tensor| match positions {
+            None => table.narrow(0, 0, x.dim(2)?),
             Some(positions) => {
                 let (rows, width) = positions.dims2()?;
                 table.index_select(&positions.flatten_all()?, 0)?.reshape((rows, width, table.dim(1)?))

@@ -1,0 +1,66 @@
+//! Modules of the user's own, attached to a model.
+
+use candle_core::Tensor;
+
+use super::{Cx, Forward, Instrument, SiteTable};
+use crate::{Error, Result};
+
+/// Where a module is attached to a model, by the model's paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role<'p> {
+    /// It sees what a site holds, and changes nothing: a probe. What it gives is used by the trace.
+    Beside(&'p str),
+    /// What a site holds goes through it: an autoencoder spliced into the residual stream.
+    Through(&'p str),
+    /// It is given what a module is given, and stands in for it; the module is not run: a transcoder.
+    InPlaceOf(&'p str),
+}
+
+/// What a model does with an attached module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Beside,
+    Through,
+    InPlaceOf,
+}
+
+impl Role<'_> {
+    /// The site behind which the module is run, and how.
+    pub(crate) fn resolve(self, table: &SiteTable) -> Result<(usize, Place)> {
+        let (path, site, place) = match self {
+            Role::Beside(path) => (path, table.position(path), Place::Beside),
+            Role::Through(path) => (path, table.position(path), Place::Through),
+            Role::InPlaceOf(path) => (path, table.position(&format!("{path}.input")), Place::InPlaceOf),
+        };
+        let suggestion = || crate::error::did_you_mean(table.suggest(path));
+        site.map(|site| (site, place)).ok_or_else(|| Error::NoSite {
+            path: path.to_string(),
+            suggestion: suggestion(),
+            source_line: Default::default(),
+        })
+    }
+}
+
+/// A module that can be called without its type being known.
+pub(crate) trait Callable {
+    fn call(&self, input: &Tensor, cx: &mut Cx) -> Result<Tensor>;
+    fn find_inside(&self, path: &str) -> Option<&dyn Forward>;
+}
+
+impl<M: Forward + Instrument> Callable for M {
+    fn call(&self, input: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        cx.call(self, input)
+    }
+    fn find_inside(&self, path: &str) -> Option<&dyn Forward> {
+        Instrument::find(self, path)
+    }
+}
+
+/// An attached module while a model runs.
+#[derive(Clone, Copy)]
+pub struct Guest<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) host: usize,
+    pub(crate) place: Place,
+    pub(crate) module: &'a dyn Callable,
+}

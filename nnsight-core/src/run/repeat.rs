@@ -1,0 +1,109 @@
+//! Repeating the body of a loop.
+
+use candle_core::Tensor;
+
+use super::evaluate::{Datum, evaluate};
+use super::interleave::Interleaver;
+use super::stages::Stages;
+use crate::graph::{Body, Node, NodeId, Op, Source};
+use crate::{Error, Result};
+
+impl<M: Stages> Interleaver<'_, M> {
+    /// Runs a loop; gives what it carries at the end.
+    pub(super) fn repeat(&self, body: &Body, args: Vec<Datum>, source_line: &Source) -> Result<Vec<Datum>> {
+        let mut args = args;
+        let rows = body.over.map(|axis| Ok::<_, Error>((self.precision.tensor(&args[body.carried])?, axis))).transpose()?;
+        let rounds = match &rows {
+            Some((rows, axis)) => rows.dim(*axis)?,
+            None => usize::MAX,
+        };
+        for round in 0..rounds {
+            if round >= body.limit as usize {
+                return Err(Error::Endless { limit: body.limit, source_line: source_line.clone() });
+            }
+            if let Some((rows, axis)) = &rows {
+                args[body.carried] = Datum::Tensor(rows.narrow(*axis, round, 1)?.squeeze(*axis)?);
+            }
+            let (given, goes_on) = self.round(body, &args, source_line)?;
+            match given {
+                Some(given) => args.splice(..body.carried, given).for_each(drop),
+                None => break,
+            }
+            if !goes_on {
+                break;
+            }
+        }
+        args.truncate(body.carried);
+        Ok(args)
+    }
+
+    /// One round: what it carries on, or `None` where the condition does not hold any more; and whether another follows.
+    fn round(&self, body: &Body, args: &[Datum], source_line: &Source) -> Result<(Option<Vec<Datum>>, bool)> {
+        let mut values = args.iter().cloned().map(Some).collect::<Vec<_>>();
+        let checks_first = body.over.is_none();
+        // The condition of a `while` is looked at before the rest of the round.
+        let before = body.condition.filter(|_| checks_first).map_or(0, |condition| (condition.index() + 1).saturating_sub(args.len()));
+        for (index, node) in body.nodes.iter().enumerate() {
+            if index == before && !self.holds(body, checks_first, &values, source_line)? {
+                return Ok((None, false));
+            }
+            let value = self.step(node, &values, source_line)?;
+            values.push(value);
+        }
+        if before >= body.nodes.len() && !self.holds(body, checks_first, &values, source_line)? {
+            return Ok((None, false));
+        }
+        let goes_on = checks_first || body.condition.map_or(Ok(true), |condition| truth(&values, condition, source_line))?;
+        let missing = || Error::OutsideBranch { source_line: source_line.clone() };
+        let given = body.gives.iter().map(|given| values[given.index()].clone().ok_or_else(missing));
+        Ok((Some(given.collect::<Result<_>>()?), goes_on))
+    }
+
+    /// Whether the condition of a `while` holds.
+    fn holds(&self, body: &Body, checks_first: bool, values: &[Option<Datum>], source_line: &Source) -> Result<bool> {
+        match body.condition.filter(|_| checks_first) {
+            Some(condition) => truth(values, condition, source_line),
+            None => Ok(true),
+        }
+    }
+
+    /// Runs one node of a body, where the branches that it stands in are.
+    fn step(&self, node: &Node, values: &[Option<Datum>], source_line: &Source) -> Result<Option<Datum>> {
+        for guard in &node.guards {
+            if values[guard.condition.index()].is_none() || truth(values, guard.condition, source_line)? != guard.when {
+                return Ok(None);
+            }
+        }
+        let missing = || Error::OutsideBranch { source_line: source_line.clone() };
+        let get = |id: NodeId| values[id.index()].as_ref().ok_or_else(missing);
+        let failed = |error: candle_core::Error| Error::Compute { op: node.op.name(), problem: error.to_string(), source_line: source_line.clone() };
+        if let Op::Choose = node.op {
+            let chosen = if truth(values, node.args[0], source_line)? { node.args[1] } else { node.args[2] };
+            return get(chosen).cloned().map(Some);
+        }
+        let args = node.args.iter().map(|&arg| get(arg)).collect::<Result<Vec<_>>>()?;
+        let value = match &node.op {
+            Op::Loop(nested) => Datum::Several(self.repeat(nested, args.into_iter().cloned().collect(), source_line)?),
+            Op::Constant(constant) => Datum::Tensor(self.load(constant.index()).map_err(failed)?),
+            Op::Call { module } => Datum::Tensor(self.call(module, &self.precision.tensor(args[0])?, source_line)?),
+            op => evaluate(op, &args, &self.graph.functions, self.precision).map_err(failed)?,
+        };
+        if let Op::Log { label } = &node.op {
+            println!("{source_line}: {label} = {}", self.precision.tensor(&value)?);
+        }
+        Ok(Some(value))
+    }
+}
+
+fn truth(values: &[Option<Datum>], condition: NodeId, source_line: &Source) -> Result<bool> {
+    match &values[condition.index()] {
+        Some(Datum::Number(number)) => Ok(*number != 0.0),
+        Some(Datum::Tensor(tensor)) => Ok(first_is_true(tensor)?),
+        Some(Datum::Several(_)) | None => Err(Error::OutsideBranch { source_line: source_line.clone() }),
+    }
+}
+
+/// Whether the first entry of a tensor of truth values is true.
+pub(super) fn first_is_true(tensor: &Tensor) -> candle_core::Result<bool> {
+    Ok(tensor.flatten_all()?.get(0)?.to_scalar::<u8>()? != 0)
+}

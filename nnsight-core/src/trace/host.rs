@@ -1,0 +1,149 @@
+//! A model with a module of the user's own attached to it.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::Traceable;
+use crate::Result;
+use crate::graph::{Axis, Facts, Graph};
+use crate::module::{Cursor, Forward, Guest, GuestPlace, Instrument, Place, Registrar, Role, SiteTable};
+use crate::run::Token;
+
+/// What modules can be attached to.
+pub trait Host: Traceable {
+    /// Runs a graph with attached modules, whose sites the table has.
+    ///
+    /// # Errors
+    /// As [`Traceable::run`].
+    fn run_with(
+        &self,
+        table: &SiteTable,
+        guests: &[Guest<'_>],
+        graph: Graph,
+        on_token: Option<&mut dyn FnMut(Token)>,
+    ) -> Result<Vec<Result<candle_core::Tensor>>>;
+    /// As [`Traceable::scan`], with the table's sites.
+    ///
+    /// # Errors
+    /// As [`Traceable::scan`].
+    fn scan_with(&self, table: &SiteTable, graph: Graph) -> Result<Vec<Facts>>;
+}
+
+/// A model with a module of the user's own attached to it, whose sites are those of `model.attached`. It derefs to the model.
+pub struct Attached<'m, M, X> {
+    model: &'m M,
+    module: X,
+    name: String,
+    host: usize,
+    place: GuestPlace,
+    table: Arc<SiteTable>,
+}
+
+impl<'m, M: Host, X> Attached<'m, M, X>
+where
+    X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
+{
+    /// Attaches a module; its paths begin with `name`.
+    ///
+    /// # Errors
+    /// Where the model has no such place, the module does not take what is there, or the name is taken.
+    pub fn new(model: &'m M, name: &str, role: Role<'_>, mut module: X) -> Result<Self> {
+        let (host, place) = role.resolve(model.table())?;
+        let table = model.table().attach::<X>(name, host, place != GuestPlace::Beside)?;
+        module.attach(&mut model.table().sites().len());
+        Ok(Attached { model, module, name: name.to_string(), host, place, table: Arc::new(table) })
+    }
+
+    /// The module.
+    pub fn module(&self) -> &X {
+        &self.module
+    }
+}
+
+impl<M, X> Deref for Attached<'_, M, X> {
+    type Target = M;
+    fn deref(&self) -> &M {
+        self.model
+    }
+}
+
+impl<M: Host, X> Traceable for Attached<'_, M, X>
+where
+    X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
+{
+    type Network = WithGuest<M::Network, X>;
+    fn table(&self) -> &Arc<SiteTable> {
+        &self.table
+    }
+    fn run(&self, graph: Graph, on_token: Option<&mut dyn FnMut(Token)>) -> Result<Vec<Result<candle_core::Tensor>>> {
+        self.run_with(&self.table, &[], graph, on_token)
+    }
+    fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
+        self.scan_with(&self.table, graph)
+    }
+}
+
+impl<M: Host, X> Host for Attached<'_, M, X>
+where
+    X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
+{
+    fn run_with(
+        &self,
+        table: &SiteTable,
+        guests: &[Guest<'_>],
+        graph: Graph,
+        on_token: Option<&mut dyn FnMut(Token)>,
+    ) -> Result<Vec<Result<candle_core::Tensor>>> {
+        let own = Guest { name: &self.name, host: self.host, place: self.place, module: &self.module };
+        let guests = [own].into_iter().chain(guests.iter().copied()).collect::<Vec<_>>();
+        self.model.run_with(table, &guests, graph, on_token)
+    }
+    fn scan_with(&self, table: &SiteTable, graph: Graph) -> Result<Vec<Facts>> {
+        self.model.scan_with(table, graph)
+    }
+}
+
+/// A network and an attached module.
+pub struct WithGuest<N, X>(PhantomData<fn() -> (N, X)>);
+
+/// The sites of a model and of a module attached to it. It derefs to those of the model.
+pub struct HostSites<'t, N: Instrument, X: Instrument> {
+    /// The model's own.
+    pub model: N::Sites<'t>,
+    /// The attached module's.
+    pub attached: X::Sites<'t>,
+}
+
+impl<N: Instrument, X: Instrument> Clone for HostSites<'_, N, X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<N: Instrument, X: Instrument> Copy for HostSites<'_, N, X> {}
+
+impl<'t, N: Instrument, X: Instrument> Deref for HostSites<'t, N, X> {
+    type Target = N::Sites<'t>;
+    fn deref(&self) -> &N::Sites<'t> {
+        &self.model
+    }
+}
+
+impl<N: Instrument, X: Instrument<Signature = N::Signature>> Instrument for WithGuest<N, X> {
+    type Signature = N::Signature;
+    type Sites<'t> = HostSites<'t, N, X>;
+    const COUNT: Option<usize> = None;
+    fn describe(registrar: &mut Registrar, path: &str, pointwise: Option<(Axis, Axis)>) {
+        N::describe(registrar, path, pointwise);
+    }
+    fn sites<'t>(cursor: &mut Cursor<'t>) -> Self::Sites<'t> {
+        HostSites { model: N::sites(cursor), attached: X::sites(cursor) }
+    }
+    fn attach(&mut self, _next: &mut usize) {}
+    fn place(&self) -> Place {
+        Place::default()
+    }
+    fn find(&self, _path: &str) -> Option<&dyn Forward> {
+        None
+    }
+}

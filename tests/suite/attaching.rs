@@ -1,0 +1,170 @@
+//! Modules of the user's own, attached to a model.
+
+use nnsight::candle_core::Tensor as Candle;
+use nnsight::models::layers::Linear;
+use nnsight::module::{Cx, Forward, Place, Role};
+use nnsight::prelude::*;
+use nnsight::{Module, dim};
+
+use crate::shared::{difference, identical, numbers, tiny_llama};
+
+const PROMPT: [u32; 5] = [3, 17, 5, 40, 22];
+
+dim!(pub Features = 64);
+
+/// `decoder(relu(encoder(x)))`
+#[derive(Module)]
+#[module(sites = SaeSites, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden), pointwise(Hidden, Hidden))]
+pub struct Sae<C: Signature> {
+    /// To the features.
+    #[child(pointwise)]
+    encoder: Linear<C, Hidden, Features>,
+    /// Back to the stream.
+    #[tap(features: (Batch, Seq, Features))]
+    #[child(pointwise)]
+    decoder: Linear<C, Features, Hidden>,
+    place: Place,
+}
+
+impl<C: Signature> Forward for Sae<C> {
+    fn forward(&self, x: &Candle, cx: &mut Cx) -> Result<Candle, nnsight::TraceError> {
+        let features = cx.call(&self.encoder, x)?.relu()?;
+        let features = cx.tap(Self::FEATURES, features)?;
+        cx.call(&self.decoder, &features)
+    }
+}
+
+/// Two features for each channel, its positive and its negative part: decoding gives back what was encoded.
+fn sae() -> Sae<Dynamic> {
+    let mut encoder = vec![0f32; 32 * 64];
+    let mut decoder = vec![0f32; 64 * 32];
+    for channel in 0..32 {
+        for (feature, sign) in [(channel, 1.0), (channel + 32, -1.0)] {
+            encoder[channel * 64 + feature] = sign;
+            decoder[feature * 32 + channel] = sign;
+        }
+    }
+    Sae {
+        encoder: Linear::new(Candle::from_vec(encoder, (32, 64), &Device::Cpu).unwrap(), None),
+        decoder: Linear::new(Candle::from_vec(decoder, (64, 32), &Device::Cpu).unwrap(), None),
+        place: Place::default(),
+    }
+}
+
+#[test]
+fn an_autoencoder_is_spliced_into_the_stream() {
+    let llama = tiny_llama();
+    let model = llama.attach("sae", Role::Through("layers.1.output"), sae()).unwrap();
+    let plain = trace!(llama, PROMPT.to_vec(), { llama.lm_head.output }).unwrap();
+    let (stream, features, logits) =
+        trace!(model, PROMPT.to_vec(), { (model.layers[1].output, model.attached.features, model.lm_head.output) }).unwrap();
+    assert_eq!(features.dims(), [1, 5, 64]);
+    assert!(difference(&logits, &plain) < 1e-5, "this one reconstructs without a loss");
+    let positive = stream.relu().unwrap();
+    assert!(difference(&features.narrow(2, 0, 32).unwrap(), &positive) < 1e-6);
+    // A feature is ablated, and the model sees it.
+    let (changed, next) = trace!(model, PROMPT.to_vec(), {
+        model.attached.features.at(Features, 3) = 0.0;
+        (model.lm_head.output, model.layers[2].input)
+    })
+    .unwrap();
+    assert!(difference(&changed, &plain) > 1e-5);
+    let channel = |x: &Candle, index: usize| numbers(&x.narrow(2, index, 1).unwrap());
+    assert!(channel(&next, 3).iter().all(|&x| x <= 0.0));
+    assert_eq!(channel(&next, 4), channel(&stream, 4));
+    // The model itself is as before.
+    assert!(identical(&trace!(llama, PROMPT.to_vec(), { llama.lm_head.output }).unwrap(), &plain));
+}
+
+#[test]
+fn a_probe_stands_beside_and_changes_nothing() {
+    let llama = tiny_llama();
+    let model = llama.attach("probe", Role::Beside("layers.0.resid_mid"), sae()).unwrap();
+    let (middle, seen, given, logits) = trace!(model, PROMPT.to_vec(), {
+        model.attached.features *= 0.0;
+        (model.layers[0].resid_mid, model.attached.input, model.attached.output, model.lm_head.output)
+    })
+    .unwrap();
+    assert!(identical(&middle, &seen) && numbers(&given).iter().all(|&x| x == 0.0));
+    assert!(identical(&logits, &trace!(llama, PROMPT.to_vec(), { llama.lm_head.output }).unwrap()));
+    // An edit of it that only the model could see is refused: the model does not look at it.
+    let error = trace!(model, PROMPT.to_vec(), {
+        model.attached.features *= 0.0;
+        model.lm_head.output
+    })
+    .unwrap_err()
+    .to_string();
+    assert!(error.contains("the edit of `probe.features` has no effect"), "{error}");
+}
+
+#[test]
+fn a_transcoder_stands_in_for_a_module() {
+    let llama = tiny_llama();
+    let model = llama.attach("transcoder", Role::InPlaceOf("layers.1.mlp"), sae()).unwrap();
+    let (input, output, features) =
+        trace!(model, PROMPT.to_vec(), { (model.layers[1].mlp.input, model.layers[1].mlp.output, model.attached.features) }).unwrap();
+    assert!(difference(&input, &output) < 1e-6, "this one gives what it is given");
+    assert_eq!(features.dims(), [1, 5, 64]);
+    let error = trace!(model, PROMPT.to_vec(), { model.layers[1].mlp.gate_proj.output }).unwrap_err().to_string();
+    assert!(error.contains("did not pass `layers.1.mlp.gate_proj.output`"), "{error}");
+}
+
+#[test]
+fn attached_modules_are_attached_to_each_other_and_work_in_generations() {
+    let llama = tiny_llama();
+    let first = llama.attach("first", Role::Through("layers.0.output"), sae()).unwrap();
+    let model = nnsight::trace::Attached::new(&first, "second", Role::Through("layers.0.output"), sae()).unwrap();
+    let (tokens, a, b) = generate!(model, PROMPT.to_vec(), max_new_tokens = 3, {
+        for step in model.steps(..) {
+            step.attached.features.at(Features, 5) *= 1.0;
+        }
+        (model.tokens(), model.steps(..).map(|step| step.model.attached.output), model.steps(..).map(|step| step.attached.input))
+    })
+    .unwrap();
+    let plain = generate!(llama, PROMPT.to_vec(), max_new_tokens = 3, { llama.tokens() }).unwrap();
+    assert_eq!(difference(&tokens, &plain), 0.0);
+    for (a, b) in a.iter().zip(&b) {
+        assert!(identical(a, b), "the second takes what the first gives");
+    }
+}
+
+#[test]
+fn parts_of_an_attached_module_are_applied_by_hand() {
+    let llama = tiny_llama();
+    let model = llama.attach("sae", Role::Beside("layers.0.output"), sae()).unwrap();
+    let (stream, again) = trace!(model, PROMPT.to_vec(), {
+        let h = model.layers[2].output;
+        (h, model.attached.decoder(model.attached.encoder(h).relu()))
+    })
+    .unwrap();
+    assert!(difference(&stream, &again) < 1e-6);
+}
+
+#[test]
+fn a_low_rank_adapter_is_trained_beside_a_module() {
+    let llama = tiny_llama();
+    // The adapter's weights are sites: their gradients come from the trace like any other.
+    let model = llama.attach("adapter", Role::Beside("layers.1.mlp.input"), sae()).unwrap();
+    let (loss, encoder, decoder) = trace!(model, PROMPT.to_vec(), {
+        model.layers[1].mlp.output += model.attached.output;
+        let loss = -model.lm_head.output.at(Seq, -1).log_softmax(Vocab).pick(Vocab, 11).sum_all();
+        (loss, model.attached.encoder.weight.grad(loss), model.attached.decoder.weight.grad(loss))
+    })
+    .unwrap();
+    assert!(loss.to_scalar::<f32>().unwrap() > 0.0);
+    assert_eq!((encoder.dims(), decoder.dims()), (&[32, 64][..], &[64, 32][..]));
+    assert!(numbers(&encoder).iter().any(|&x| x != 0.0) && numbers(&decoder).iter().any(|&x| x != 0.0));
+}
+
+#[test]
+fn a_module_that_does_not_fit_is_refused() {
+    let llama = tiny_llama();
+    let says = |role: Role<'_>, name: &str, words: &str| {
+        let error = llama.attach(name, role, sae()).err().unwrap().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    says(Role::Through("layers.1.mlp.act"), "sae", "`sae` takes (Batch, Seq, Hidden = 32), and `layers.1.mlp.act`");
+    says(Role::Beside("layers.1.ouput"), "sae", "no site `layers.1.ouput`; there is `layers.1.output`");
+    says(Role::InPlaceOf("layers.1.mpl"), "sae", "no site `layers.1.mpl`");
+    says(Role::Beside("layers.1.output"), "lm_head", "already the name");
+}
