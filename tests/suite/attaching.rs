@@ -168,3 +168,38 @@ fn a_module_that_does_not_fit_is_refused() {
     says(Role::InPlaceOf("layers.1.mpl"), "sae", "no site `layers.1.mpl`");
     says(Role::Beside("layers.1.output"), "lm_head", "already the name");
 }
+
+/// Calls its submodule twice in one pass.
+#[derive(Module)]
+#[module(sites = TwiceSites, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
+pub struct Twice<C: Signature> {
+    /// Called twice.
+    #[child(pointwise)]
+    inner: Linear<C, Hidden, Hidden>,
+    place: Place,
+}
+
+impl<C: Signature> Forward for Twice<C> {
+    fn forward(&self, x: &Candle, cx: &mut Cx) -> Result<Candle, nnsight::TraceError> {
+        let once = cx.call(&self.inner, x)?;
+        cx.call(&self.inner, &once)
+    }
+}
+
+#[test]
+fn a_site_that_a_pass_comes_by_twice_is_refused() {
+    let llama = tiny_llama();
+    let inner = Linear::new(Candle::eye(32, DType::F32, &Device::Cpu).unwrap(), None);
+    let model = llama.attach("twice", Role::Through("layers.0.output"), Twice { inner, place: Place::default() }).unwrap();
+    // Untouched, it runs.
+    let (logits, plain) = (trace!(model, PROMPT.to_vec(), { model.lm_head.output }), trace!(llama, PROMPT.to_vec(), { llama.lm_head.output }));
+    assert!(difference(&logits.unwrap(), &plain.unwrap()) < 1e-6);
+    // An edit would reach the first call only.
+    let error = trace!(model, PROMPT.to_vec(), {
+        model.attached.inner.output *= 0.0;
+        model.lm_head.output
+    })
+    .unwrap_err()
+    .to_string();
+    assert!(error.contains("the model passed `twice.inner.output` out of the order"), "{error}");
+}

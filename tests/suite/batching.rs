@@ -169,3 +169,20 @@ fn traces_of_a_session_go_round_in_plain_loops() {
     });
     assert!(numbers(&grouped.unwrap()).iter().all(|x| x.is_finite()));
 }
+
+#[test]
+fn several_threads_trace_one_model_at_once() {
+    let model = tiny_llama();
+    let run = |factor: f64| {
+        trace!(model, A.to_vec(), {
+            model.layers[1].output *= factor;
+            model.lm_head.output
+        })
+        .unwrap()
+    };
+    let expected = [0.5, -1.0, 2.0].map(run);
+    let found = std::thread::scope(|scope| [0.5, -1.0, 2.0].map(|factor| scope.spawn(move || run(factor))).map(|thread| thread.join().unwrap()));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(identical(found, expected));
+    }
+}

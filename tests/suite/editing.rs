@@ -277,6 +277,14 @@ fn a_list_of_positions_is_assigned() {
         let factor = [2.0, 0.0, 1.0, 1.0, 0.0, 1.0][position as usize];
         assert_eq!(difference(&after.at(Seq, position), &(&*before.at(Seq, position) * factor).unwrap()), 0.0);
     }
+    // Indices that do not exist.
+    let outside = trace!(model, PROMPT.to_vec(), { model.layers[1].output.select(Seq, [6]) }).unwrap_err().to_string();
+    assert!(outside.contains("editing.rs:") && outside.contains("outside of an axis of 6 entries"), "{outside}");
+    let outside = trace!(model, PROMPT.to_vec(), {
+        model.layers[1].output.select(Seq, [-7]) = 0.0;
+        model.lm_head.output
+    });
+    assert!(outside.unwrap_err().to_string().contains("index -7 lies outside"));
     // A traced list of indices.
     let (chosen, after) = trace!(model, PROMPT.to_vec(), {
         let h = model.layers[1].output;

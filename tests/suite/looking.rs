@@ -225,3 +225,42 @@ fn the_same_names_serve_every_architecture() {
     assert_eq!(trace!(llama, PROMPT.to_vec(), { neurons(llama) }).unwrap().dims(), [1, 5]);
     assert_eq!(trace!(gpt2, PROMPT.to_vec(), { neurons(gpt2) }).unwrap().dims(), [1, 5]);
 }
+
+/// Methods of one's own on the attention of every Llama.
+trait ByHead<'t, C: Signature> {
+    fn head_norms(&self, head: usize) -> Value<'t, C, (Batch, Seq)>;
+}
+
+impl<'t, C: Signature> ByHead<'t, C> for nnsight::llama::Attention<'t, C> {
+    fn head_norms(&self, head: usize) -> Value<'t, C, (Batch, Seq)> {
+        self.z.head(head).norm(HeadDim)
+    }
+}
+
+#[test]
+fn modules_have_methods_of_ones_own() {
+    let model = tiny_llama();
+    let (own, by_hand) =
+        trace!(model, PROMPT.to_vec(), { (model.layers[1].self_attn.head_norms(2), model.layers[1].self_attn.z.at(Heads, 2).norm(HeadDim)) })
+            .unwrap();
+    assert!(identical(&own, &by_hand));
+}
+
+#[test]
+fn what_is_inside_of_a_forward_pass_is_read_and_set_at_every_step() {
+    let model = tiny_llama();
+    let (tokens, patterns, third) = generate!(model, PROMPT.to_vec(), max_new_tokens = 4, min_new_tokens = 4, {
+        for step in model.steps(..) {
+            step.layers[1].self_attn.pattern.head(0) *= 0.5;
+        }
+        let sparse = model.steps([0, 2]).map(|step| step.layers[1].self_attn.z);
+        (model.tokens(), model.steps(..).map(|step| step.layers[1].self_attn.pattern.head(0)), sparse)
+    })
+    .unwrap();
+    assert_eq!(tokens.dims(), [1, 4]);
+    for (step, pattern) in patterns.iter().enumerate() {
+        let rows = numbers(&pattern.sum(2).unwrap());
+        assert!(rows.iter().all(|sum| (sum - 0.5).abs() < 1e-5), "step {step}: {rows:?}");
+    }
+    assert_eq!(third.iter().map(|z| z.dim(2).unwrap()).collect::<Vec<_>>(), [5, 1]);
+}

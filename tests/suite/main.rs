@@ -4,6 +4,7 @@ mod attaching;
 mod bad_input;
 mod batching;
 mod conditions;
+mod documents;
 mod editing;
 mod forms;
 mod generation;

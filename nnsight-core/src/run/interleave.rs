@@ -51,6 +51,8 @@ pub(super) struct Interleaver<'a, M> {
     absent: HashMap<NodeId, Absence>,
     layout: HashMap<InvokeId, Rows>,
     pass: Pass,
+    /// When the last visit to a site was.
+    last: Option<(u32, usize)>,
     pending: Vec<Visit>,
     next: usize,
     /// The invokes whose run was ended, and where.
@@ -94,6 +96,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             absent: HashMap::new(),
             layout: HashMap::new(),
             pass: Pass::default(),
+            last: None,
             pending: Vec::new(),
             next: 0,
             stopped: HashMap::new(),
@@ -107,6 +110,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     pub fn start(&mut self, layout: HashMap<InvokeId, Rows>, visits: Vec<Visit>, embeddings: Vec<(Vec<Extent>, Tensor)>) {
         self.embeddings = embeddings;
         self.layout = layout;
+        self.last = None;
         self.pending = visits;
         self.next = 0;
     }
@@ -522,6 +526,11 @@ impl<'a, M: Stages> Interleaver<'a, M> {
 
 impl<M: Stages> Hook for Interleaver<'_, M> {
     fn visit(&mut self, site: usize, mut value: Tensor) -> Result<Tensor> {
+        // A module that a pass comes by twice would be edited once only.
+        let now = (self.pass.step, self.table.rank(site));
+        if self.last.replace(now).is_some_and(|last| last >= now) {
+            return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() });
+        }
         if self.pass.step == 0 && !self.embeddings.is_empty() && self.table.embedding() == Some(site) {
             for (extents, embeddings) in &self.embeddings {
                 value = kernels::patch(&value, extents, embeddings)?;
@@ -529,7 +538,6 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
         }
         while let Some(&visit) = self.pending.get(self.next) {
             let due = (visit.step, self.table.rank(visit.site));
-            let now = (self.pass.step, self.table.rank(site));
             if due > now {
                 break;
             }

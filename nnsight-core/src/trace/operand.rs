@@ -56,17 +56,24 @@ macro_rules! traced {
             S: BroadcastFrom<R>,
         {
             fn operand(self, tracer: &'t Tracer) -> NodeId {
-                let value = self.value();
-                if !std::ptr::eq(value.tracer, tracer) {
-                    tracer.fail(|source_line| Error::OtherTrace { source_line });
-                    return tracer.push(Op::Scalar(0.0), &[]);
-                }
-                value.id
+                self.value().operand_of(tracer)
             }
         }
     )+};
 }
 traced!(Value, Site, SitePart, Gradient);
+
+impl<'t, C, S, K> Value<'t, C, S, K> {
+    /// Its node, where it belongs to this trace.
+    #[track_caller]
+    pub(super) fn operand_of(self, tracer: &'t Tracer) -> NodeId {
+        if !std::ptr::eq(self.tracer, tracer) {
+            tracer.fail(|source_line| Error::OtherTrace { source_line });
+            return tracer.push(Op::Scalar(0.0), &[]);
+        }
+        self.id
+    }
+}
 
 impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for &Tensor<D, R, L>
 where

@@ -3,9 +3,10 @@
 use super::operand::Operand;
 use super::traced::Traced;
 use super::value::Value;
-use super::{Site, Tracer};
+use super::{Results, Save, Site, Tracer};
+use crate::Result;
 use crate::graph::{Binary, Constant, NodeId, Op, Unused};
-use crate::types::{Bool, BroadcastFrom, DimName, Int, Kind, Part, ReplaceAxis, Shape, Signature};
+use crate::types::{Bool, BroadcastFrom, DimName, Int, Kind, Number, Part, ReplaceAxis, SameKind, SameModel, Shape, Signature, Tensor};
 
 /// What names several entries of an axis: an array, slice or `Vec` of whole numbers, of which negative ones count from the end, or a traced
 /// list of them.
@@ -89,6 +90,28 @@ impl<'t, C: Signature, W: Shape, S: Shape, K: Kind> Traced<'t, C, S, K> for Sele
     }
     fn value(self) -> Value<'t, C, S, K> {
         self.site.value().then_with(Op::IndexSelect { axis: self.axis }, self.indices)
+    }
+}
+
+impl<'t, C: Signature, W: Shape, S: Shape, K: Kind> Save<'t> for Selected<'t, C, W, S, K> {
+    type Saved = Tensor<C, S, K>;
+    type Form = ();
+    fn register(self, saves: &mut Vec<NodeId>) {
+        saves.push(self.value().id);
+    }
+    fn collect((): (), results: &mut Results) -> Result<Self::Saved> {
+        results.next().map(Tensor::trusted)
+    }
+}
+
+impl<'t, C, D: Signature, W: Shape, S: Shape, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for Selected<'t, D, W, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: BroadcastFrom<R>,
+{
+    fn operand(self, tracer: &'t Tracer) -> NodeId {
+        self.value().operand_of(tracer)
     }
 }
 
