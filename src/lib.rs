@@ -19,6 +19,17 @@
 //! | to do this | look here |
 //! |---|---|
 //! | trace a block, one or several prompts | [`trace!`], [`invoke!`] |
+//! | continue prompts, look at every step | [`generate!`], [`graph::Generation`](struct@graph::Generation), [`trace::Generating`] |
+//! | take gradients, edit them | [`trace::Gradient`], [`models::integrated_gradients`] |
+//! | skip a module, end a run | `model.layers[3].skip(…)`, [`stop!`] |
+//! | repeat while a value says so | [`trace::repeat_while`], [`trace::fold`] |
+//! | edit a model for good, or a view of it | [`edit!`], [`trace::Edits`] |
+//! | shapes without computing, or without weights | [`scan!`], [`models::LanguageModel::meta`] |
+//! | keep what many modules give | [`trace::Keep`], [`trace::Cache`] |
+//! | several traces as one | [`session!`] |
+//! | put a module of your own into a model | [`models::LanguageModel::attach`], [`module::Role`] |
+//! | use other names | [`models::LanguageModel::alias`], [`models::HookedTransformer`] |
+//! | compute what is not there | [`trace::Traced::apply`](trait@trace::Traced), [`graph::Operation`] |
 //! | see what a model has | `println!("{model}")`, [`models::LanguageModel::tree`] |
 //! | calculate with values | [`trace::Traced`](trait@trace::Traced) |
 //! | write a reusable intervention | [`intervene`], [`models::CausalLm`] |
