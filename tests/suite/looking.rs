@@ -17,6 +17,9 @@ fn a_module_lists_its_sites() {
             assert!(text.contains(&format!("layers.0.self_attn.{name} ")), "{name} in {text}");
         }
         assert!(text.contains("layers.0.self_attn.pattern         (Batch, Heads = 4, Query, Key)"), "{text}");
+        let inputs = model.layers[0].self_attn.inputs().0.into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+        assert_eq!(inputs, ["input", "position_ids", "attention_mask"].map(|name| format!("layers.0.self_attn.{name}")));
+        assert_eq!(model.layers[0].mlp.inputs().0.len(), 1);
         // What is inside of modules is listed with them.
         assert!(model.layers[1].sites().to_string().contains("layers.1.mlp.down_proj.input"));
         assert_eq!(model.sites().0.len(), nnsight::trace::Traceable::table(model_handle()).sites().len());

@@ -15,6 +15,8 @@ pub struct SiteInfo {
     pub facts: Facts,
     /// Whether everything that comes later depends on what comes earlier through this site only: the inputs and outputs of layers.
     pub is_bottleneck: bool,
+    /// Whether the module is given it: its input, or what comes to it from elsewhere, such as a mask.
+    pub is_argument: bool,
     /// The module that it belongs to, and the element of that module.
     parent: Parent,
 }
@@ -376,7 +378,10 @@ impl Registrar {
         let axes = axes.into_iter().map(|axis| self.sized(axis)).collect();
         self.table.by_path.insert(path.clone(), self.table.sites.len());
         let is_bottleneck = self.open.iter().rev().nth(1).is_some_and(|outer| outer.list) && matches!(name, "input" | "output");
-        self.table.sites.push(SiteInfo { path, facts: Facts { kind, axes }, is_bottleneck, parent });
+        let facts = Facts { kind, axes };
+        let from_elsewhere = matches!(from, From::These([])) && facts.axes.iter().any(|axis| axis.name == "Batch");
+        let is_argument = name == "input" || from_elsewhere;
+        self.table.sites.push(SiteInfo { path, facts, is_bottleneck, is_argument, parent });
     }
 
     /// Says that at the site added last a position's value comes to depend on those before it.

@@ -51,6 +51,14 @@ impl<'t, C: Signature> ModuleHandle<'t, C> {
         SiteList(table.sites()[range].iter().map(|site| (site.path.clone(), site.facts.to_string())).collect())
     }
 
+    /// What the module is given: its input, and what comes to it from elsewhere, such as an attention's mask.
+    pub fn inputs(&self) -> SiteList {
+        let table = self.tracer.table();
+        let range = table.modules().get(self.module).map(|module| module.sites.clone()).unwrap_or_default();
+        let own = range.filter(|&site| table.sites()[site].is_argument && table.module_of(site).path == self.path());
+        SiteList(own.map(|site| (table.sites()[site].path.clone(), table.sites()[site].facts.to_string())).collect())
+    }
+
     /// A site by its path from here. One that does not exist, or that does not hold what is expected, makes the trace fail with this line.
     #[track_caller]
     pub fn get<S: Shape, K: Kind>(&self, path: &str) -> Site<'t, C, S, K> {

@@ -95,6 +95,10 @@ fn sites_struct(module: &Module) -> TokenStream {
             pub fn sites(&self) -> ::nnsight::__private::SiteList {
                 self.__module.sites()
             }
+            /// All that the module is given, by name; each is a field of this struct.
+            pub fn inputs(&self) -> ::nnsight::__private::SiteList {
+                self.__module.inputs()
+            }
             /// A site by its path from here. One that does not exist, or holds something else, makes the trace fail with this line.
             #[track_caller]
             pub fn get<S: ::nnsight::__private::Shape, K: ::nnsight::__private::Kind>(&self, path: &str) -> ::nnsight::__private::Site<'t, #signature, S, K> {
