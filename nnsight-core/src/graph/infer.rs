@@ -1,6 +1,6 @@
 //! Kinds, ranks and sizes of every node, found without computing anything.
 
-use super::{At, Axis, Body, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Reduce, Region};
+use super::{At, Axis, Body, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Region};
 use crate::types::KindTag;
 use crate::{Error, Result};
 
@@ -41,10 +41,10 @@ fn check_size(facts: &Facts) -> Result<()> {
     }
 }
 
-struct Inference<'a, E> {
-    graph: &'a Graph,
+pub(super) struct Inference<'a, E> {
+    pub graph: &'a Graph,
     environment: &'a E,
-    id: NodeId,
+    pub id: NodeId,
     /// The loop whose nodes these are, where they stand in one.
     body: Option<&'a Body>,
     known: &'a [Facts],
@@ -55,7 +55,7 @@ impl<E: Environment> Inference<'_, E> {
         &self.known[node.args[index].index()]
     }
 
-    fn mismatch<T>(&self, problem: String) -> Result<T> {
+    pub(super) fn mismatch<T>(&self, problem: String) -> Result<T> {
         let op = self.graph.node(self.id).op.name();
         Err(Error::Mismatch { op, problem, source_line: self.graph.source(self.id) })
     }
@@ -354,167 +354,5 @@ impl<E: Environment> Inference<'_, E> {
         let part = self.part(&whole, region)?;
         self.fits(&part, value)?;
         Ok(whole)
-    }
-
-    fn axis<'f>(&self, facts: &'f Facts, axis: usize) -> Result<&'f Axis> {
-        match facts.axes.get(axis) {
-            Some(axis) => Ok(axis),
-            None => self.mismatch(format!("{facts} has no axis number {axis}")),
-        }
-    }
-
-    fn number<'f>(&self, facts: &'f Facts) -> Result<&'f Facts> {
-        match facts.kind {
-            KindTag::Bool => self.mismatch(format!("{facts} are truth values; cast them to numbers first")),
-            KindTag::Float | KindTag::Int => Ok(facts),
-        }
-    }
-
-    fn truth<'f>(&self, facts: &'f Facts) -> Result<&'f Facts> {
-        match facts.kind {
-            KindTag::Bool => Ok(facts),
-            KindTag::Float | KindTag::Int => self.mismatch(format!("{facts} are no truth values; compare them with something")),
-        }
-    }
-
-    fn no_padding(&self, axis: &Axis) -> Result<()> {
-        match axis.ragged {
-            false => Ok(()),
-            true => {
-                Err(Error::Ragged { op: self.graph.node(self.id).op.name(), axis: axis.name.to_string(), source_line: self.graph.source(self.id) })
-            }
-        }
-    }
-
-    /// Whether `value` may be written into something of the facts `part`.
-    fn fits(&self, part: &Facts, value: &Facts) -> Result<()> {
-        if (value.kind == KindTag::Bool) != (part.kind == KindTag::Bool) && !value.axes.is_empty() {
-            return self.mismatch(format!("{value} does not go into {part}"));
-        }
-        let broadcast = self.broadcast(part, value)?;
-        let same = broadcast.len() == part.axes.len() && broadcast.iter().zip(&part.axes).all(|(a, b)| a.size == b.size || b.size.is_none());
-        match same {
-            true => Ok(()),
-            false => self.mismatch(format!("{value} does not go into {part}")),
-        }
-    }
-
-    /// The axes of two values broadcast against each other, from the innermost outwards.
-    fn broadcast(&self, a: &Facts, b: &Facts) -> Result<Vec<Axis>> {
-        let (longer, shorter) = if a.axes.len() >= b.axes.len() { (a, b) } else { (b, a) };
-        let mut axes = longer.axes.clone();
-        let offset = axes.len() - shorter.axes.len();
-        for (axis, other) in axes[offset..].iter_mut().zip(&shorter.axes) {
-            axis.ragged |= other.ragged;
-            match (axis.size, other.size) {
-                (Some(1), _) if other.size != Some(1) => *axis = other.clone(),
-                (Some(_), Some(1)) | (Some(_), None) => {}
-                (None, size) => axis.size = if size == Some(1) { None } else { size },
-                (Some(size), Some(found)) if size == found => {}
-                _ => return self.mismatch(format!("{a} and {b} do not broadcast")),
-            }
-        }
-        Ok(axes)
-    }
-
-    fn reduce(&self, reduce: Reduce, axis: Option<usize>, keep: bool, facts: &Facts) -> Result<Facts> {
-        let kind = match reduce {
-            Reduce::ArgMax | Reduce::ArgMin => KindTag::Int,
-            Reduce::Mean | Reduce::Var | Reduce::Norm => KindTag::Float,
-            Reduce::Sum | Reduce::Max | Reduce::Min => facts.kind,
-        };
-        let Some(axis) = axis else {
-            for axis in &facts.axes {
-                self.no_padding(axis)?;
-            }
-            return Ok(Facts::scalar(kind));
-        };
-        self.no_padding(self.axis(facts, axis)?)?;
-        let mut axes = facts.axes.clone();
-        match keep {
-            true => axes[axis].size = Some(1),
-            false => drop(axes.remove(axis)),
-        }
-        Ok(Facts { kind, axes })
-    }
-
-    fn matmul(&self, a: &Facts, b: &Facts) -> Result<Facts> {
-        let ([.., inner], [left_batch @ .., _, _]) = (&a.axes[..], &a.axes[..]) else {
-            return self.mismatch(format!("{a} is no matrix"));
-        };
-        let [right_batch @ .., shared, columns] = &b.axes[..] else {
-            return self.mismatch(format!("{b} is no matrix"));
-        };
-        let differ = |x: &Axis, y: &Axis| x.size.zip(y.size).is_some_and(|(x, y)| x != y);
-        let batches =
-            right_batch.is_empty() || right_batch.len() == left_batch.len() && !left_batch.iter().zip(right_batch).any(|(x, y)| differ(x, y));
-        if differ(inner, shared) || !batches {
-            return self.mismatch(format!("{a} cannot be multiplied by {b}"));
-        }
-        self.no_padding(inner)?;
-        let mut facts = Facts { kind: KindTag::Float, axes: a.axes.clone() };
-        if let Some(last) = facts.axes.last_mut() {
-            *last = columns.clone();
-        }
-        Ok(facts)
-    }
-
-    fn permute(&self, facts: &Facts, order: &[usize], names: &[String]) -> Result<Facts> {
-        let mut seen = vec![false; facts.axes.len()];
-        let valid = order.len() == facts.axes.len()
-            && names.len() == order.len()
-            && order.iter().all(|&axis| axis < seen.len() && !std::mem::replace(&mut seen[axis], true));
-        if !valid {
-            return self.mismatch(format!("{order:?} is no order of the axes of {facts}"));
-        }
-        let axes = order.iter().zip(names).map(|(&axis, name)| Axis { name: name.clone().into(), ..facts.axes[axis].clone() });
-        Ok(Facts { kind: facts.kind, axes: axes.collect() })
-    }
-
-    fn split(&self, facts: &Facts, axis: usize, into: &[(String, Option<usize>); 2]) -> Result<Facts> {
-        let size = self.axis(facts, axis)?.size;
-        if facts.axes.len() == 5 {
-            return self.mismatch(format!("{facts} has five axes already"));
-        }
-        let parts = match (size, into[0].1, into[1].1) {
-            (Some(size), Some(x), None) if x > 0 && size % x == 0 => [Some(x), Some(size / x)],
-            (Some(size), None, Some(y)) if y > 0 && size % y == 0 => [Some(size / y), Some(y)],
-            (Some(size), Some(x), Some(y)) if x.checked_mul(y) == Some(size) => [Some(x), Some(y)],
-            (None, x, y) if x.is_some() || y.is_some() => [x, y],
-            _ => {
-                let names = format!("({}, {})", Axis::new(into[0].0.clone(), into[0].1), Axis::new(into[1].0.clone(), into[1].1));
-                return self.mismatch(format!("the axis {} cannot be split into {names}", facts.axes[axis]));
-            }
-        };
-        let mut axes = facts.axes.clone();
-        axes.splice(axis..=axis, into.iter().zip(parts).map(|((name, _), size)| Axis::new(name.clone(), size)));
-        Ok(Facts { kind: facts.kind, axes })
-    }
-
-    fn part(&self, facts: &Facts, region: &Region) -> Result<Facts> {
-        let mut axes = facts.axes.clone();
-        let mut gone = vec![false; axes.len()];
-        for step in &region.0 {
-            let index = step.axis as usize;
-            self.axis(facts, index)?;
-            let axis = &mut axes[index];
-            if axis.ragged && step.counts_from_start() {
-                self.no_padding(axis)?;
-            }
-            if let Some(size) = axis.size {
-                match step.resolve(size) {
-                    Some(span) => axis.size = Some(span.len),
-                    None => return self.mismatch(format!("{step} lies outside of the axis {axis}")),
-                }
-            } else if !step.single {
-                axis.size = None;
-            }
-            if step.single {
-                axis.ragged = false;
-                gone[index] = true;
-            }
-        }
-        let kept = axes.into_iter().zip(gone).filter(|(_, gone)| !gone).map(|(axis, _)| axis);
-        Ok(Facts { kind: facts.kind, axes: kept.collect() })
     }
 }

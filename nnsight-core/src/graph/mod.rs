@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod at;
+mod axes;
 mod axis;
 mod body;
 mod constant;

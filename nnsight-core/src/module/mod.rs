@@ -3,6 +3,7 @@
 mod cursor;
 mod cx;
 mod guest;
+mod registrar;
 mod table;
 
 use candle_core::Tensor;
@@ -13,7 +14,8 @@ pub use cx::{Cx, Place, Tap};
 pub(crate) use cx::{Hook, Skipped};
 pub(crate) use guest::Place as GuestPlace;
 pub use guest::{Guest, Role};
-pub use table::{From, ModuleInfo, Registrar, SiteInfo, SiteTable};
+pub use registrar::{From, Registrar};
+pub use table::{ModuleInfo, SiteInfo, SiteTable};
 
 use crate::Result;
 use crate::graph::Axis;

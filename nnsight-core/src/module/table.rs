@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use crate::graph::{Axis, Facts};
-use crate::types::KindTag;
 use crate::{Error, Result};
 
 /// One place of a model where a value can be read or replaced.
@@ -18,7 +17,7 @@ pub struct SiteInfo {
     /// Whether the module is given it: its input, or what comes to it from elsewhere, such as a mask.
     pub is_argument: bool,
     /// The module that it belongs to, and the element of that module.
-    parent: Parent,
+    pub(super) parent: Parent,
 }
 
 /// One module of a model.
@@ -34,15 +33,15 @@ pub struct ModuleInfo {
     pub pointwise: Option<(Axis, Axis)>,
     /// Its sites, from its input to its output.
     pub sites: std::ops::Range<usize>,
-    parent: Option<Parent>,
+    pub(super) parent: Option<Parent>,
     /// For each element the elements that depend on it, as a bit mask; `None` for a list, where each depends on all before it.
-    reach: Option<Vec<u64>>,
+    pub(super) reach: Option<Vec<u64>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Parent {
-    module: usize,
-    element: usize,
+pub(super) struct Parent {
+    pub module: usize,
+    pub element: usize,
 }
 
 /// All sites of a model, in the order in which a forward pass comes by.
@@ -52,24 +51,24 @@ pub struct SiteTable {
     pub signature: String,
     /// The number of layers.
     pub depth: usize,
-    sites: Vec<SiteInfo>,
-    modules: Vec<ModuleInfo>,
-    by_path: HashMap<String, usize>,
-    size_of: HashMap<String, usize>,
+    pub(super) sites: Vec<SiteInfo>,
+    pub(super) modules: Vec<ModuleInfo>,
+    pub(super) by_path: HashMap<String, usize>,
+    pub(super) size_of: HashMap<String, usize>,
     /// Other names: the beginning of a path, and what it stands for.
-    aliases: HashMap<String, String>,
+    pub(super) aliases: HashMap<String, String>,
     /// The sites at which a position's value comes to depend on those before it, in order.
-    mixing: Vec<usize>,
+    pub(super) mixing: Vec<usize>,
     /// The modules that were attached to the model.
-    guests: Vec<GuestInfo>,
+    pub(super) guests: Vec<GuestInfo>,
     /// When a pass comes by each site, and which it comes by then. Empty where that is their order, without guests.
-    ranks: Vec<usize>,
-    by_rank: Vec<usize>,
+    pub(super) ranks: Vec<usize>,
+    pub(super) by_rank: Vec<usize>,
 }
 
 /// An attached module.
 #[derive(Clone, Debug)]
-struct GuestInfo {
+pub(super) struct GuestInfo {
     /// Its sites.
     sites: std::ops::Range<usize>,
     /// The site behind which it is run.
@@ -177,9 +176,7 @@ impl SiteTable {
             return Err(Error::NameTaken { name: name.to_string() });
         }
         let first = self.sites.len();
-        let mut registrar = Registrar { table: self.clone(), open: Vec::new() };
-        M::describe(&mut registrar, name, None);
-        let mut table = registrar.table;
+        let mut table = super::Registrar::extend::<M>(self.clone(), name);
         let sites = first..table.sites.len();
         let input = table.sites.get(first).filter(|site| site.path == format!("{name}.input")).map(|site| &site.facts);
         if input != Some(&self.sites[host].facts) {
@@ -284,143 +281,5 @@ impl SiteTable {
     pub fn suggest(&self, wrong: &str) -> Option<String> {
         let candidates = self.by_path.keys().chain(self.modules.iter().map(|module| &module.path)).chain(self.aliases.keys());
         crate::error::closest(candidates, wrong)
-    }
-}
-
-/// Which earlier elements of its module an element depends on.
-#[derive(Clone, Copy, Debug)]
-pub enum From {
-    /// All of them.
-    All,
-    /// These, and what they depend on.
-    These(&'static [&'static str]),
-}
-
-/// Writes a [`SiteTable`]; `derive(Module)` calls it.
-pub struct Registrar {
-    table: SiteTable,
-    open: Vec<Open>,
-}
-
-/// A module that is being written down.
-struct Open {
-    module: usize,
-    names: Vec<&'static str>,
-    /// For each element, all that it depends on.
-    ancestors: Vec<u64>,
-    list: bool,
-}
-
-impl Registrar {
-    /// Starts a table. `sizes` are those that the signature may not know, by the names of their dimensions.
-    pub fn new(signature: &str, depth: usize, sizes: &[(&str, usize)]) -> Self {
-        let size_of = sizes.iter().map(|(name, size)| (name.to_string(), *size)).collect();
-        let table = SiteTable { signature: signature.to_string(), depth, size_of, ..SiteTable::default() };
-        Registrar { table, open: Vec::new() }
-    }
-
-    /// Writes down a model.
-    pub fn model<M: super::Instrument>(mut self) -> SiteTable {
-        M::describe(&mut self, "", None);
-        self.table
-    }
-
-    /// Opens a module.
-    pub fn begin(&mut self, type_name: &'static str, path: &str, pointwise: Option<(Axis, Axis)>) {
-        let type_name = type_name.split('<').next().unwrap_or(type_name).rsplit("::").next().unwrap_or(type_name);
-        let pointwise = pointwise.map(|(input, output)| (self.sized(input), self.sized(output)));
-        self.open(type_name, path, pointwise, false);
-    }
-
-    fn open(&mut self, type_name: &'static str, path: &str, pointwise: Option<(Axis, Axis)>, list: bool) {
-        let parent = self.open.last().map(|open| Parent { module: open.module, element: open.names.len().saturating_sub(1) });
-        let start = self.table.sites.len();
-        let level = self.open.len();
-        self.open.push(Open { module: self.table.modules.len(), names: Vec::new(), ancestors: Vec::new(), list });
-        let path = path.to_string();
-        self.table.modules.push(ModuleInfo { path, type_name, level, pointwise, sites: start..start, parent, reach: None });
-    }
-
-    /// Closes the module that was opened last.
-    pub fn end(&mut self) {
-        let open = self.open.pop().expect("every `end` follows a `begin`");
-        let module = &mut self.table.modules[open.module];
-        module.sites.end = self.table.sites.len();
-        if !open.list {
-            let count = open.ancestors.len();
-            let descendants =
-                |element: usize| (0..count).filter(|&other| open.ancestors[other] & (1 << element) != 0).fold(0, |mask, other| mask | (1 << other));
-            module.reach = Some((0..count).map(descendants).collect());
-        }
-    }
-
-    fn element(&mut self, name: &'static str, from: From) {
-        let open = self.open.last_mut().expect("elements stand between `begin` and `end`");
-        let before = open.names.len();
-        let ancestors = match from {
-            From::All if open.list => 0,
-            From::All => (1u64 << before) - 1,
-            From::These(names) => names.iter().fold(0, |mask, wanted| {
-                let index = open.names.iter().position(|name| name == wanted).expect("`from` names an earlier element");
-                mask | (1 << index) | open.ancestors[index]
-            }),
-        };
-        open.names.push(name);
-        open.ancestors.push(ancestors);
-    }
-
-    /// Adds a site of the module.
-    pub fn site(&mut self, name: &'static str, kind: KindTag, axes: Vec<Axis>, from: From) {
-        self.element(name, from);
-        let open = self.open.last().expect("sites stand between `begin` and `end`");
-        let parent = Parent { module: open.module, element: open.names.len() - 1 };
-        let path = join(&self.table.modules[open.module].path, name);
-        let axes = axes.into_iter().map(|axis| self.sized(axis)).collect();
-        self.table.by_path.insert(path.clone(), self.table.sites.len());
-        let is_bottleneck = self.open.iter().rev().nth(1).is_some_and(|outer| outer.list) && matches!(name, "input" | "output");
-        let facts = Facts { kind, axes };
-        let from_elsewhere = matches!(from, From::These([])) && facts.axes.iter().any(|axis| axis.name == "Batch");
-        let is_argument = name == "input" || from_elsewhere;
-        self.table.sites.push(SiteInfo { path, facts, is_bottleneck, is_argument, parent });
-    }
-
-    /// Says that at the site added last a position's value comes to depend on those before it.
-    pub fn mixes(&mut self) {
-        self.table.mixing.push(self.table.sites.len() - 1);
-    }
-
-    fn sized(&self, axis: Axis) -> Axis {
-        Axis { size: axis.size.or_else(|| self.table.size_of(&axis.name)), ..axis }
-    }
-
-    fn path(&self, name: &str) -> String {
-        let open = self.open.last().expect("children stand between `begin` and `end`");
-        join(&self.table.modules[open.module].path, name)
-    }
-
-    /// Adds a submodule, with the axes it takes and gives where it may be applied by hand.
-    pub fn child<M: super::Instrument>(&mut self, name: &'static str, from: From, pointwise: Option<(Axis, Axis)>) {
-        let path = self.path(name);
-        self.element(name, from);
-        M::describe(self, &path, pointwise);
-    }
-
-    /// Adds a list of submodules, one per layer.
-    pub fn list<M: super::Instrument>(&mut self, name: &'static str, from: From) {
-        let path = self.path(name);
-        self.element(name, from);
-        self.open("List", &path, None, true);
-        for layer in 0..self.table.depth {
-            self.element("", From::All);
-            M::describe(self, &format!("{path}.{layer}"), None);
-        }
-        self.end();
-    }
-}
-
-fn join(path: &str, name: &str) -> String {
-    match path {
-        "" => name.to_string(),
-        path => format!("{path}.{name}"),
     }
 }

@@ -8,10 +8,12 @@ mod generate;
 mod gradient;
 mod hosting;
 mod interleave;
+mod part;
 mod past;
 mod repeat;
 mod sample;
 mod stages;
+mod values;
 
 pub use batch::TokenBatch;
 pub use environment::Prompts;

@@ -1,0 +1,67 @@
+//! Which part of what the model holds belongs to an invoke, and reading and writing it.
+
+use candle_core::Tensor;
+
+use super::evaluate::{Datum, extents, unsqueeze};
+use super::interleave::{Interleaver, Rows};
+use super::stages::Stages;
+use crate::graph::{Facts, InvokeId, Region, Span};
+use crate::kernels::{self, Extent};
+use crate::types::KindTag;
+use crate::{Error, Result};
+
+impl<M: Stages> Interleaver<'_, M> {
+    /// The rows and positions of an invoke in the value that a site holds.
+    pub(super) fn extents_of(&self, invoke: InvokeId, site: usize) -> Vec<Extent> {
+        let facts: &Facts = &self.table.sites()[site].facts;
+        let Rows { rows, positions } = self.layout[&invoke];
+        let one = Span { start: 0, len: 1 };
+        let now = match self.pass.one_position {
+            _ if self.pass.step > 0 => one,
+            Some(head) if self.table.rank(site) >= self.table.rank(head) => one,
+            _ => positions,
+        };
+        let keys = Span { start: positions.start, len: positions.len + self.pass.step as usize };
+        let extent = |(axis, name): (usize, &str)| match name {
+            "Batch" => Some(Extent { axis, span: rows }),
+            "Seq" | "Query" => Some(Extent { axis, span: now }),
+            "Key" => Some(Extent { axis, span: keys }),
+            _ => None,
+        };
+        facts.axes.iter().map(|axis| axis.name.as_ref()).enumerate().filter_map(extent).collect()
+    }
+
+    pub(super) fn read(&self, invoke: InvokeId, site: usize, value: &Tensor) -> candle_core::Result<Tensor> {
+        let part = kernels::part(value, &self.extents_of(invoke, site))?;
+        match self.table.sites()[site].facts.kind {
+            KindTag::Int => part.to_dtype(candle_core::DType::I64),
+            KindTag::Float | KindTag::Bool => Ok(part),
+        }
+    }
+
+    pub(super) fn write(&self, invoke: InvokeId, site: usize, whole: &Tensor, region: &Region, value: &Datum) -> candle_core::Result<Tensor> {
+        let mut all = self.extents_of(invoke, site);
+        let own = kernels::part(whole, &all)?;
+        all.extend(extents(region, own.dims())?);
+        let value = match value {
+            Datum::Tensor(tensor) => tensor.clone(),
+            other => self.precision.tensor(other)?.to_dtype(whole.dtype())?,
+        };
+        kernels::patch(whole, &all, &unsqueeze(value, region, whole.rank())?)
+    }
+
+    /// Zeros in the shape that a site has in this pass.
+    pub(super) fn blank(&self, site: usize) -> Result<Tensor> {
+        let (rows, width) = self.pass.batch;
+        let sizes = self.table.sites()[site].facts.axes.iter().map(|axis| match axis.name.as_ref() {
+            "Batch" => Some(rows),
+            "Seq" => Some(width),
+            _ => axis.size,
+        });
+        let sizes = sizes.collect::<Option<Vec<_>>>().ok_or_else(|| Error::NotPassed {
+            site: self.table.sites()[site].path.clone(),
+            source_line: self.skipping.first().map(|(_, id, _)| self.graph.source(*id)).unwrap_or_default(),
+        })?;
+        Ok(Tensor::zeros(sizes, self.precision.dtype, self.precision.device)?)
+    }
+}

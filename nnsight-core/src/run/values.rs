@@ -1,0 +1,252 @@
+//! The values of a run: computing nodes, keeping what they give for as long as somebody needs it, and why some never come into being.
+
+use candle_core::Tensor;
+
+use super::evaluate::{Datum, evaluate};
+use super::interleave::Interleaver;
+use super::repeat::first_is_true;
+use super::stages::Stages;
+use crate::graph::{InvokeId, NodeId, Op, Source, Unreached};
+use crate::module::Cx;
+use crate::run::TokenBatch;
+use crate::types::KindTag;
+use crate::{Error, Result};
+
+/// Why a value never came into being.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Absence {
+    /// The visit to the model that did not take place.
+    pub visit: NodeId,
+    pub because: Because,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Because {
+    /// The run ended after so many steps.
+    Ended(usize),
+    /// The run of the invoke was stopped at this node.
+    Stopped(NodeId),
+}
+
+impl<M: Stages> Interleaver<'_, M> {
+    /// The values to give back, or why there is none.
+    pub fn results(mut self) -> Result<Vec<Result<Tensor>>> {
+        let graph = self.graph;
+        let results = graph.saves.iter().map(|&save| match (self.take(save), self.absent.get(&save)) {
+            (Some(datum), _) => Ok(Ok(self.precision.tensor(&datum)?.contiguous()?.detach())),
+            (None, Some(absence)) => Ok(Err(self.why(*absence))),
+            (None, None) => Ok(Err(Error::OutsideBranch { source_line: graph.source(save) })),
+        });
+        results.collect()
+    }
+
+    fn why(&self, Absence { visit, because }: Absence) -> Error {
+        let source_line = self.graph.source(visit);
+        let (step, named) = (self.touches(visit).map_or(0, |(_, step)| step), self.unreached(visit) == Unreached::Refuse);
+        let reached = match because {
+            Because::Ended(reached) => reached,
+            Because::Stopped(stop) => {
+                let last = self.touches(stop).map_or(0, |(_, step)| step);
+                if named || step <= last {
+                    return Error::AfterStop { stopped: self.graph.source(stop), source_line };
+                }
+                last as usize + 1
+            }
+        };
+        Error::StepNotReached { step, reached, named, source_line }
+    }
+
+    /// Notes that a value never comes into being.
+    pub(super) fn lose(&mut self, id: NodeId, absence: Absence) {
+        self.absent.insert(id, absence);
+        self.release(id);
+    }
+
+    /// Why a node cannot be run, where something that it needs never came into being.
+    pub(super) fn lacks(&self, id: NodeId) -> Option<Absence> {
+        if self.absent.is_empty() && self.stopped.is_empty() {
+            return None;
+        }
+        if let Some((invoke, _)) = self.touches(id)
+            && let Some(&stop) = self.stopped.get(&invoke)
+        {
+            return Some(Absence { visit: id, because: Because::Stopped(stop) });
+        }
+        let node = self.graph.node(id);
+        let mut conditions = node.guards.iter().map(|guard| &guard.condition);
+        if let Some(absence) = conditions.find_map(|condition| self.absent.get(condition)) {
+            return Some(*absence);
+        }
+        match node.op {
+            // Of a choice only the condition is needed for sure.
+            Op::Choose => self.absent.get(&node.args[0]).copied(),
+            _ => node.args.iter().find_map(|arg| self.absent.get(arg)).copied(),
+        }
+    }
+
+    /// Runs a node that needs no site.
+    pub(super) fn run(&mut self, id: NodeId) -> Result<()> {
+        if let Some(absence) = self.lacks(id) {
+            self.lose(id, absence);
+            return Ok(());
+        }
+        if !self.is_active(id)? {
+            return Ok(());
+        }
+        let graph = self.graph;
+        let node = graph.node(id);
+        let datum = match &node.op {
+            Op::Choose => {
+                let chosen = if self.truth(node.args[0])? { node.args[1] } else { node.args[2] };
+                if let Some(&absence) = self.absent.get(&chosen) {
+                    self.lose(id, absence);
+                    return Ok(());
+                }
+                self.datum(chosen, id)?.clone()
+            }
+            Op::Constant(constant) => Datum::Tensor(self.constant(constant.index()).map_err(|error| self.compute_error(id, &error))?),
+            Op::Call { module } => {
+                let input = self.precision.tensor(self.datum(node.args[0], id)?)?;
+                Datum::Tensor(self.call(module, &input, &graph.source(id))?)
+            }
+            Op::Loop(body) => {
+                let args = node.args.iter().map(|&arg| self.datum(arg, id).cloned()).collect::<Result<Vec<_>>>()?;
+                Datum::Several(self.repeat(body, args, &graph.source(id))?)
+            }
+            Op::Tokens { invoke } => Datum::Tensor(self.generated(*invoke)?),
+            Op::Grad => Datum::Tensor(self.gradient(id)?),
+            Op::SetGrad => return self.set_gradient(id),
+            op => {
+                let args = node.args.iter().map(|&arg| self.datum(arg, id)).collect::<Result<Vec<_>>>()?;
+                let datum = evaluate(op, &args, &graph.functions, self.precision).map_err(|error| self.compute_error(id, &error))?;
+                if let Op::Log { label } = op {
+                    let name = if label.is_empty() { node.args[0].to_string() } else { label.clone() };
+                    println!("{}: {name} = {}", graph.source(id), self.precision.tensor(&datum)?);
+                }
+                datum
+            }
+        };
+        let datum = match self.with_gradient[id.index()] {
+            false => datum,
+            true => Datum::Tensor(self.gradients.cut(id, &self.precision.tensor(&datum)?, Vec::new())?),
+        };
+        self.keep(id, datum);
+        Ok(())
+    }
+
+    /// Puts a value through a module by hand.
+    pub(super) fn call(&self, module: &str, input: &Tensor, source_line: &Source) -> Result<Tensor> {
+        let missing = || Error::NoModule { path: module.to_string(), suggestion: String::new(), source_line: source_line.clone() };
+        let found = self.model.find(module).ok_or_else(missing)?;
+        let batch = TokenBatch::new(&[], self.precision.device)?;
+        found.forward(&input.contiguous()?, &mut Cx::untouched(&batch))
+    }
+
+    /// The tokens that were generated for an invoke. Prompts that ended earlier than others go on with the token that ended them.
+    fn generated(&self, invoke: InvokeId) -> Result<Tensor> {
+        let rows = self.tokens.get(&invoke).map(Vec::as_slice).unwrap_or_default();
+        let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let padded = rows.iter().flat_map(|row| {
+            let last = row.last().copied().unwrap_or(0);
+            row.iter().copied().chain(std::iter::repeat_n(last, longest - row.len())).map(i64::from)
+        });
+        Ok(Tensor::from_vec(padded.collect::<Vec<_>>(), (rows.len(), longest), self.precision.device)?)
+    }
+
+    fn gradient(&mut self, id: NodeId) -> Result<Tensor> {
+        let (of, loss) = (self.graph.node(id).args[0], self.graph.node(id).args[1]);
+        let value = self.precision.tensor(self.datum(loss, id)?)?;
+        self.gradients.get(of, loss, &value)?.ok_or_else(|| self.no_gradient(id))
+    }
+
+    fn set_gradient(&mut self, id: NodeId) -> Result<()> {
+        let args = &self.graph.node(id).args;
+        let (of, loss) = (args[0], args[1]);
+        let (value, new) = (self.precision.tensor(self.datum(loss, id)?)?, self.precision.tensor(self.datum(args[2], id)?)?);
+        if !self.gradients.set(of, loss, &value, &new)? {
+            return Err(self.no_gradient(id));
+        }
+        self.release(id);
+        Ok(())
+    }
+
+    fn no_gradient(&self, id: NodeId) -> Error {
+        let reason = "in this run the loss did not depend on this value".to_string();
+        Error::NoGradient { reason, source_line: self.graph.source(id) }
+    }
+
+    pub(super) fn compute_error(&self, id: NodeId, error: &candle_core::Error) -> Error {
+        Error::Compute { op: self.graph.node(id).op.name(), problem: error.to_string(), source_line: self.graph.source(id) }
+    }
+
+    /// Whether the branch that a node stands in is the one that is run. Where it is not, the node's arguments are let go.
+    pub(super) fn is_active(&mut self, id: NodeId) -> Result<bool> {
+        let graph = self.graph;
+        for guard in &graph.node(id).guards {
+            // The condition of an inner branch has no value where the outer one is not run.
+            let met = self.values[guard.condition.index()].is_some() && self.truth(guard.condition)? == guard.when;
+            if !met {
+                self.release(id);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn truth(&self, condition: NodeId) -> Result<bool> {
+        match self.datum(condition, condition)? {
+            Datum::Number(number) => Ok(*number != 0.0),
+            Datum::Tensor(tensor) => Ok(first_is_true(tensor)?),
+            Datum::Several(_) => Ok(false),
+        }
+    }
+
+    pub(super) fn datum(&self, id: NodeId, user: NodeId) -> Result<&Datum> {
+        self.values[id.index()].as_ref().ok_or_else(|| Error::OutsideBranch { source_line: self.graph.source(user) })
+    }
+
+    /// Keeps a value for those that use it, and lets its arguments go.
+    pub(super) fn keep(&mut self, id: NodeId, datum: Datum) {
+        self.release(id);
+        if self.uses[id.index()] > 0 {
+            self.values[id.index()] = Some(datum);
+        }
+    }
+
+    pub(super) fn release(&mut self, id: NodeId) {
+        let graph = self.graph;
+        let node = graph.node(id);
+        for &arg in node.args.iter().chain(node.guards.iter().map(|guard| &guard.condition)) {
+            let uses = &mut self.uses[arg.index()];
+            *uses -= 1;
+            if *uses == 0 {
+                self.values[arg.index()] = None;
+            }
+        }
+    }
+
+    fn take(&mut self, id: NodeId) -> Option<Datum> {
+        let uses = &mut self.uses[id.index()];
+        *uses -= 1;
+        if *uses == 0 { self.values[id.index()].take() } else { self.values[id.index()].clone() }
+    }
+
+    pub(super) fn constant(&mut self, index: usize) -> candle_core::Result<Tensor> {
+        if let Some(tensor) = &self.constants[index] {
+            return Ok(tensor.clone());
+        }
+        let tensor = self.load(index)?;
+        self.constants[index] = Some(tensor.clone());
+        Ok(tensor)
+    }
+
+    /// A constant where and in the type in which the model computes.
+    pub(super) fn load(&self, index: usize) -> candle_core::Result<Tensor> {
+        let tensor = self.graph.constants[index].tensor.to_device(self.precision.device)?;
+        match crate::types::kind_of(tensor.dtype()) {
+            KindTag::Float => tensor.to_dtype(self.precision.dtype),
+            KindTag::Int => tensor.to_dtype(candle_core::DType::I64),
+            KindTag::Bool => Ok(tensor),
+        }
+    }
+}
