@@ -17,4 +17,5 @@ mod loops;
 mod random;
 mod reference;
 mod shared;
+mod sharing;
 mod tracing;

@@ -271,6 +271,20 @@ impl SiteTable {
         at.element
     }
 
+    /// The stage in which a pass comes by a site, counted as the executor counts them: the embedding, the layers, the head. `None` where the
+    /// model has no list of layers.
+    pub fn stage_of(&self, site: usize) -> Option<usize> {
+        let site = self.host_of(site);
+        let list = self.modules.iter().position(|module| module.type_name == "List")?;
+        let layers = self.modules.iter().filter(|module| module.parent.is_some_and(|parent| parent.module == list));
+        let list = &self.modules[list].sites;
+        match site {
+            site if site < list.start => Some(0),
+            site if site >= list.end => Some(self.depth + 1),
+            site => layers.into_iter().position(|layer| layer.sites.contains(&site)).map(|layer| layer + 1),
+        }
+    }
+
     /// The site at which the embeddings of tokens come out: the first that holds a vector of the residual stream for each position.
     pub fn embedding(&self) -> Option<usize> {
         let stream = |site: &SiteInfo| site.facts.axes.iter().map(|axis| axis.name.as_ref()).eq(["Batch", "Seq", "Hidden"]);

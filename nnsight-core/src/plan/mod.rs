@@ -6,5 +6,6 @@ mod order;
 mod positions;
 mod reach;
 mod schedule;
+mod share;
 
-pub use schedule::{Circumstances, Schedule, Visit, Wave};
+pub use schedule::{Circumstances, Schedule, Share, Visit, Wave};

@@ -45,6 +45,8 @@ pub(super) struct Order {
     pub moments: Vec<Moment>,
     /// The position of each of the graph's sites in the table.
     pub positions: Vec<usize>,
+    /// What the value of each node depends on.
+    pub needs: Vec<Needs>,
 }
 
 /// "The wave of `later` is at least the wave of `earlier`, plus one where `strict`."
@@ -57,7 +59,7 @@ struct Constraint {
 }
 
 /// For a node, the last moment of each invoke that its value depends on.
-type Needs = Vec<(InvokeId, Time)>;
+pub(super) type Needs = Vec<(InvokeId, Time)>;
 
 /// Finds when each node can run.
 ///
@@ -79,7 +81,7 @@ pub(super) fn order(graph: &Graph, table: &SiteTable) -> Result<Order> {
     });
     let mut moments = moments.collect::<Vec<_>>();
     order_gradients(graph, &mut moments)?;
-    Ok(Order { waves, moments, positions: ordering.positions })
+    Ok(Order { waves, moments, positions: ordering.positions, needs })
 }
 
 fn positions(graph: &Graph, table: &SiteTable) -> Result<Vec<usize>> {

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::NoEffect`] for an edit that nothing needs, [`Error::OutsideBranch`] for a value of a branch that is used outside of it,
 /// [`Error::InsideSkipped`] for what touches the inside of a module that is not run.
-pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstances: Circumstances<'_>) -> Result<Vec<bool>> {
+pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstances: Circumstances<'_>) -> Result<Reach> {
     check_branches(graph)?;
     check_skipped(graph, table, order)?;
     check_stopped(graph, order)?;
@@ -43,7 +43,15 @@ pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstan
     for id in latest_first {
         sweep.visit(id)?;
     }
-    Ok(sweep.needed)
+    Ok(Reach { needed: sweep.needed, read: sweep.read })
+}
+
+/// What is needed.
+pub(super) struct Reach {
+    /// The nodes.
+    pub needed: Vec<bool>,
+    /// Which positions of each reading.
+    pub read: Vec<Positions>,
 }
 
 /// Somebody who sees what the model holds at a moment.

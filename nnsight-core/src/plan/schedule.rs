@@ -1,7 +1,9 @@
 //! The order in which the nodes of a graph are run.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::order::Time;
-use super::{gradient, head, order, reach};
+use super::{gradient, head, order, reach, share};
 use crate::Result;
 use crate::graph::{Generation, Graph, InvokeId, NodeId, Op};
 use crate::module::SiteTable;
@@ -32,6 +34,38 @@ pub struct Wave {
     pub after: Vec<NodeId>,
     /// Whether the head is needed at the last position only.
     pub last_only: bool,
+    /// What it has in common with others.
+    pub share: Share,
+}
+
+/// What a batch has in common with others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Share {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Equal prompts stand in it once, and others branch off from it.
+    Base {
+        /// The row of each invoke.
+        rows: BTreeMap<InvokeId, usize>,
+        /// The stages at which others branch off.
+        keeps: BTreeSet<usize>,
+        /// The last stage that others need.
+        until: usize,
+        /// Whether they need its keys and values.
+        remembers: bool,
+    },
+    /// It branches off from another.
+    Branch {
+        /// From which wave.
+        base: usize,
+        /// From which of its rows.
+        row: usize,
+        /// At which position.
+        from: usize,
+        /// Its invokes in the order in which they come in, each with the stage.
+        entries: Vec<(InvokeId, usize)>,
+    },
 }
 
 /// What runs while a pass comes by a site.
@@ -54,6 +88,8 @@ pub struct Circumstances<'a> {
     pub lengths: &'a [Option<usize>],
     /// Whether somebody looks at the generated tokens as they come.
     pub streams: bool,
+    /// Whether runs on equal prompts may share what they have in common: the model is embedding, layers and head.
+    pub shares: bool,
 }
 
 impl Schedule {
@@ -64,14 +100,20 @@ impl Schedule {
     /// [`Error::NoEffect`](crate::Error::NoEffect), [`Error::NoGradient`](crate::Error::NoGradient),
     /// [`Error::InsideSkipped`](crate::Error::InsideSkipped) or [`Error::OutsideBranch`](crate::Error::OutsideBranch), each with the line.
     pub fn new(graph: &Graph, table: &SiteTable, circumstances: Circumstances<'_>) -> Result<Self> {
-        let order = order::order(graph, table)?;
-        let needed = reach::needed(graph, table, &order, circumstances)?;
-        gradient::check(graph, table, &order, &needed)?;
+        let mut order = order::order(graph, table)?;
+        let reach = reach::needed(graph, table, &order, circumstances)?;
+        let needed = &reach.needed;
+        gradient::check(graph, table, &order, needed)?;
+        let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
+        let shares = match circumstances.shares && !gradients {
+            true => share::share(graph, table, &mut order, &reach, circumstances.lengths),
+            false => vec![Share::Nothing; order.waves.iter().max().map_or(1, |last| last + 1)],
+        };
         let mut run = graph.iter().map(|(id, _)| id).filter(|id| needed[id.index()]).collect::<Vec<_>>();
         run.sort_by_key(|id| (order.moments[id.index()], *id));
         let mut uses = vec![0; graph.nodes.len()];
         graph.saves.iter().for_each(|save| uses[save.index()] += 1);
-        let mut waves = vec![Wave::default(); order.waves.iter().max().map_or(1, |last| last + 1)];
+        let mut waves = shares.into_iter().map(|share| Wave { share, ..Wave::default() }).collect::<Vec<_>>();
         let mut read = graph.invokes.iter().map(|invoke| circumstances.streams && invoke.generation.is_some()).collect::<Vec<_>>();
         let mut with_gradient = vec![false; graph.nodes.len()];
         for id in run {
@@ -103,7 +145,10 @@ impl Schedule {
             }
         }
         for wave in &mut waves {
-            wave.last_only = circumstances.head.is_some_and(|head| head::last_position_only(graph, table, head, &wave.visits, &needed));
+            if let Share::Branch { entries, .. } = &wave.share {
+                wave.invokes = entries.iter().map(|(invoke, _)| *invoke).collect();
+            }
+            wave.last_only = circumstances.head.is_some_and(|head| head::last_position_only(graph, table, head, &wave.visits, needed));
         }
         Ok(Schedule { waves, uses, with_gradient })
     }

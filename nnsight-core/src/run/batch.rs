@@ -54,6 +54,25 @@ impl TokenBatch {
         self
     }
 
+    /// Some rows of the same tokens, behind `past` positions that all of them have in common.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub(crate) fn behind(tokens: &[u32], rows: usize, past: usize, device: &Device) -> Result<Self> {
+        let (width, shape) = (tokens.len(), (rows, tokens.len()));
+        let positions = Tensor::arange(past as u32, (past + width) as u32, device)?;
+        Ok(TokenBatch {
+            lengths: vec![past + width; rows],
+            past,
+            width,
+            tokens: Tensor::new(tokens, device)?.broadcast_as(shape)?.contiguous()?,
+            positions: (past > 0).then(|| positions.broadcast_as(shape)?.contiguous()).transpose()?,
+            hidden: Vec::new(),
+            mask: OnceCell::new(),
+            last_only: false,
+        })
+    }
+
     /// One more token for each prompt, behind all that came before.
     ///
     /// # Errors

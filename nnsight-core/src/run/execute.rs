@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
+use super::branch::{run_base, run_branch};
 use super::evaluate::Precision;
 use super::generate::{Generator, Token, Vocabulary};
 use super::interleave::{Interleaver, Pass, Rows};
@@ -12,7 +13,7 @@ use super::{Past, Prompts, TokenBatch};
 use crate::graph::{Graph, InvokeId, Limits, Prompt, Span, infer};
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
-use crate::plan::{Circumstances, Schedule, Visit, Wave};
+use crate::plan::{Circumstances, Schedule, Share, Visit, Wave};
 use crate::{Error, Result};
 
 /// Runs all stages without looking at anything; gives the logits.
@@ -44,12 +45,24 @@ pub struct Request<'a, 't> {
 pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Tensor>>> {
     share_prompts(graph, &mut request.tokens);
     let lengths = request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<Vec<_>>>();
-    let schedule = prepare(graph, table, &lengths, model.head(), request.on_token.is_some())?;
+    // Runs share what they have in common where the model is what the table says: embedding, layers, head.
+    let shares = model.count() == table.depth + 2;
+    let schedule = prepare(graph, table, &lengths, Circumstances { head: model.head(), lengths: &[], streams: request.on_token.is_some(), shares })?;
     graph.check_constants()?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
     let mut interleaver = Interleaver::new(model, graph, table, &schedule, precision);
+    let mut base = None;
     for wave in &schedule.waves {
-        run_wave(&mut interleaver, wave, &mut request)?;
+        match (&wave.share, &base) {
+            (Share::Base { rows, keeps, until, remembers }, _) => {
+                base = Some(run_base(&mut interleaver, wave, (rows, keeps), (*until, *remembers), &request)?);
+            }
+            (Share::Branch { .. }, Some(base)) => run_branch(&mut interleaver, wave, base, &request)?,
+            _ => {
+                base = None;
+                run_wave(&mut interleaver, wave, &mut request)?;
+            }
+        }
     }
     interleaver.results()
 }
@@ -58,7 +71,7 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
 ///
 /// # Errors
 /// What is wrong with the graph, with the line in the user's program.
-pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], head: Option<usize>, streams: bool) -> Result<Schedule> {
+pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], circumstances: Circumstances<'_>) -> Result<Schedule> {
     graph.validate(&Limits::default())?;
     if graph.signature != table.signature {
         return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone() });
@@ -67,7 +80,7 @@ pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>],
     let common =
         |lengths: &Vec<Option<usize>>| lengths.first().copied().flatten().filter(|&first| lengths.iter().all(|&length| length == Some(first)));
     let lengths = lengths.iter().map(common).collect::<Vec<_>>();
-    Schedule::new(graph, table, Circumstances { head, lengths: &lengths, streams })
+    Schedule::new(graph, table, Circumstances { lengths: &lengths, ..circumstances })
 }
 
 /// Gives the invokes that see all prompts those of the others.
@@ -149,7 +162,7 @@ fn run_steps<M: Stages>(
 }
 
 /// For each site whether it is used at a step.
-fn used_sites(visits: &[Visit], step: u32, sites: usize) -> Vec<bool> {
+pub(super) fn used_sites(visits: &[Visit], step: u32, sites: usize) -> Vec<bool> {
     let mut used = vec![false; sites];
     let first = visits.partition_point(|visit| visit.step < step);
     visits[first..].iter().take_while(|visit| visit.step == step).for_each(|visit| used[visit.site] = true);
@@ -182,7 +195,7 @@ fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave
         let everything = graph.invokes[invoke.index()].everything;
         let rows = Span { start: if everything { 0 } else { start }, len: own.len() };
         let positions = Span { start: batch.width() - longest, len: longest };
-        layout.insert(invoke, Rows { rows, positions });
+        layout.insert(invoke, Rows { rows, positions, before: 0 });
         start += if everything { 0 } else { own.len() };
     }
     interleaver.start(layout, wave.visits.clone(), embeddings);

@@ -21,6 +21,8 @@ pub(super) struct Rows {
     pub rows: Span,
     /// The positions of its prompts, without the padding that longer prompts of other invokes bring about.
     pub positions: Span,
+    /// How many positions of its prompt come before those, and are another run's.
+    pub before: usize,
 }
 
 /// A pass of the model.
@@ -100,6 +102,11 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     /// Whether some rows are given as embeddings.
     pub fn has_embeddings(&self) -> bool {
         !self.embeddings.is_empty()
+    }
+
+    /// Has an invoke stand in the batch from here on.
+    pub fn place(&mut self, invoke: InvokeId, rows: Rows) {
+        self.layout.insert(invoke, rows);
     }
 
     /// Prepares for a pass.
@@ -362,7 +369,7 @@ mod tests {
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
         let mut interleaver = Interleaver::new(&Three, &graph, &table, &schedule, precision);
         let whole = |start, len| Span { start, len };
-        let layout = HashMap::from([(InvokeId(0), Rows { rows: whole(0, 1), positions: whole(0, 2) })]);
+        let layout = HashMap::from([(InvokeId(0), Rows { rows: whole(0, 1), positions: whole(0, 2), before: 0 })]);
         interleaver.start(layout, schedule.waves[0].visits.clone(), Vec::new());
         let value = Tensor::new(&[[1f32, 2.0]], &Device::Cpu).unwrap();
         let alive = |interleaver: &Interleaver<'_, Three>| interleaver.values.iter().flatten().count();

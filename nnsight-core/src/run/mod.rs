@@ -1,6 +1,7 @@
 //! Running a graph inside forward passes.
 
 mod batch;
+mod branch;
 mod environment;
 mod evaluate;
 mod execute;

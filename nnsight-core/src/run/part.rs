@@ -14,14 +14,14 @@ impl<M: Stages> Interleaver<'_, M> {
     /// The rows and positions of an invoke in the value that a site holds.
     pub(super) fn extents_of(&self, invoke: InvokeId, site: usize) -> Vec<Extent> {
         let facts: &Facts = &self.table.sites()[site].facts;
-        let Rows { rows, positions } = self.layout[&invoke];
+        let Rows { rows, positions, before } = self.layout[&invoke];
         let one = Span { start: 0, len: 1 };
         let now = match self.pass.one_position {
             _ if self.pass.step > 0 => one,
             Some(head) if self.table.rank(site) >= self.table.rank(head) => one,
             _ => positions,
         };
-        let keys = Span { start: positions.start, len: positions.len + self.pass.step as usize };
+        let keys = Span { start: positions.start, len: positions.len + before + self.pass.step as usize };
         let extent = |(axis, name): (usize, &str)| match name {
             "Batch" => Some(Extent { axis, span: rows }),
             "Seq" | "Query" => Some(Extent { axis, span: now }),
@@ -31,8 +31,20 @@ impl<M: Stages> Interleaver<'_, M> {
         facts.axes.iter().map(|axis| axis.name.as_ref()).enumerate().filter_map(extent).collect()
     }
 
+    /// The axis along which the model holds only the later positions of an invoke's prompt at a site, and how many come before.
+    fn missing(&self, invoke: InvokeId, site: usize) -> Option<(usize, usize)> {
+        let before = self.layout[&invoke].before;
+        let cut = before > 0 && self.pass.one_position.is_none_or(|head| self.table.rank(site) < self.table.rank(head));
+        let axis = self.table.sites()[site].facts.axes.iter().position(|axis| matches!(axis.name.as_ref(), "Seq" | "Query"));
+        axis.filter(|_| cut).map(|axis| (axis, before))
+    }
+
     pub(super) fn read(&self, invoke: InvokeId, site: usize, value: &Tensor) -> candle_core::Result<Tensor> {
-        let part = kernels::part(value, &self.extents_of(invoke, site))?;
+        let mut part = kernels::part(value, &self.extents_of(invoke, site))?;
+        if let Some((axis, before)) = self.missing(invoke, site) {
+            // Nobody looks at these: a run branches off at the first position that it reads.
+            part = part.pad_with_zeros(axis, before, 0)?;
+        }
         match self.table.sites()[site].facts.kind {
             KindTag::Int => part.to_dtype(candle_core::DType::I64),
             KindTag::Float | KindTag::Bool => Ok(part),
@@ -41,8 +53,20 @@ impl<M: Stages> Interleaver<'_, M> {
 
     pub(super) fn write(&self, invoke: InvokeId, site: usize, whole: &Tensor, region: &Region, value: &Datum) -> candle_core::Result<Tensor> {
         let mut all = self.extents_of(invoke, site);
-        let own = kernels::part(whole, &all)?;
-        all.extend(extents(region, own.dims())?);
+        let mut dims = kernels::part(whole, &all)?.dims().to_vec();
+        let missing = self.missing(invoke, site);
+        if let Some((axis, before)) = missing {
+            dims[axis] += before;
+        }
+        let mut inside = extents(region, &dims)?;
+        if let Some((axis, before)) = missing {
+            // The first step along the axis is counted from its first position; those behind it from what is left.
+            if let Some(first) = inside.iter_mut().find(|extent| extent.axis == axis) {
+                first.span.start =
+                    first.span.start.checked_sub(before).ok_or_else(|| candle_core::Error::Msg("a position before the branch".into()))?;
+            }
+        }
+        all.extend(inside);
         let value = match value {
             Datum::Tensor(tensor) => tensor.clone(),
             other => self.precision.tensor(other)?.to_dtype(whole.dtype())?,

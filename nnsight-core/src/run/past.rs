@@ -8,6 +8,8 @@ use candle_core::{Result, Tensor};
 #[derive(Debug, Default)]
 pub struct Past {
     kept: HashMap<usize, (Tensor, Tensor)>,
+    /// Whether they are those of another run, which every row begins with and none adds to.
+    is_borrowed: bool,
 }
 
 impl Past {
@@ -20,11 +22,26 @@ impl Past {
     /// Where those of earlier positions are missing.
     pub fn extend(&mut self, module: usize, past: usize, keys: Tensor, values: Tensor) -> Result<(Tensor, Tensor)> {
         let all = match self.kept.get(&module) {
+            Some((k, v)) if self.is_borrowed => {
+                let (rows, (_, heads, past, dim)) = (keys.dim(0)?, k.dims4()?);
+                let repeat = |x: &Tensor| x.expand((rows, heads, past, dim));
+                return Ok((Tensor::cat(&[&repeat(k)?, &keys], 2)?, Tensor::cat(&[&repeat(v)?, &values], 2)?));
+            }
             None if past == 0 => (keys, values),
             Some((k, v)) if k.dim(2)? == past => (Tensor::cat(&[k, &keys], 2)?, Tensor::cat(&[v, &values], 2)?),
             _ => candle_core::bail!("this attention has no keys and values of earlier positions: it was not run for them"),
         };
         self.kept.insert(module, all.clone());
         Ok(all)
+    }
+
+    /// The keys and values of the first `positions` positions of one row, behind its padding, for runs that branch off there.
+    ///
+    /// # Errors
+    /// Where there are not so many.
+    pub(super) fn branch(&self, row: usize, padding: usize, positions: usize) -> Result<Self> {
+        let part = |x: &Tensor| x.narrow(0, row, 1)?.narrow(2, padding, positions);
+        let kept = self.kept.iter().map(|(&module, (k, v))| Ok((module, (part(k)?, part(v)?))));
+        Ok(Past { kept: kept.collect::<Result<_>>()?, is_borrowed: true })
     }
 }

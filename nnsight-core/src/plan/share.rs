@@ -1,0 +1,225 @@
+//! What runs on equal prompts have in common: up to where the first of them edits something, they are one.
+//!
+//! Of runs on the same prompt, everything before a run's first edit is what an untouched run holds there. So the prompt is run once, the base,
+//! and every other run branches off: at the layer of its first edit, and, since under a causal mask no position depends on a later one, at the
+//! first position that it edits or reads. Runs that branch off at one position form a batch that grows as it goes deeper.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::order::{Moment, Order, Time};
+use super::positions::{self, Positions};
+use super::reach::Reach;
+use super::schedule::Share;
+use crate::graph::{Graph, InvokeId, NodeId, Op, Prompt, Region};
+use crate::module::SiteTable;
+
+/// How many positions a batch of branches has at most: enough for large products, and little beside the weights.
+const POSITIONS: usize = 4096;
+
+/// Where a run stops being the base's.
+#[derive(Clone, Copy, Debug)]
+struct Divergence {
+    time: Time,
+    node: NodeId,
+    stage: usize,
+    /// The first position that it edits or reads from there on.
+    position: usize,
+}
+
+/// Splits waves of runs on equal prompts into a base and branches: gives for each new wave how it shares, and has the order follow.
+pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: &Reach, lengths: &[Option<usize>]) -> Vec<Share> {
+    let count = order.waves.iter().max().map_or(1, |last| last + 1);
+    let sharing = Sharing { graph, table, order, reach, lengths };
+    let mut shares = Vec::new();
+    // For each invoke where it is before and after its divergence.
+    let mut places: HashMap<InvokeId, (usize, Option<(Divergence, usize)>)> = HashMap::new();
+    for wave in 0..count {
+        let base = shares.len();
+        match sharing.split(wave) {
+            None => {
+                shares.push(Share::Nothing);
+                let members = order.waves.iter().enumerate().filter(|(_, other)| **other == wave);
+                places.extend(members.map(|(invoke, _)| (InvokeId(invoke as u32), (base, None))));
+            }
+            Some(Split { rows, branches }) => {
+                shares.push(Share::Base { rows: rows.clone(), keeps: BTreeSet::new(), until: 0, remembers: false });
+                places.extend(rows.keys().map(|&invoke| (invoke, (base, None))));
+                for Branch { row, position, members } in branches {
+                    let here = shares.len();
+                    let last = sharing.last_stage(&members);
+                    if let Share::Base { keeps, until, remembers, .. } = &mut shares[base] {
+                        keeps.extend(members.iter().map(|(divergence, _)| divergence.stage));
+                        *until = (*until).max(if position > 0 { last.min(table.depth) } else { 0 });
+                        *remembers |= position > 0;
+                    }
+                    places.extend(members.iter().map(|&(divergence, invoke)| (invoke, (base, Some((divergence, here))))));
+                    let entries = members.into_iter().map(|(divergence, invoke)| (invoke, divergence.stage)).collect();
+                    shares.push(Share::Branch { base, row, from: position, entries });
+                }
+            }
+        }
+    }
+    let wave_of = |invoke: InvokeId, time: Time, node: Option<NodeId>| match places[&invoke] {
+        (_, Some((from, branch))) if (time, node.unwrap_or(NodeId(u32::MAX))) >= (from.time, from.node) => branch,
+        (base, _) => base,
+    };
+    let moments = graph.iter().map(|(id, node)| {
+        let moment = order.moments[id.index()];
+        let at = match node.op {
+            Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } | Op::Stop { at, .. } => Some(at.invoke),
+            Op::Tokens { invoke } => Some(invoke),
+            _ => None,
+        };
+        match at {
+            Some(invoke) => Moment { wave: wave_of(invoke, moment.time, Some(id)), ..moment },
+            None => {
+                let last = order.needs[id.index()].iter().map(|&(invoke, time)| (wave_of(invoke, time, None), time)).max();
+                last.map_or(Moment { wave: 0, ..moment }, |(wave, time)| Moment { wave, time, ..moment })
+            }
+        }
+    });
+    let moments = moments.collect::<Vec<_>>();
+    let waves = (0..graph.invokes.len()).map(|invoke| places[&InvokeId(invoke as u32)].0).collect();
+    (order.moments, order.waves) = (moments, waves);
+    shares
+}
+
+/// A wave as a base and what branches off.
+struct Split {
+    /// The base's row for each invoke.
+    rows: BTreeMap<InvokeId, usize>,
+    branches: Vec<Branch>,
+}
+
+struct Branch {
+    row: usize,
+    position: usize,
+    /// In the order in which they come in.
+    members: Vec<(Divergence, InvokeId)>,
+}
+
+struct Sharing<'a> {
+    graph: &'a Graph,
+    table: &'a SiteTable,
+    order: &'a Order,
+    reach: &'a Reach,
+    lengths: &'a [Option<usize>],
+}
+
+impl Sharing<'_> {
+    /// The split of a wave, or `None` where its runs have nothing in common.
+    fn split(&self, wave: usize) -> Option<Split> {
+        let members = (0..self.graph.invokes.len()).filter(|&invoke| self.order.waves[invoke] == wave).collect::<Vec<_>>();
+        let mut row_of: HashMap<String, usize> = HashMap::new();
+        let mut rows = BTreeMap::new();
+        for &invoke in &members {
+            let content = &self.graph.invokes[invoke];
+            let plain = matches!(content.prompts[..], [Prompt::Text(_) | Prompt::Tokens(_)]);
+            if !plain || content.everything || content.generation.is_some() || self.lengths.get(invoke).copied().flatten().is_none() {
+                return None;
+            }
+            let next = row_of.len();
+            rows.insert(InvokeId(invoke as u32), *row_of.entry(content.prompts[0].to_string()).or_insert(next));
+        }
+        if row_of.len() == members.len() {
+            return None;
+        }
+        let divergences = self.divergences(&rows)?;
+        let mut groups: BTreeMap<(usize, usize), Vec<(Divergence, InvokeId)>> = BTreeMap::new();
+        for (&invoke, divergence) in &divergences {
+            groups.entry((rows[&invoke], divergence.position)).or_default().push((*divergence, invoke));
+        }
+        let mut branches = Vec::new();
+        for ((row, position), mut members) in groups {
+            members.sort_by_key(|(divergence, invoke)| (divergence.stage, *invoke));
+            let length = members.first().and_then(|(_, invoke)| self.lengths[invoke.index()]).unwrap_or(1);
+            for chunk in members.chunks((POSITIONS / (length - position).max(1)).max(1)) {
+                branches.push(Branch { row, position, members: chunk.to_vec() });
+            }
+        }
+        Some(Split { rows, branches })
+    }
+
+    /// Where each of these runs diverges, if it does; `None` where they cannot be run apart from each other.
+    fn divergences(&self, rows: &BTreeMap<InvokeId, usize>) -> Option<BTreeMap<InvokeId, Divergence>> {
+        let mut found: BTreeMap<InvokeId, Divergence> = BTreeMap::new();
+        let needed = || self.graph.iter().filter(|(id, _)| self.reach.needed[id.index()]);
+        for (id, node) in needed() {
+            let (at, site, region) = match &node.op {
+                Op::Set { at, site, region, .. } => (at, site, Some(region)),
+                Op::Skip { at, site, .. } => (at, site, None),
+                Op::Stop { at, .. } if rows.contains_key(&at.invoke) => return None,
+                _ => continue,
+            };
+            if !rows.contains_key(&at.invoke) {
+                continue;
+            }
+            let (time, position) = (self.order.moments[id.index()].time, self.first(at.invoke, self.order.positions[site.index()], region));
+            let stage = self.table.stage_of(time.visited(self.table)?)?;
+            let divergence = found.entry(at.invoke).or_insert(Divergence { time, node: id, stage, position });
+            let position = divergence.position.min(position);
+            if (time, id) < (divergence.time, divergence.node) {
+                *divergence = Divergence { time, node: id, stage, position };
+            }
+            divergence.position = position;
+        }
+        for (id, node) in needed() {
+            // What is read behind the divergence.
+            if let Op::Get { at, site } = node.op
+                && let Some(divergence) = found.get_mut(&at.invoke)
+                && (self.order.moments[id.index()].time, id) > (divergence.time, divergence.node)
+            {
+                let has_positions = self.axes(self.order.positions[site.index()]).any(|axis| matches!(axis, "Seq" | "Query" | "Key"));
+                let first = match &self.reach.read[id.index()] {
+                    _ if !has_positions => usize::MAX,
+                    Positions::None => usize::MAX,
+                    Positions::Range(first, _) => *first,
+                    Positions::All => 0,
+                };
+                divergence.position = divergence.position.min(first);
+            }
+        }
+        // A run that needs from another what that holds only once it has diverged would have to wait for it.
+        for (id, node) in needed() {
+            let (Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. }) = node.op else { continue };
+            let from_others = self.arguments(id).flat_map(|arg| self.order.needs[arg.index()].iter());
+            let waits = |&(other, time): &(InvokeId, Time)| {
+                other != at.invoke && rows.contains_key(&other) && found.get(&other).is_some_and(|divergence| time >= divergence.time)
+            };
+            if rows.contains_key(&at.invoke) && from_others.into_iter().any(waits) {
+                return None;
+            }
+        }
+        Some(found)
+    }
+
+    fn arguments(&self, id: NodeId) -> impl Iterator<Item = NodeId> {
+        let node = self.graph.node(id);
+        node.args.iter().copied().chain(node.guards.iter().map(|guard| guard.condition))
+    }
+
+    fn axes(&self, site: usize) -> impl Iterator<Item = &str> {
+        self.table.sites()[site].facts.axes.iter().map(|axis| axis.name.as_ref())
+    }
+
+    /// The first position that an edit writes.
+    fn first(&self, invoke: InvokeId, site: usize, region: Option<&Region>) -> usize {
+        let written = region.map(|region| positions::of(region, &self.table.sites()[site].facts, self.lengths[invoke.index()]));
+        match written {
+            Some(Positions::Range(first, _)) => first,
+            _ => 0,
+        }
+    }
+
+    /// The last stage that some runs visit.
+    fn last_stage(&self, members: &[(Divergence, InvokeId)]) -> usize {
+        let invokes = members.iter().map(|(_, invoke)| *invoke).collect::<BTreeSet<_>>();
+        let stages = self.graph.iter().filter(|(id, _)| self.reach.needed[id.index()]).filter_map(|(_, node)| match node.op {
+            Op::Get { at, site } | Op::Set { at, site, .. } if invokes.contains(&at.invoke) => {
+                self.table.stage_of(self.order.positions[site.index()])
+            }
+            _ => None,
+        });
+        stages.max().unwrap_or(0)
+    }
+}

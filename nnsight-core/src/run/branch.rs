@@ -1,0 +1,107 @@
+//! Runs on equal prompts: the prompt once, and batches that branch off from it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use candle_core::Tensor;
+
+use super::execute::{Request, used_sites};
+use super::interleave::{Interleaver, Pass, Rows};
+use super::stages::Stages;
+use super::{Past, TokenBatch};
+use crate::Result;
+use crate::graph::{InvokeId, Span};
+use crate::module::Cx;
+use crate::plan::{Share, Wave};
+
+/// What branches need of the run that they branch off from.
+pub(super) struct Base {
+    /// What the model held before the stages at which others branch off.
+    states: BTreeMap<usize, Tensor>,
+    past: Past,
+    /// The padding before each row.
+    padding: Vec<usize>,
+}
+
+/// Runs each prompt of a wave once.
+pub(super) fn run_base<M: Stages>(
+    interleaver: &mut Interleaver<'_, M>,
+    wave: &Wave,
+    (rows, keeps): (&BTreeMap<InvokeId, usize>, &BTreeSet<usize>),
+    (until, remembers): (usize, bool),
+    request: &Request<'_, '_>,
+) -> Result<Base> {
+    wave.before.iter().try_for_each(|&node| interleaver.run(node))?;
+    let model = interleaver.model;
+    let mut prompts = vec![[].as_slice(); rows.values().max().map_or(0, |last| last + 1)];
+    rows.iter().for_each(|(invoke, &row)| prompts[row] = &request.tokens[invoke.index()][0]);
+    let mut batch = TokenBatch::new(&prompts, model.device())?;
+    batch.last_only = wave.last_only;
+    let padding = prompts.iter().map(|prompt| batch.width() - prompt.len()).collect::<Vec<_>>();
+    let place = |(&invoke, &row): (&InvokeId, &usize)| {
+        let positions = Span { start: padding[row], len: prompts[row].len() };
+        (invoke, Rows { rows: Span { start: row, len: 1 }, positions, before: 0 })
+    };
+    interleaver.start(rows.iter().map(place).collect(), wave.visits.clone(), Vec::new());
+    interleaver.start_pass(Pass { step: 0, batch: (prompts.len(), batch.width()), one_position: model.head().filter(|_| batch.last_only) });
+    let used = used_sites(&wave.visits, 0, interleaver.table.sites().len());
+    let (mut past, mut states) = (Past::default(), BTreeMap::new());
+    let mut state = batch.tokens().clone();
+    for stage in 0..model.count() {
+        if keeps.contains(&stage) {
+            states.insert(stage, state.clone());
+        }
+        let wanted = keeps.range(stage + 1..).next().is_some() || remembers && stage <= until;
+        if interleaver.pass_is_done() && !wanted {
+            break;
+        }
+        state = model.stage(stage, state, &mut Cx::hooked(&used, interleaver, Some(&mut past), &batch))?;
+    }
+    interleaver.finish_pass()?;
+    interleaver.finish(1)?;
+    wave.after.iter().try_for_each(|&node| interleaver.run(node))?;
+    Ok(Base { states, past, padding })
+}
+
+/// Runs a batch that branches off from a base, and grows where further runs come in.
+pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, base: &Base, request: &Request<'_, '_>) -> Result<()> {
+    let Share::Branch { row, from, entries, .. } = &wave.share else { return Ok(()) };
+    let (row, from) = (*row, *from);
+    wave.before.iter().try_for_each(|&node| interleaver.run(node))?;
+    let Some(&(first, first_stage)) = entries.first() else { return Ok(()) };
+    let model = interleaver.model;
+    let tokens = &request.tokens[first.index()][0][from..];
+    let kept = Span { start: base.padding[row] + from, len: tokens.len() };
+    interleaver.start(HashMap::new(), wave.visits.clone(), Vec::new());
+    let used = used_sites(&wave.visits, 0, interleaver.table.sites().len());
+    let mut batch = TokenBatch::new(&[], model.device())?;
+    let mut state: Option<Tensor> = None;
+    let mut entered = 0;
+    for stage in first_stage..model.count() {
+        let enters = entries[entered..].iter().take_while(|(_, at)| *at <= stage).count();
+        if let (1.., Some(here)) = (enters, base.states.get(&stage)) {
+            let here = here.narrow(0, row, 1)?.narrow(1, kept.start, kept.len)?;
+            let copies = std::iter::repeat_n(here, enters);
+            state = Some(Tensor::cat(&state.take().into_iter().chain(copies).collect::<Vec<_>>(), 0)?);
+            for (invoke, _) in &entries[entered..entered + enters] {
+                interleaver.place(*invoke, Rows { rows: Span { start: entered, len: 1 }, positions: Span { start: 0, len: kept.len }, before: from });
+                entered += 1;
+            }
+            batch = TokenBatch::behind(tokens, entered, from, model.device())?;
+            batch.last_only = wave.last_only;
+            let one_position = model.head().filter(|_| batch.last_only);
+            interleaver.start_pass(Pass { step: 0, batch: (entered, kept.len), one_position });
+        }
+        let Some(before) = state.take() else { break };
+        if interleaver.pass_is_done() {
+            break;
+        }
+        let mut past = match from {
+            0 => None,
+            from => Some(base.past.branch(row, base.padding[row], from)?),
+        };
+        state = Some(model.stage(stage, before, &mut Cx::hooked(&used, interleaver, past.as_mut(), &batch))?);
+    }
+    interleaver.finish_pass()?;
+    interleaver.finish(1)?;
+    wave.after.iter().try_for_each(|&node| interleaver.run(node))
+}

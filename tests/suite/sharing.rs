@@ -1,0 +1,154 @@
+//! Runs on equal prompts share what they have in common, and give what each gives alone.
+
+use nnsight::prelude::*;
+use proptest::prelude::*;
+
+use crate::shared::{difference, tiny_gpt2, tiny_llama};
+
+const PROMPTS: [&[u32]; 3] = [&[3, 17, 5, 40, 22, 8, 11], &[3, 17, 6, 40, 22, 8, 11], &[9, 2, 33, 4]];
+
+#[derive(Clone, Debug)]
+struct Run {
+    prompt: usize,
+    edits: Vec<Edit>,
+    reads: Vec<(usize, usize, i64)>,
+}
+
+/// What is done where: kind, layer, position, strength.
+type Edit = (usize, usize, i64, f64);
+
+fn run() -> impl Strategy<Value = Run> {
+    let edit = (0..6usize, 0..3usize, 0..4i64, -2.0..2.0f64);
+    let read = (0..6usize, 0..3usize, -4..4i64);
+    (0..3usize, prop::collection::vec(edit, 0..3), prop::collection::vec(read, 1..4)).prop_map(|(prompt, edits, reads)| Run { prompt, edits, reads })
+}
+
+/// What is saved of one run: tensors of different shapes, as their norms along the last axis.
+macro_rules! record {
+    ($model:ident, $run:expr, $layers:ident $(. $rest:ident)*, $attention:ident) => {{
+        for &(kind, layer, position, strength) in &$run.edits {
+            let block = *$model.$layers$(.$rest)*.layer(layer);
+            match kind {
+                0 => effect(block.output.at(Seq, position)).__mul_assign(strength),
+                1 => effect(block.mlp.output.slice(Seq, position..)).__assign(strength),
+                2 => effect(block.$attention.z.at(Seq, -1).at(Heads, 1)).__add_assign(strength),
+                3 => effect(block.resid_mid.slice(Seq, position..position + 1).slice(Hidden, 3..9)).__add_assign(strength),
+                4 => effect(block.input).__mul_assign(strength),
+                _ => effect(block.$attention.pattern.head(2)).__mul_assign(strength),
+            }
+        }
+        let reads = $run.reads.iter().map(|&(kind, layer, position)| {
+            let block = *$model.$layers$(.$rest)*.layer(layer);
+            match kind {
+                0 => $model.lm_head.output.at(Seq, -1).norm(Vocab).sum_all(),
+                1 => block.output.at(Seq, position).norm(Hidden).sum_all(),
+                2 => block.mlp.output.norm_all(),
+                3 => block.$attention.pattern.at(Query, position).norm_all(),
+                4 => block.resid_mid.slice(Seq, -2..).norm_all(),
+                _ => $model.lm_head.output.sum_all(),
+            }
+        });
+        reads.collect::<Vec<_>>()
+    }};
+}
+
+fn check(together: &[Vec<Tensor<Dynamic, ()>>], alone: impl Fn(usize) -> Vec<Tensor<Dynamic, ()>>) -> Result<(), TestCaseError> {
+    for (index, together) in together.iter().enumerate() {
+        for (a, b) in together.iter().zip(alone(index)) {
+            let size = f64::from(b.to_scalar::<f32>().unwrap()).abs().max(1.0);
+            let difference = difference(a, &b);
+            prop_assert!(difference < 2e-5 * size, "run {}: {} of {}", index, difference, size);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(crate::shared::cases(96))]
+
+    #[test]
+    fn llamas_together_give_what_each_gives_alone(runs in prop::collection::vec(run(), 1..12)) {
+        let model = tiny_llama();
+        let together = trace!(model, {
+            runs.iter().map(|run| invoke!(PROMPTS[run.prompt].to_vec(), { record!(model, run, layers, self_attn) })).collect::<Vec<_>>()
+        })
+        .unwrap();
+        let alone = |index: usize| {
+            let run = &runs[index];
+            trace!(model, PROMPTS[run.prompt].to_vec(), { record!(model, run, layers, self_attn) }).unwrap()
+        };
+        check(&together, alone)?;
+    }
+
+    #[test]
+    fn gpt2s_together_give_what_each_gives_alone(runs in prop::collection::vec(run(), 1..12)) {
+        let model = tiny_gpt2();
+        let together = trace!(model, {
+            runs.iter().map(|run| invoke!(PROMPTS[run.prompt].to_vec(), { record!(model, run, transformer.h, attn) })).collect::<Vec<_>>()
+        })
+        .unwrap();
+        let alone = |index: usize| {
+            let run = &runs[index];
+            trace!(model, PROMPTS[run.prompt].to_vec(), { record!(model, run, transformer.h, attn) }).unwrap()
+        };
+        check(&together, alone)?;
+    }
+}
+
+#[test]
+fn values_cross_from_the_base_into_branches_and_between_prompts() {
+    let model = tiny_llama();
+    let (clean, corrupted) = (PROMPTS[0].to_vec(), PROMPTS[1].to_vec());
+    let grid = trace!(model, {
+        let clean = invoke!(clean.clone(), { model.layers.iter().map(|layer| layer.output.value()).collect::<Vec<_>>() });
+        let mut grid = Vec::new();
+        for layer in 0..3 {
+            for position in 0..7 {
+                grid.push(invoke!(corrupted.clone(), {
+                    effect(model.layers[layer].output.at(Seq, position)) = clean[layer].at(Seq, position);
+                    model.lm_head.output.at(Seq, -1)
+                }));
+            }
+        }
+        grid
+    })
+    .unwrap();
+    let saved = trace!(model, clean, { model.layers.iter().map(|layer| layer.output).collect::<Vec<_>>() }).unwrap();
+    for (index, found) in grid.iter().enumerate() {
+        let (layer, position) = (index / 7, index % 7);
+        let alone = trace!(model, corrupted.clone(), {
+            effect(model.layers[layer].output.at(Seq, position)) = saved[layer].at(Seq, position as i64);
+            model.lm_head.output.at(Seq, -1)
+        });
+        assert!(difference(found, &alone.unwrap()) < 1e-5, "layer {layer}, position {position}");
+    }
+}
+
+#[test]
+fn a_run_that_waits_for_another_is_not_torn_from_it() {
+    let model = tiny_llama();
+    let prompt = PROMPTS[0].to_vec();
+    // Each takes from the one before what that holds only after its own edit.
+    let (second, third) = trace!(model, {
+        let first = invoke!(prompt.clone(), {
+            model.layers[0].output.at(Seq, 2) = 0.5;
+            model.layers[1].resid_mid.value()
+        });
+        let second = invoke!(prompt.clone(), {
+            model.layers[1].resid_mid = first;
+            model.layers[1].output.value()
+        });
+        let third = invoke!(prompt.clone(), {
+            model.layers[2].input = second;
+            model.lm_head.output.at(Seq, -1)
+        });
+        (second, third)
+    })
+    .unwrap();
+    let alone = trace!(model, prompt, {
+        model.layers[0].output.at(Seq, 2) = 0.5;
+        (model.layers[1].output, model.lm_head.output.at(Seq, -1))
+    })
+    .unwrap();
+    assert!(difference(&second, &alone.0) < 1e-5 && difference(&third, &alone.1) < 1e-5);
+}
