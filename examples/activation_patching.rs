@@ -33,22 +33,19 @@ fn main() -> nnsight::Result<()> {
     print!("{:>6}", "");
     words.iter().for_each(|word| print!("{word:>7.6}"));
     println!();
-    for (layer, clean) in clean.iter().enumerate() {
-        // One batch for each layer: as many prompts as there are positions to patch.
-        let row = trace!(model, {
-            let patched = (0..words.len()).map(|position| {
-                invoke!(CORRUPTED, {
-                    // Late in the model most positions reach nothing any more, which is what the table is to show.
-                    effect(model.layers[layer].output.at(Seq, position)) = clean.at(Seq, position as i64);
-                    let logits = model.lm_head.output.at(Seq, -1);
-                    logits.pick(Vocab, mary) - logits.pick(Vocab, john)
-                })
-            });
-            patched.collect::<Vec<_>>()
-        })?;
+    // All cells at once: what they have in common is run once, and each goes its own way from its layer and position on.
+    let grid = sweep!(
+        model,
+        CORRUPTED,
+        for (layer, position) in grid(0..model.depth(), 0..words.len()) {
+            model.layers[layer].output.at(Seq, position) = clean[layer].at(Seq, position as i64);
+            let logits = model.lm_head.output.at(Seq, -1);
+            logits.pick(Vocab, mary) - logits.pick(Vocab, john)
+        }
+    )?;
+    for (layer, row) in grid.squeeze(2)?.to_vec2::<f32>()?.into_iter().enumerate() {
         print!("{layer:>5} ");
-        for cell in row {
-            let difference = cell.get(0)?.to_scalar::<f32>()?;
+        for difference in row {
             // From red, as corrupted, to green, as clean.
             let share = ((difference + 6.5) / 11.1).clamp(0.0, 1.0);
             let (red, green) = (240 - (180.0 * share) as u8, 90 + (150.0 * share) as u8);

@@ -27,6 +27,7 @@
 //! | shapes without computing, or without weights | [`scan!`], [`models::LanguageModel::meta`] |
 //! | keep what many modules give | [`trace::Keep`], [`trace::Cache`] |
 //! | several traces as one | [`session!`] |
+//! | one block for every layer, position, head … | [`sweep!`] |
 //! | put a module of your own into a model | [`models::LanguageModel::attach`], [`module::Role`] |
 //! | use other names | [`models::LanguageModel::alias`], [`models::HookedTransformer`] |
 //! | compute what is not there | [`trace::Traced::apply`](trait@trace::Traced), [`graph::Operation`] |
@@ -44,7 +45,7 @@
 pub use candle_core;
 pub use nnsight_core::Error as TraceError;
 pub use nnsight_core::{dim, graph, kernels, module, plan, run, stop, trace, types};
-pub use nnsight_macros::{Module, Save, edit, generate, graph, intervene, invoke, scan, session, signature, trace};
+pub use nnsight_macros::{Module, Save, edit, generate, graph, intervene, invoke, scan, session, signature, sweep, trace};
 pub use nnsight_models::{self as models, Error, Result, gpt2, llama};
 
 pub use nnsight_core::__private;
@@ -54,14 +55,14 @@ pub mod prelude {
     pub use candle_core::{DType, Device};
     pub use nnsight_core::graph::{Generation, Graph, Prompt};
     pub use nnsight_core::trace::{
-        Cache, Edited, Edits, GoOnIf, Gradient, Keep, Layers, Site, SitePart, Step, Traced, Value, cat, effect, fold, repeat_while, stack,
+        Cache, Edited, Edits, GoOnIf, Gradient, Keep, Layers, Over, Site, SitePart, Step, Traced, Value, cat, effect, fold, repeat_while, stack,
     };
     pub use nnsight_core::types::{
         Batch, Bool, Dynamic, Float, HasLayer, HeadDim, Heads, HeadsHidden, Hidden, Int, Key, KvHeads, KvHidden, Mlp, One, Part, Query, Seq,
         Signature, Stacked, Tensor, Vocab,
     };
     pub use nnsight_core::{dim, stop};
-    pub use nnsight_macros::{Save, edit, generate, graph, intervene, invoke, scan, session, trace};
+    pub use nnsight_macros::{Save, edit, generate, graph, intervene, invoke, scan, session, sweep, trace};
     pub use nnsight_models::{
         CausalAttention, CausalBlock, CausalLm, Gpt2, Gpt2Large, Gpt2Medium, Gpt2Small, Gpt2Xl, HookedAttention, HookedBlock, HookedTransformer,
         Llama, Llama3_1_8B, Llama3_1_70B, Llama3_1_405B, Llama3_2_1B, Llama3_2_3B, SmolLm2_1_7B, SmolLm2_135M, SmolLm2_360M, Source, TinyLlama_1_1B,

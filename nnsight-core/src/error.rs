@@ -224,6 +224,9 @@ pub enum Error {
         /// Where.
         source_line: Source,
     },
+    /// A sweep has nothing to go over.
+    #[error("the sweep has no points")]
+    NoPoints,
     /// A loop does not end.
     #[error("{source_line}: the loop went on after {limit} rounds")]
     Endless {

@@ -39,6 +39,16 @@ pub fn session(input: TokenStream) -> TokenStream {
     trace::expand(input.into(), trace::Form::Session).into()
 }
 
+/// Runs one block for every point, as one experiment: what the points have in common is run once, and the rest side by side.
+///
+/// `sweep!(model, prompt, for (layer, position) in grid(0..model.depth(), 0..14) { … })` gives a tensor with an axis for each of the grid's
+/// before those of the block's value. `grid` takes up to three iterators; any other expression is one axis. An edit may reach nothing at some
+/// points, but not at all of them.
+#[proc_macro]
+pub fn sweep(input: TokenStream) -> TokenStream {
+    trace::sweep(input.into()).into()
+}
+
 /// Makes an edited view of a model: `let ablated = edit!(model, { model.layers[4].mlp.output = 0.0 })?`. The model itself is untouched.
 #[proc_macro]
 pub fn edit(input: TokenStream) -> TokenStream {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nnsight_core::graph::{Facts, Graph, Prompt, infer};
 use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTable};
-use nnsight_core::plan::Circumstances;
-use nnsight_core::run::{Hosting, Prompts, Request, Stages, Token, TokenBatch, Vocabulary, execute, forward, prepare};
+use nnsight_core::plan::{Circumstances, Explanation, Plan};
+use nnsight_core::run::{Hosting, Prompts, Request, Stages, Token, TokenBatch, Vocabulary, execute, explain, forward, prepare};
 use nnsight_core::trace::{Attached, Edits, Host, Traceable};
 use nnsight_core::types::{Describes, Signature, Sizes};
 
@@ -41,6 +41,7 @@ pub struct LanguageModel<N: Network> {
     /// The tokens that end a text.
     ends: Vec<u32>,
     edits: Edits,
+    plan: Plan,
 }
 
 impl<N: Network> LanguageModel<N> {
@@ -70,7 +71,7 @@ impl<N: Network> LanguageModel<N> {
         network.attach(&mut 0);
         let registrar = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims());
         let (table, ends) = (Arc::new(registrar.model::<N>()), config.end_tokens());
-        Ok(LanguageModel { network, tokenizer, table, sizes, ends, edits: Edits::default() })
+        Ok(LanguageModel { network, tokenizer, table, sizes, ends, edits: Edits::default(), plan: Plan::default() })
     }
 
     /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, and `tokenizer.json`. A GGUF
@@ -134,6 +135,22 @@ impl<N: Network> LanguageModel<N> {
     /// Where there is nothing to be named, or the name is taken.
     pub fn alias(&mut self, name: &str, path: &str) -> nnsight_core::Result<()> {
         Arc::make_mut(&mut self.table).alias(name, path)
+    }
+
+    /// Has traces on this model make these savings only; the results are the same.
+    #[must_use]
+    pub fn with_plan(self, plan: Plan) -> Self {
+        LanguageModel { plan, ..self }
+    }
+
+    /// What running a graph would do: which batches there are, what they share, and how much of the model is run. Nothing is computed.
+    ///
+    /// # Errors
+    /// What the graph fails with.
+    pub fn explain(&self, graph: &Graph) -> nnsight_core::Result<Explanation> {
+        let graph = self.edits.apply(graph.clone())?;
+        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, on_token: None };
+        explain(&self.network, &self.table, &graph, request)
     }
 
     /// The number of layers.
@@ -254,7 +271,7 @@ impl<N: Network> Host for LanguageModel<N> {
         on_token: Option<&mut dyn FnMut(Token)>,
     ) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
         let graph = self.edits.apply(graph)?;
-        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, on_token };
+        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, on_token };
         match guests {
             [] => execute(&self.network, table, &graph, request),
             guests => execute(&Hosting { model: &self.network, guests }, table, &graph, request),

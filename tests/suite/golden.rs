@@ -333,26 +333,18 @@ fn gradient_edit() {
 fn patch_grid() {
     let golden = Golden::load("patch_grid");
     let model = smollm2();
+    let (mary, john) = (model.tokenizer().token(" Mary").unwrap(), model.tokenizer().token(" John").unwrap());
     let clean = trace!(model, CLEAN, { model.layers.iter().map(|layer| layer.output).collect::<Vec<_>>() }).unwrap();
-    let expected = golden.tensors["logit_diff"].to_vec2::<f32>().unwrap();
-    for (layer, clean) in clean.iter().enumerate() {
-        // All positions of a layer side by side: 14 prompts in one pass.
-        let logits = trace!(model, {
-            let positions = 0..14;
-            positions
-                .map(|position| {
-                    invoke!(CORRUPTED, {
-                        // In the last layer, other positions reach nothing that is saved.
-                        effect(model.layers[layer].output.at(Seq, position)) = clean.at(Seq, position);
-                        model.lm_head.output.at(Seq, -1)
-                    })
-                })
-                .collect::<Vec<_>>()
-        })
-        .unwrap();
-        for (position, logits) in logits.iter().enumerate() {
-            let difference = (logit_difference(logits) - f64::from(expected[layer][position])).abs();
-            assert!(difference < 5e-3, "layer {layer}, position {position}: {difference}");
+    let grid = sweep!(
+        model,
+        CORRUPTED,
+        for (layer, position) in grid(0..model.depth(), 0..14) {
+            model.layers[layer].output.at(Seq, position) = clean[layer].at(Seq, position);
+            let logits = model.lm_head.output.at(Seq, -1);
+            logits.pick(Vocab, mary) - logits.pick(Vocab, john)
         }
-    }
+    )
+    .unwrap();
+    let found = difference(&grid.squeeze(2).unwrap(), &golden.tensors["logit_diff"]);
+    assert!(found < 5e-3, "{found}");
 }

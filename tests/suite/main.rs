@@ -18,4 +18,5 @@ mod random;
 mod reference;
 mod shared;
 mod sharing;
+mod sweeps;
 mod tracing;

@@ -96,6 +96,7 @@ proptest! {
 }
 
 #[test]
+#[allow(clippy::needless_range_loop)]
 fn values_cross_from_the_base_into_branches_and_between_prompts() {
     let model = tiny_llama();
     let (clean, corrupted) = (PROMPTS[0].to_vec(), PROMPTS[1].to_vec());
@@ -151,4 +152,55 @@ fn a_run_that_waits_for_another_is_not_torn_from_it() {
     })
     .unwrap();
     assert!(difference(&second, &alone.0) < 1e-5 && difference(&third, &alone.1) < 1e-5);
+}
+
+#[test]
+#[allow(clippy::needless_range_loop)]
+fn a_grid_is_explained_and_can_be_run_as_it_is_written() {
+    use nnsight::trace::Traceable;
+    let model = crate::shared::smollm2();
+    let grid = |first: &str, second: &str| {
+        graph!(model, {
+            let clean = invoke!(first, { model.layers.iter().map(|layer| layer.output.value()).collect::<Vec<_>>() });
+            let mut grid = Vec::new();
+            for layer in 0..30 {
+                for position in 0..14 {
+                    grid.push(invoke!(second, {
+                        effect(model.layers[layer].output.at(Seq, position)) = clean[layer].at(Seq, position);
+                        model.lm_head.output.at(Seq, -1).norm_all()
+                    }));
+                }
+            }
+            grid
+        })
+        .unwrap()
+    };
+    let explanation = model.explain(&grid(crate::shared::CLEAN, crate::shared::CORRUPTED)).unwrap();
+    // Both prompts once; and of each layer and position what comes after: 465 layers of 105 positions.
+    assert_eq!(explanation.token_layers, (2 * 14 * 30 + 465 * 105, 421 * 14 * 30));
+    let text = explanation.to_string();
+    assert!(text.contains("2 different prompts of 421 runs, once, through 30 layers"), "{text}");
+    assert!(
+        text.contains("30 runs branch off 0 at position 13, the first at layer 0, the last at layer 29; the head for the last position only"),
+        "{text}"
+    );
+
+    let folder = crate::shared::folder("tests/reference/llama");
+    let naive = Llama::<Dynamic>::load(Source::from(folder)).unwrap().with_plan(nnsight::plan::Plan::naive());
+    let model = tiny_llama();
+    let graph = graph!(model, {
+        let run = |factor: f64| {
+            invoke!(PROMPTS[0].to_vec(), {
+                model.layers[1].output.at(Seq, 3) *= factor;
+                model.lm_head.output.at(Seq, -1)
+            })
+        };
+        [run(0.0), run(1.0), run(-1.0)]
+    })
+    .unwrap();
+    assert_eq!(naive.explain(&graph).unwrap().token_layers, (3 * 7 * 3, 3 * 7 * 3));
+    assert_eq!(model.explain(&graph).unwrap().token_layers, (7 * 3 + 3 * 2 * 4, 3 * 7 * 3));
+    for (planned, naive) in model.execute(graph.clone()).unwrap().iter().zip(naive.execute(graph).unwrap()) {
+        assert!(difference(planned, &naive) < 1e-5);
+    }
 }

@@ -65,6 +65,8 @@ pub enum Unused {
     Refuse,
     /// It is done all the same.
     Keep,
+    /// It is left out, if others of the same line in the program reach something: at some points of a sweep an edit reaches nothing.
+    Sweep,
     /// It is left out: edits that belong to a view of the model are there for other traces.
     Drop,
 }

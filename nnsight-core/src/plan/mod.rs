@@ -1,11 +1,15 @@
 //! Between graph and execution: what is run, in which order, and what is refused.
 
+mod explain;
 mod gradient;
 mod head;
 mod order;
 mod positions;
 mod reach;
+mod savings;
 mod schedule;
 mod share;
 
+pub use explain::Explanation;
+pub use savings::Plan;
 pub use schedule::{Circumstances, Schedule, Share, Visit, Wave};

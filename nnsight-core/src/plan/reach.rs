@@ -1,11 +1,11 @@
 //! What is needed: which nodes a saved value depends on. An edit that none depends on is refused.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::order::{Order, Time};
 use super::positions::{self, Positions};
 use super::schedule::Circumstances;
-use crate::graph::{At, Graph, InvokeId, Node, NodeId, Op, Region, SiteId, Unused};
+use crate::graph::{At, Graph, InvokeId, Node, NodeId, Op, Region, SiteId, SourceId, Unused};
 use crate::module::SiteTable;
 use crate::{Error, Result};
 
@@ -28,6 +28,7 @@ pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstan
         readers: vec![Vec::new(); graph.invokes.len()],
         replaced: HashMap::new(),
         gradients: Vec::new(),
+        without_effect: BTreeMap::new(),
     };
     for &save in &graph.saves {
         sweep.needed[save.index()] = true;
@@ -42,6 +43,15 @@ pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstan
     latest_first.sort_by_key(|id| std::cmp::Reverse((order.moments[id.index()], *id)));
     for id in latest_first {
         sweep.visit(id)?;
+    }
+    for (line, (id, site, reason)) in sweep.without_effect {
+        let edits = |node: &Node| matches!(node.op, Op::Set { .. } | Op::Skip { .. });
+        if !graph
+            .iter()
+            .any(|(other, node)| edits(node) && graph.sources[node.source.index()] == graph.sources[line.index()] && sweep.needed[other.index()])
+        {
+            return Err(Error::NoEffect { site, reason, source_line: graph.source(id) });
+        }
     }
     Ok(Reach { needed: sweep.needed, read: sweep.read })
 }
@@ -77,6 +87,8 @@ struct Sweep<'a> {
     replaced: HashMap<(InvokeId, u32, usize), Vec<(Region, NodeId)>>,
     /// The gradients that are needed, as far as they come into being later: their losses.
     gradients: Vec<NodeId>,
+    /// Of each line of a sweep an edit that reaches nothing, and why.
+    without_effect: BTreeMap<SourceId, (NodeId, String, String)>,
 }
 
 impl Sweep<'_> {
@@ -122,6 +134,11 @@ impl Sweep<'_> {
         match (self.why_without_effect(at, position, region), unused) {
             (None, _) | (Some(_), Unused::Keep) => self.needed[id.index()] = true,
             (Some(_), Unused::Drop) => return Ok(()),
+            (Some(reason), Unused::Sweep) => {
+                let site = self.table.sites()[position].path.clone();
+                self.without_effect.entry(self.graph.node(id).source).or_insert((id, site, reason));
+                return Ok(());
+            }
             (Some(reason), Unused::Refuse) => {
                 let site = self.table.sites()[position].path.clone();
                 return Err(Error::NoEffect { site, reason, source_line: self.graph.source(id) });

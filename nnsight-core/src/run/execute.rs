@@ -13,7 +13,7 @@ use super::{Past, Prompts, TokenBatch};
 use crate::graph::{Graph, InvokeId, Limits, Prompt, Span, infer};
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
-use crate::plan::{Circumstances, Schedule, Share, Visit, Wave};
+use crate::plan::{Circumstances, Explanation, Plan, Schedule, Share, Visit, Wave};
 use crate::{Error, Result};
 
 /// Runs all stages without looking at anything; gives the logits.
@@ -34,6 +34,8 @@ pub struct Request<'a, 't> {
     pub tokens: Vec<Vec<Vec<u32>>>,
     /// Which tokens end a text.
     pub vocabulary: &'a dyn Vocabulary,
+    /// Which savings are made.
+    pub plan: Plan,
     /// Who is told of every token that is generated.
     pub on_token: Option<&'t mut dyn FnMut(Token)>,
 }
@@ -44,10 +46,7 @@ pub struct Request<'a, 't> {
 /// What is wrong with the graph, before anything runs; then what a computation fails with. Each with the line in the user's program.
 pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Tensor>>> {
     share_prompts(graph, &mut request.tokens);
-    let lengths = request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<Vec<_>>>();
-    // Runs share what they have in common where the model is what the table says: embedding, layers, head.
-    let shares = model.count() == table.depth + 2;
-    let schedule = prepare(graph, table, &lengths, Circumstances { head: model.head(), lengths: &[], streams: request.on_token.is_some(), shares })?;
+    let schedule = schedule(model, table, graph, &request)?;
     graph.check_constants()?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
     let mut interleaver = Interleaver::new(model, graph, table, &schedule, precision);
@@ -65,6 +64,24 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
         }
     }
     interleaver.results()
+}
+
+/// What running a graph would do, in words and numbers. Nothing is computed.
+///
+/// # Errors
+/// What is wrong with the graph, with the line in the user's program.
+pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Explanation> {
+    share_prompts(graph, &mut request.tokens);
+    let lengths = request.tokens.iter().map(|prompts| prompts.iter().map(Vec::len).collect()).collect::<Vec<_>>();
+    Ok(schedule(model, table, graph, &request)?.explain(graph, table, &lengths))
+}
+
+fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<Schedule> {
+    let lengths = request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<Vec<_>>>();
+    // Runs share what they have in common where the model is what the table says: embedding, layers, head.
+    let shares = request.plan.share && model.count() == table.depth + 2;
+    let head = model.head().filter(|_| request.plan.last_position);
+    prepare(graph, table, &lengths, Circumstances { head, lengths: &[], streams: request.on_token.is_some(), shares })
 }
 
 /// Checks a graph and orders it, without computing anything. `lengths` are the numbers of tokens of the prompts, as far as they are known.

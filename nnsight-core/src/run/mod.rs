@@ -18,7 +18,7 @@ mod values;
 
 pub use batch::TokenBatch;
 pub use environment::Prompts;
-pub use execute::{Request, execute, forward, prepare, share_prompts};
+pub use execute::{Request, execute, explain, forward, prepare, share_prompts};
 pub use generate::{Token, Vocabulary};
 pub use hosting::Hosting;
 pub use past::Past;

@@ -19,6 +19,7 @@ mod selection;
 mod site;
 mod steps;
 mod stop;
+mod sweep;
 mod traceable;
 mod traced;
 mod tracer;
@@ -41,7 +42,10 @@ pub use scan::Scan;
 pub use selection::{Indices, Masked, Selected};
 pub use site::{Effect, Place, Site, SitePart, effect};
 pub use steps::{Generating, Step, StepList, Steps};
-pub use traceable::{Traceable, edit, everything, everything_generating, generating, graph, invoke, run, scan, sites, stream, template, tracer};
+pub use sweep::{Over, PointValue, Points, Sizes, SweptShape, axes, grid2, grid3, points, sweep};
+pub use traceable::{
+    Traceable, edit, everything, everything_generating, generating, graph, invoke, run, scan, sites, stream, sweep_on, template, tracer,
+};
 pub use traced::Traced;
 pub use tracer::Tracer;
 pub use value::{Value, cat, stack};

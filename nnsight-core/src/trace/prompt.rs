@@ -77,7 +77,20 @@ macro_rules! several {
         }
     )+};
 }
-several!(Vec<String>, &Vec<String>, &[String], Vec<&str>, &Vec<&str>, &[&str], Vec<Vec<u32>>, &Vec<Vec<u32>>, &[Vec<u32>], Vec<Prompt>, &[Prompt]);
+several!(
+    Vec<String>,
+    &Vec<String>,
+    &[String],
+    Vec<&str>,
+    &Vec<&str>,
+    &[&str],
+    Vec<Vec<u32>>,
+    &Vec<Vec<u32>>,
+    &[Vec<u32>],
+    Vec<Prompt>,
+    &Vec<Prompt>,
+    &[Prompt]
+);
 
 impl<const N: usize> IntoPrompts for [&str; N] {
     fn into_prompts(self) -> Vec<Prompt> {

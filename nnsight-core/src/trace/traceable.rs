@@ -65,6 +65,12 @@ pub fn invoke<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, prompts: impl In
     tracer.sites::<M::Network>(Some(At::prompt(tracer.invoke(prompts, None))))
 }
 
+/// Begins the points of a sweep, all of which run on the same prompts.
+pub fn sweep_on(tracer: &Tracer, prompts: impl IntoPrompts) -> Vec<crate::graph::Prompt> {
+    tracer.begin_sweep();
+    prompts.into_prompts()
+}
+
 /// The sites of a model as seen by all prompts of the trace side by side.
 pub fn everything<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
     tracer.sites::<M::Network>(Some(At::prompt(tracer.everything(None))))

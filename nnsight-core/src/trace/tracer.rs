@@ -28,6 +28,8 @@ struct Recording {
     site_ids: HashMap<usize, SiteId>,
     last_source: Option<&'static Location<'static>>,
     guards: Vec<Guard>,
+    /// Whether the points of a sweep are recorded.
+    sweeps: bool,
     /// The loops that are being recorded, the outermost first.
     bodies: Vec<OpenBody>,
     /// The last reading of each site that is still what the model holds there.
@@ -92,6 +94,11 @@ impl Tracer {
         InvokeId(invokes.len() as u32 - 1)
     }
 
+    /// From here on, an edit that reaches nothing is left out if others of its line reach something.
+    pub(crate) fn begin_sweep(&self) {
+        self.recording.borrow_mut().sweeps = true;
+    }
+
     /// The sites of a model at one pass; outside of any, only its modules can be used.
     pub fn sites<M: Instrument>(&self, at: Option<At>) -> M::Sites<'_> {
         M::sites(&mut Cursor::new(self, at))
@@ -141,12 +148,21 @@ impl Tracer {
 
     #[track_caller]
     pub(crate) fn set(&self, at: Option<At>, site: usize, region: Region, value: NodeId, unused: Unused) {
+        let unused = self.unused(unused);
         self.write(at, site, |at, site| Op::Set { at, site, region, unused }, &[value]);
+    }
+
+    fn unused(&self, unused: Unused) -> Unused {
+        match unused {
+            Unused::Refuse if self.recording.borrow().sweeps => Unused::Sweep,
+            other => other,
+        }
     }
 
     #[track_caller]
     pub(crate) fn skip(&self, at: Option<At>, site: usize, value: NodeId) {
-        self.write(at, site, |at, site| Op::Skip { at, site, unused: Unused::Refuse }, &[value]);
+        let unused = self.unused(Unused::Refuse);
+        self.write(at, site, |at, site| Op::Skip { at, site, unused }, &[value]);
     }
 
     #[track_caller]

@@ -7,7 +7,7 @@ use syn::visit_mut::VisitMut;
 use syn::{Block, Expr, ItemFn};
 
 use super::Form;
-use super::parse::{Invoke, Settings, Trace};
+use super::parse::{Invoke, Settings, Sweep, Trace};
 use super::rewrite::Rewrite;
 use crate::errors::Errors;
 
@@ -101,6 +101,51 @@ pub fn trace(trace: Trace, form: Form, errors: &mut Errors) -> TokenStream {
             let #name = #sites;
             #(#statements)*
         };
+        let result = #end;
+        result
+    })
+}
+
+/// One block for every point.
+pub fn sweep(sweep: Sweep, errors: &mut Errors) -> TokenStream {
+    let Sweep { name, model, prompt, mut points } = sweep;
+    let names = Names::new(name.clone(), Form::Trace);
+    Rewrite { names: Some(&names), errors }.visit_block_mut(&mut points.body);
+    let Names { handle, tracer, .. } = &names;
+    let (pattern, statements) = (&points.pat, &points.body.stmts);
+    let last = points.body.stmts.last().map_or_else(Span::call_site, |last| last.span());
+    let outcome = Ident::new("outcome", Span::mixed_site().located_at(last));
+    let all = match &*points.expr {
+        Expr::Call(call) if matches!(&*call.func, Expr::Path(path) if path.path.is_ident("grid")) => {
+            let (axes, span) = (&call.args, call.func.span());
+            match axes.len() {
+                1 => quote_spanned!(span=> ::nnsight::__private::points(#axes)),
+                2 => quote_spanned!(span=> ::nnsight::__private::grid2(#axes)),
+                3 => quote_spanned!(span=> ::nnsight::__private::grid3(#axes)),
+                _ => {
+                    errors.add(span, "a grid has one, two or three axes");
+                    quote!(::nnsight::__private::points([(); 0]))
+                }
+            }
+        }
+        other => quote!(::nnsight::__private::points(#other)),
+    };
+    let end = quote_spanned!(last=> ::nnsight::__private::sweep(#handle, &#tracer, sizes, #outcome));
+    quote!({
+        let #handle = &#model;
+        let #tracer = ::nnsight::__private::tracer(#handle);
+        let (points, sizes) = #all.into_parts();
+        let prompts = ::nnsight::__private::sweep_on(&#tracer, #prompt);
+        let mut #outcome = ::std::vec::Vec::new();
+        for #pattern in points {
+            #[allow(unused_imports)]
+            use ::nnsight::__private::{LiteralIndex as _, Traced as _};
+            #outcome.push({
+                #[allow(unused_variables)]
+                let #name = ::nnsight::__private::invoke(#handle, &#tracer, &prompts);
+                #(#statements)*
+            });
+        }
         let result = #end;
         result
     })

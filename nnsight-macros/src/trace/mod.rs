@@ -49,6 +49,24 @@ pub fn expand(input: TokenStream, form: Form) -> TokenStream {
     }
 }
 
+pub fn sweep(input: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let sweep = match syn::parse2::<parse::Sweep>(input.clone()) {
+        Ok(sweep) => sweep,
+        Err(error) => {
+            errors.push(error);
+            return expand::unparsed(input, errors.finish());
+        }
+    };
+    order::check_block(&sweep.points.body, &mut errors);
+    let expanded = expand::sweep(sweep, &mut errors);
+    let errors = errors.finish();
+    match errors.is_empty() {
+        true => expanded,
+        false => quote!({ #errors #expanded }),
+    }
+}
+
 /// Reports what a macro is given and has no use for.
 fn check_form(trace: &parse::Trace, form: Form, errors: &mut Errors) {
     if let (Form::Edit | Form::Session, Some(prompt)) = (form, &trace.prompt) {

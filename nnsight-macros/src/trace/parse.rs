@@ -1,7 +1,7 @@
 //! What is written between the parentheses.
 
 use syn::parse::{Parse, ParseStream};
-use syn::{Block, Expr, Ident, Token};
+use syn::{Block, Expr, ExprForLoop, Ident, Token};
 
 /// `trace!(model, prompt, { … })`, `generate!(model, prompt, max_new_tokens = 20, { … })`
 pub struct Trace {
@@ -15,6 +15,30 @@ pub struct Trace {
     pub settings: Settings,
     /// The block.
     pub body: Block,
+}
+
+/// `sweep!(model, prompt, for (layer, position) in grid(0..30, 0..14) { … })`
+pub struct Sweep {
+    /// What the block calls the model.
+    pub name: Ident,
+    /// The model.
+    pub model: Expr,
+    /// The prompt of every point.
+    pub prompt: Expr,
+    /// The points, and the block.
+    pub points: ExprForLoop,
+}
+
+impl Parse for Sweep {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        let (name, model) = named(input.parse()?)?;
+        input.parse::<Token![,]>()?;
+        let prompt = input.parse()?;
+        input.parse::<Token![,]>()?;
+        let points = input.parse().map_err(|error| syn::Error::new(error.span(), "expected the points: `for layer in 0..30 { … }`"))?;
+        end(input)?;
+        Ok(Sweep { name, model, prompt, points })
+    }
 }
 
 /// `invoke!(prompt, { … })`, `invoke!({ … })`

@@ -1,0 +1,125 @@
+//! One block for every point of a grid.
+
+use nnsight::prelude::*;
+
+use crate::shared::{difference, numbers, tiny_gpt2, tiny_llama};
+
+const CLEAN: [u32; 6] = [3, 17, 5, 40, 22, 8];
+const CORRUPTED: [u32; 6] = [3, 17, 6, 40, 22, 8];
+
+#[test]
+#[allow(clippy::needless_range_loop)]
+fn a_grid_of_layers_and_positions_gives_what_each_point_gives_alone() {
+    let model = tiny_llama();
+    let clean = trace!(model, CLEAN.to_vec(), { model.layers.iter().map(|layer| layer.output).collect::<Vec<_>>() }).unwrap();
+    let grid: Tensor<Dynamic, (Over<0>, Over<1>, Batch, Vocab)> = sweep!(
+        model,
+        CORRUPTED.to_vec(),
+        for (layer, position) in grid(0..model.depth(), 0..6) {
+            model.layers[layer].output.at(Seq, position) = clean[layer].at(Seq, position);
+            model.lm_head.output.at(Seq, -1)
+        }
+    )
+    .unwrap();
+    assert_eq!(grid.dims(), [3, 6, 1, 64]);
+    for layer in 0..3 {
+        for position in 0..6 {
+            let alone = trace!(model, CORRUPTED.to_vec(), {
+                effect(model.layers[layer].output.at(Seq, position)) = clean[layer].at(Seq, position);
+                model.lm_head.output.at(Seq, -1)
+            });
+            let found = grid.get(layer).unwrap().get(position as usize).unwrap();
+            assert!(difference(&found, &alone.unwrap()) < 1e-5, "layer {layer}, position {position}");
+        }
+    }
+}
+
+#[test]
+fn heads_strengths_and_anything_else_are_gone_over() {
+    let model = tiny_gpt2();
+    let ablated = sweep!(
+        model,
+        CLEAN.to_vec(),
+        for (layer, head) in grid(0..3, 0..4) {
+            model.transformer.h[layer].attn.z.head(head) = 0.0;
+            model.lm_head.output.at(Seq, -1).pick(Vocab, 5)
+        }
+    )
+    .unwrap();
+    assert_eq!(ablated.dims(), [3, 4, 1]);
+    let strengths = [0.0, 0.5, 1.0, 2.0];
+    let steered = sweep!(
+        model,
+        vec![CLEAN.to_vec(), CORRUPTED.to_vec()],
+        for strength in strengths {
+            model.transformer.h[1].output *= strength;
+            model.lm_head.output.at(Seq, -1).norm(Vocab)
+        }
+    )
+    .unwrap();
+    assert_eq!(steered.dims(), [4, 2]);
+    let plain = trace!(model, vec![CLEAN.to_vec(), CORRUPTED.to_vec()], { model.lm_head.output.at(Seq, -1).norm(Vocab) }).unwrap();
+    assert!(difference(&steered.get(2).unwrap(), &plain) < 1e-5);
+    let (best, norms) = sweep!(
+        model,
+        CLEAN.to_vec(),
+        for layer in 0..3 {
+            model.transformer.h[layer].mlp.output = 0.0;
+            let logits = model.lm_head.output.at(Seq, -1);
+            (logits.argmax(Vocab), logits.norm(Vocab))
+        }
+    )
+    .unwrap();
+    assert_eq!((best.dims(), norms.dims()), (&[3, 1][..], &[3, 1][..]));
+    let cube = sweep!(
+        model,
+        CLEAN.to_vec(),
+        for (layer, neuron, strength) in grid(vec![0, 2], [1i64, 7], strengths) {
+            model.transformer.h[layer].mlp.act.at(nnsight::types::Mlp, neuron) *= strength;
+            model.lm_head.output.at(Seq, -1).norm_all()
+        }
+    )
+    .unwrap();
+    assert_eq!(cube.dims(), [2, 2, 4]);
+    assert!(numbers(&cube).iter().all(|x| x.is_finite()));
+}
+
+#[test]
+fn an_edit_that_reaches_something_at_no_point_is_refused() {
+    let model = tiny_llama();
+    let error = sweep!(
+        model,
+        CLEAN.to_vec(),
+        for layer in 1..3 {
+            model.layers[layer].output = 0.0;
+            model.layers[0].output.norm_all()
+        }
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(error.contains("sweeps.rs:") && error.contains("has no effect"), "{error}");
+    let error = sweep!(
+        model,
+        CLEAN.to_vec(),
+        for layer in 1..1 {
+            model.layers[layer].output = 0.0;
+            model.lm_head.output.norm_all()
+        }
+    );
+    assert!(error.unwrap_err().to_string().contains("no points"));
+}
+
+#[test]
+fn thousands_of_points_fit_into_memory() {
+    let model = tiny_llama();
+    let grid = sweep!(
+        model,
+        CLEAN.to_vec(),
+        for (layer, position, channel) in grid(0..3, 0..6, 0..32) {
+            model.layers[layer].output.at(Seq, position).at(Hidden, channel) += 1.0;
+            model.lm_head.output.at(Seq, -1).pick(Vocab, 5)
+        }
+    )
+    .unwrap();
+    assert_eq!(grid.dims(), [3, 6, 32, 1]);
+}
