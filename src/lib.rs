@@ -54,6 +54,7 @@ pub use nnsight_core::__private;
 pub mod prelude {
     pub use candle_core::{DType, Device};
     pub use nnsight_core::graph::{Generation, Graph, Prompt};
+    pub use nnsight_core::plan::Plan;
     pub use nnsight_core::trace::{
         Cache, Edited, Edits, GoOnIf, Gradient, Keep, Layers, Over, Site, SitePart, Step, Traced, Value, cat, effect, fold, repeat_while, stack,
     };

@@ -57,7 +57,7 @@ fn check(together: &[Vec<Tensor<Dynamic, ()>>], alone: impl Fn(usize) -> Vec<Ten
         for (a, b) in together.iter().zip(alone(index)) {
             let size = f64::from(b.to_scalar::<f32>().unwrap()).abs().max(1.0);
             let difference = difference(a, &b);
-            prop_assert!(difference < 2e-5 * size, "run {}: {} of {}", index, difference, size);
+            prop_assert!(difference < 1e-4 * size, "run {}: {} of {}", index, difference, size);
         }
     }
     Ok(())
@@ -93,6 +93,80 @@ proptest! {
         };
         check(&together, alone)?;
     }
+}
+
+/// The tiny Llama, every trace run as it is written.
+fn naive_llama() -> &'static Llama<Dynamic> {
+    static MODEL: std::sync::OnceLock<Llama<Dynamic>> = std::sync::OnceLock::new();
+    MODEL.get_or_init(|| Llama::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap().with_plan(Plan::naive()))
+}
+
+proptest! {
+    #![proptest_config(crate::shared::cases(64))]
+
+    /// Patches from a prompt that has its first tokens in common with the other: many of them change nothing.
+    #[test]
+    fn patches_that_change_nothing_give_what_they_give_alone(
+        patches in prop::collection::vec((0..4usize, 0..3usize, 0..7i64, 0..4usize), 1..16),
+        differs in 0..7usize,
+    ) {
+        let clean = PROMPTS[0].to_vec();
+        let mut corrupted = clean.clone();
+        corrupted[differs] = 61;
+        let graph = |model: &Llama<Dynamic>| {
+            graph!(model, {
+                let clean = invoke!(clean.clone(), {
+                    model.layers.iter().map(|layer| [layer.output.value(), layer.mlp.output.value(), layer.resid_mid.value()]).collect::<Vec<_>>()
+                });
+                let patches = patches.iter().map(|&(kind, layer, position, read)| {
+                    invoke!(corrupted.clone(), {
+                        let block = *model.layers.layer(layer);
+                        match kind {
+                            0 => effect(block.output.at(Seq, position)).__assign(clean[layer][0].at(Seq, position)),
+                            1 => effect(block.mlp.output.at(Seq, position)).__assign(clean[layer][1].at(Seq, position)),
+                            2 => effect(block.resid_mid.slice(Seq, position..)).__assign(clean[layer][2].slice(Seq, position..)),
+                            _ => effect(block.output).__assign(clean[layer][0]),
+                        }
+                        match read {
+                            0 => model.lm_head.output.at(Seq, -1).norm_all(),
+                            1 => model.lm_head.output.norm_all(),
+                            2 => model.layers[2].output.at(Seq, position).norm_all(),
+                            _ => model.layers[2].self_attn.pattern.norm_all() + model.layers[0].input.norm_all(),
+                        }
+                    })
+                });
+                patches.collect::<Vec<_>>()
+            })
+            .unwrap()
+        };
+        use nnsight::trace::Traceable;
+        let (planned, naive) = (tiny_llama().execute(graph(tiny_llama())).unwrap(), naive_llama().execute(graph(naive_llama())).unwrap());
+        for (planned, naive) in planned.iter().zip(&naive) {
+            let size = f64::from(naive.to_scalar::<f32>().unwrap()).abs().max(1.0);
+            prop_assert!(difference(planned, naive) < 1e-4 * size);
+        }
+    }
+}
+
+#[test]
+fn a_patch_that_changes_nothing_is_not_run_again() {
+    let model = tiny_llama();
+    let (clean, corrupted) = (PROMPTS[0].to_vec(), PROMPTS[1].to_vec());
+    let (untouched, patched) = trace!(model, {
+        let clean = invoke!(clean, { model.layers[1].output.value() });
+        let untouched = invoke!(corrupted.clone(), { model.lm_head.output.at(Seq, -1) });
+        let patched = (0..7).map(|position| {
+            invoke!(corrupted.clone(), {
+                effect(model.layers[1].output.at(Seq, position)) = clean.at(Seq, position);
+                model.lm_head.output.at(Seq, -1)
+            })
+        });
+        (untouched, patched.collect::<Vec<_>>())
+    })
+    .unwrap();
+    // The prompts differ at position 2 only: before it, the result is the untouched one, bit for bit.
+    assert!(patched[..2].iter().all(|patched| crate::shared::identical(patched, &untouched)));
+    assert!(patched[2..].iter().all(|patched| difference(patched, &untouched) > 1e-5));
 }
 
 #[test]
@@ -185,9 +259,7 @@ fn a_grid_is_explained_and_can_be_run_as_it_is_written() {
         "{text}"
     );
 
-    let folder = crate::shared::folder("tests/reference/llama");
-    let naive = Llama::<Dynamic>::load(Source::from(folder)).unwrap().with_plan(nnsight::plan::Plan::naive());
-    let model = tiny_llama();
+    let (naive, model) = (naive_llama(), tiny_llama());
     let graph = graph!(model, {
         let run = |factor: f64| {
             invoke!(PROMPTS[0].to_vec(), {

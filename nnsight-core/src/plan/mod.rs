@@ -12,4 +12,4 @@ mod share;
 
 pub use explain::Explanation;
 pub use savings::Plan;
-pub use schedule::{Circumstances, Schedule, Share, Visit, Wave};
+pub use schedule::{Check, Circumstances, Schedule, Share, Visit, Wave};

@@ -5,6 +5,8 @@
 pub struct Plan {
     /// Runs on equal prompts share what comes before their edits.
     pub share: bool,
+    /// Where a run's only edit writes what is there already, bit for bit, nothing behind it is computed again.
+    pub cutoff: bool,
     /// The head is run for the last position only where no other is read.
     pub last_position: bool,
 }
@@ -12,13 +14,13 @@ pub struct Plan {
 impl Plan {
     /// Everything as it is written.
     pub fn naive() -> Self {
-        Plan { share: false, last_position: false }
+        Plan { share: false, cutoff: false, last_position: false }
     }
 }
 
 impl Default for Plan {
     /// All savings.
     fn default() -> Self {
-        Plan { share: true, last_position: true }
+        Plan { share: true, cutoff: true, last_position: true }
     }
 }

@@ -54,6 +54,8 @@ pub enum Share {
         until: usize,
         /// Whether they need its keys and values.
         remembers: bool,
+        /// The runs that have one edit only, by its site: where it writes what is there already, the run stays the base's.
+        checks: BTreeMap<usize, Vec<Check>>,
     },
     /// It branches off from another.
     Branch {
@@ -66,6 +68,17 @@ pub enum Share {
         /// Its invokes in the order in which they come in, each with the stage.
         entries: Vec<(InvokeId, usize)>,
     },
+}
+
+/// A run whose only edit may turn out to change nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The run.
+    pub invoke: InvokeId,
+    /// The edit.
+    pub edit: NodeId,
+    /// The last stage that the run visits.
+    pub until: usize,
 }
 
 /// What runs while a pass comes by a site.
@@ -90,6 +103,8 @@ pub struct Circumstances<'a> {
     pub streams: bool,
     /// Whether runs on equal prompts may share what they have in common: the model is embedding, layers and head.
     pub shares: bool,
+    /// Whether a run whose edit changes nothing stays the base's.
+    pub cutoff: bool,
 }
 
 impl Schedule {
@@ -106,7 +121,7 @@ impl Schedule {
         gradient::check(graph, table, &order, needed)?;
         let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
         let shares = match circumstances.shares && !gradients {
-            true => share::share(graph, table, &mut order, &reach, circumstances.lengths),
+            true => share::share(graph, table, &mut order, &reach, (circumstances.lengths, circumstances.cutoff)),
             false => vec![Share::Nothing; order.waves.iter().max().map_or(1, |last| last + 1)],
         };
         let mut run = graph.iter().map(|(id, _)| id).filter(|id| needed[id.index()]).collect::<Vec<_>>();
@@ -149,6 +164,12 @@ impl Schedule {
                 wave.invokes = entries.iter().map(|(invoke, _)| *invoke).collect();
             }
             wave.last_only = circumstances.head.is_some_and(|head| head::last_position_only(graph, table, head, &wave.visits, needed));
+        }
+        // A run that stays the base's reads there what it would have read in its branch.
+        for index in (0..waves.len()).rev() {
+            if let Share::Branch { base, .. } = waves[index].share {
+                waves[base].last_only &= waves[index].last_only;
+            }
         }
         Ok(Schedule { waves, uses, with_gradient })
     }

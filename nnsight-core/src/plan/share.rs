@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::order::{Moment, Order, Time};
 use super::positions::{self, Positions};
 use super::reach::Reach;
-use super::schedule::Share;
+use super::schedule::{Check, Share};
 use crate::graph::{Graph, InvokeId, NodeId, Op, Prompt, Region};
 use crate::module::SiteTable;
 
@@ -27,9 +27,17 @@ struct Divergence {
 }
 
 /// Splits waves of runs on equal prompts into a base and branches: gives for each new wave how it shares, and has the order follow.
-pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: &Reach, lengths: &[Option<usize>]) -> Vec<Share> {
+pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: &Reach, (lengths, cutoff): (&[Option<usize>], bool)) -> Vec<Share> {
     let count = order.waves.iter().max().map_or(1, |last| last + 1);
-    let sharing = Sharing { graph, table, order, reach, lengths };
+    let mut last_stages: HashMap<InvokeId, usize> = HashMap::new();
+    for (_, node) in graph.iter().filter(|(id, _)| reach.needed[id.index()]) {
+        if let Op::Get { at, site } | Op::Set { at, site, .. } | Op::Skip { at, site, .. } = node.op {
+            let stage = table.stage_of(order.positions[site.index()]).unwrap_or(0);
+            let last = last_stages.entry(at.invoke).or_default();
+            *last = stage.max(*last);
+        }
+    }
+    let sharing = Sharing { graph, table, order, reach, lengths, last_stages };
     let mut shares = Vec::new();
     // For each invoke where it is before and after its divergence.
     let mut places: HashMap<InvokeId, (usize, Option<(Divergence, usize)>)> = HashMap::new();
@@ -42,7 +50,8 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: 
                 places.extend(members.map(|(invoke, _)| (InvokeId(invoke as u32), (base, None))));
             }
             Some(Split { rows, branches }) => {
-                shares.push(Share::Base { rows: rows.clone(), keeps: BTreeSet::new(), until: 0, remembers: false });
+                let checks = if cutoff { sharing.checks(&branches) } else { BTreeMap::new() };
+                shares.push(Share::Base { rows: rows.clone(), keeps: BTreeSet::new(), until: 0, remembers: false, checks });
                 places.extend(rows.keys().map(|&invoke| (invoke, (base, None))));
                 for Branch { row, position, members } in branches {
                     let here = shares.len();
@@ -104,6 +113,8 @@ struct Sharing<'a> {
     order: &'a Order,
     reach: &'a Reach,
     lengths: &'a [Option<usize>],
+    /// The last stage that each run visits.
+    last_stages: HashMap<InvokeId, usize>,
 }
 
 impl Sharing<'_> {
@@ -211,15 +222,34 @@ impl Sharing<'_> {
         }
     }
 
+    /// The runs that have one edit only, by the site where it is.
+    fn checks(&self, branches: &[Branch]) -> BTreeMap<usize, Vec<Check>> {
+        let mut edits: HashMap<InvokeId, Vec<NodeId>> = HashMap::new();
+        for (id, node) in self.graph.iter().filter(|(id, _)| self.reach.needed[id.index()]) {
+            if let Op::Set { at, .. } | Op::Skip { at, .. } = node.op {
+                edits.entry(at.invoke).or_default().push(id);
+            }
+        }
+        let mut checks: BTreeMap<usize, Vec<Check>> = BTreeMap::new();
+        for (_, invoke) in branches.iter().flat_map(|branch| &branch.members) {
+            if let Some([edit]) = edits.get(invoke).map(Vec::as_slice)
+                && let Op::Set { site, .. } = self.graph.node(*edit).op
+                && self.graph.node(*edit).guards.is_empty()
+            {
+                let check = Check { invoke: *invoke, edit: *edit, until: self.last_stage_of(*invoke) };
+                checks.entry(self.order.positions[site.index()]).or_default().push(check);
+            }
+        }
+        checks
+    }
+
+    /// The last stage that a run visits.
+    fn last_stage_of(&self, invoke: InvokeId) -> usize {
+        self.last_stages.get(&invoke).copied().unwrap_or(0)
+    }
+
     /// The last stage that some runs visit.
     fn last_stage(&self, members: &[(Divergence, InvokeId)]) -> usize {
-        let invokes = members.iter().map(|(_, invoke)| *invoke).collect::<BTreeSet<_>>();
-        let stages = self.graph.iter().filter(|(id, _)| self.reach.needed[id.index()]).filter_map(|(_, node)| match node.op {
-            Op::Get { at, site } | Op::Set { at, site, .. } if invokes.contains(&at.invoke) => {
-                self.table.stage_of(self.order.positions[site.index()])
-            }
-            _ => None,
-        });
-        stages.max().unwrap_or(0)
+        members.iter().map(|(_, invoke)| self.last_stage_of(*invoke)).max().unwrap_or(0)
     }
 }

@@ -1,6 +1,6 @@
 //! Runs on equal prompts: the prompt once, and batches that branch off from it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use candle_core::Tensor;
 
@@ -14,6 +14,7 @@ use crate::module::Cx;
 use crate::plan::{Share, Wave};
 
 /// What branches need of the run that they branch off from.
+#[derive(Default)]
 pub(super) struct Base {
     /// What the model held before the stages at which others branch off.
     states: BTreeMap<usize, Tensor>,
@@ -23,13 +24,11 @@ pub(super) struct Base {
 }
 
 /// Runs each prompt of a wave once.
-pub(super) fn run_base<M: Stages>(
-    interleaver: &mut Interleaver<'_, M>,
-    wave: &Wave,
-    (rows, keeps): (&BTreeMap<InvokeId, usize>, &BTreeSet<usize>),
-    (until, remembers): (usize, bool),
-    request: &Request<'_, '_>,
-) -> Result<Base> {
+pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, request: &Request<'_, '_>) -> Result<Base> {
+    let (rows, keeps, until, remembers, checks) = match &wave.share {
+        Share::Base { rows, keeps, until, remembers, checks } => (rows, keeps, *until, *remembers, checks),
+        _ => return Ok(Base::default()),
+    };
     wave.before.iter().try_for_each(|&node| interleaver.run(node))?;
     let model = interleaver.model;
     let mut prompts = vec![[].as_slice(); rows.values().max().map_or(0, |last| last + 1)];
@@ -43,19 +42,25 @@ pub(super) fn run_base<M: Stages>(
     };
     interleaver.start(rows.iter().map(place).collect(), wave.visits.clone(), Vec::new());
     interleaver.start_pass(Pass { step: 0, batch: (prompts.len(), batch.width()), one_position: model.head().filter(|_| batch.last_only) });
-    let used = used_sites(&wave.visits, 0, interleaver.table.sites().len());
+    let mut used = used_sites(&wave.visits, 0, interleaver.table.sites().len());
+    for site in interleaver.start_checks(checks) {
+        used[site] = true;
+    }
+    let checked = checks.keys().filter_map(|&site| interleaver.table.stage_of(site)).max();
     let (mut past, mut states) = (Past::default(), BTreeMap::new());
     let mut state = batch.tokens().clone();
     for stage in 0..model.count() {
         if keeps.contains(&stage) {
             states.insert(stage, state.clone());
         }
-        let wanted = keeps.range(stage + 1..).next().is_some() || remembers && stage <= until;
+        let later = keeps.range(stage + 1..).next().is_some() || remembers && stage <= until;
+        let wanted = later || checked >= Some(stage) || interleaver.shows_until() >= Some(stage);
         if interleaver.pass_is_done() && !wanted {
             break;
         }
         state = model.stage(stage, state, &mut Cx::hooked(&used, interleaver, Some(&mut past), &batch))?;
     }
+    interleaver.end_checks();
     interleaver.finish_pass()?;
     interleaver.finish(1)?;
     wave.after.iter().try_for_each(|&node| interleaver.run(node))?;
@@ -67,11 +72,17 @@ pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: 
     let Share::Branch { row, from, entries, .. } = &wave.share else { return Ok(()) };
     let (row, from) = (*row, *from);
     wave.before.iter().try_for_each(|&node| interleaver.run(node))?;
-    let Some(&(first, first_stage)) = entries.first() else { return Ok(()) };
+    // Runs whose edit changes nothing do not come in.
+    let entries = entries.iter().copied().filter(|(invoke, _)| !interleaver.stays(*invoke)).collect::<Vec<_>>();
+    interleaver.start(HashMap::new(), wave.visits.clone(), Vec::new());
+    let Some(&(first, first_stage)) = entries.first() else {
+        interleaver.finish_pass()?;
+        interleaver.finish(1)?;
+        return wave.after.iter().try_for_each(|&node| interleaver.run(node));
+    };
     let model = interleaver.model;
     let tokens = &request.tokens[first.index()][0][from..];
     let kept = Span { start: base.padding[row] + from, len: tokens.len() };
-    interleaver.start(HashMap::new(), wave.visits.clone(), Vec::new());
     let used = used_sites(&wave.visits, 0, interleaver.table.sites().len());
     let mut batch = TokenBatch::new(&[], model.device())?;
     let mut state: Option<Tensor> = None;

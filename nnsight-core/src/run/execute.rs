@@ -53,9 +53,7 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
     let mut base = None;
     for wave in &schedule.waves {
         match (&wave.share, &base) {
-            (Share::Base { rows, keeps, until, remembers }, _) => {
-                base = Some(run_base(&mut interleaver, wave, (rows, keeps), (*until, *remembers), &request)?);
-            }
+            (Share::Base { .. }, _) => base = Some(run_base(&mut interleaver, wave, &request)?),
             (Share::Branch { .. }, Some(base)) => run_branch(&mut interleaver, wave, base, &request)?,
             _ => {
                 base = None;
@@ -81,7 +79,7 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
     // Runs share what they have in common where the model is what the table says: embedding, layers, head.
     let shares = request.plan.share && model.count() == table.depth + 2;
     let head = model.head().filter(|_| request.plan.last_position);
-    prepare(graph, table, &lengths, Circumstances { head, lengths: &[], streams: request.on_token.is_some(), shares })
+    prepare(graph, table, &lengths, Circumstances { head, lengths: &[], streams: request.on_token.is_some(), shares, cutoff: request.plan.cutoff })
 }
 
 /// Checks a graph and orders it, without computing anything. `lengths` are the numbers of tokens of the prompts, as far as they are known.

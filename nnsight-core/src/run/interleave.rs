@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
+use super::cutoff::Cutoff;
 use super::evaluate::{Datum, Precision};
 use super::gradient::Gradients;
 use super::stages::Stages;
@@ -59,6 +60,8 @@ pub(super) struct Interleaver<'a, M> {
     pub(super) stopped: HashMap<InvokeId, NodeId>,
     /// For whom the module is skipped whose input was visited last, and what is given in its place.
     pub(super) skipping: Vec<(InvokeId, NodeId, Datum)>,
+    /// The runs that may stay another's.
+    pub(super) cutoff: Cutoff,
     /// What rows of the batch are given in place of the embeddings of their tokens, at the site where those come out.
     embeddings: Vec<(Vec<Extent>, Tensor)>,
     /// The tokens that were generated for each invoke, a list for each of its prompts.
@@ -86,6 +89,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             stopped: HashMap::new(),
             skipping: Vec::new(),
             embeddings: Vec::new(),
+            cutoff: Cutoff::default(),
             tokens: HashMap::new(),
         }
     }
@@ -117,7 +121,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     /// Whether this pass has nothing more to do.
     pub fn pass_is_done(&self) -> bool {
         let mut rest = self.pending[self.next..].iter().take_while(|visit| visit.step == self.pass.step);
-        rest.all(|visit| self.is_stopped(visit.node))
+        rest.all(|visit| self.needs_no_pass(visit.node))
     }
 
     /// Whether nothing is left to do in later passes.
@@ -137,11 +141,38 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             if step > self.pass.step {
                 break;
             }
-            if self.touches(node).is_some() && !self.is_stopped(node) {
+            if !self.needs_no_pass(node) {
                 return Err(Error::NotPassed { site: self.table.sites()[site].path.clone(), source_line: self.graph.source(node) });
             }
             self.next += 1;
-            self.run(node)?;
+            self.act_outside(Visit { step, site, node })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a node can be run wherever the pass is: it touches nothing, or its run was stopped, or stays the base's.
+    fn needs_no_pass(&self, id: NodeId) -> bool {
+        self.touches(id).is_none_or(|(invoke, _)| self.stopped.contains_key(&invoke) || self.stays(invoke))
+    }
+
+    /// Runs such a node.
+    fn act_outside(&mut self, Visit { site, node, .. }: Visit) -> Result<()> {
+        match self.touches(node) {
+            Some((invoke, _)) if self.stays(invoke) => self.act_in_base(site, invoke, node),
+            _ => self.run(node),
+        }
+    }
+
+    /// Does what a run's node does that stays the base's.
+    fn act_in_base(&mut self, site: usize, invoke: InvokeId, id: NodeId) -> Result<()> {
+        if !self.is_active(id)? {
+            return Ok(());
+        }
+        match (&self.graph.node(id).op, self.read_base(invoke, site)?) {
+            (Op::Get { .. }, Some(value)) => self.keep(id, Datum::Tensor(value)),
+            (Op::Get { .. }, None) => return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() }),
+            // It writes what is there already.
+            _ => self.release(id),
         }
         Ok(())
     }
@@ -201,6 +232,10 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             self.run(id)?;
             return Ok(value);
         }
+        if let Some((invoke, _)) = self.touches(id).filter(|(invoke, _)| self.stays(*invoke) && !self.layout.contains_key(invoke)) {
+            self.act_in_base(site, invoke, id)?;
+            return Ok(value);
+        }
         if !self.is_active(id)? {
             return Ok(value);
         }
@@ -255,12 +290,16 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
             if due > now {
                 break;
             }
-            if due < now && !self.is_stopped(visit.node) {
+            self.next += 1;
+            if due == now {
+                value = self.act(site, visit.node, value)?;
+            } else if self.needs_no_pass(visit.node) {
+                self.act_outside(visit)?;
+            } else {
                 return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() });
             }
-            self.next += 1;
-            value = self.act(site, visit.node, value)?;
         }
+        self.check(site, &value)?;
         Ok(value)
     }
 

@@ -2,6 +2,7 @@
 
 mod batch;
 mod branch;
+mod cutoff;
 mod environment;
 mod evaluate;
 mod execute;

@@ -1,0 +1,117 @@
+//! Runs whose only edit turns out to change nothing: they stay the base's, and what they read is read there.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Tensor};
+
+use super::evaluate::{extents, unsqueeze};
+use super::interleave::{Interleaver, Rows};
+use super::stages::Stages;
+use crate::Result;
+use crate::graph::{InvokeId, NodeId, Op};
+use crate::kernels;
+use crate::plan::Check;
+
+/// The runs that may stay the base's, and what the base holds where they read.
+#[derive(Default)]
+pub(super) struct Cutoff {
+    /// Whether the base is running.
+    is_base: bool,
+    checks: BTreeMap<usize, Vec<Check>>,
+    /// Where the runs stand in the base.
+    layout: HashMap<InvokeId, Rows>,
+    one_position: Option<usize>,
+    /// The runs that stay, with the last stage that they visit.
+    stays: HashMap<InvokeId, usize>,
+    /// The sites that they may read.
+    reads: Vec<usize>,
+    shown: HashMap<usize, Tensor>,
+}
+
+impl<M: Stages> Interleaver<'_, M> {
+    /// Prepares for the pass of a base; gives the sites that it has to look at for the sake of these checks.
+    pub(super) fn start_checks(&mut self, checks: &BTreeMap<usize, Vec<Check>>) -> Vec<usize> {
+        let mut reads = Vec::new();
+        if !checks.is_empty() {
+            let runs = checks.values().flatten().map(|check| (check.invoke, check.edit)).collect::<HashMap<_, _>>();
+            let read = self.graph.iter().filter_map(|(id, node)| match node.op {
+                Op::Get { at, site } if runs.get(&at.invoke).is_some_and(|edit| *edit < id) => self.table.position(self.graph.site(site)),
+                _ => None,
+            });
+            reads = read.collect::<Vec<_>>();
+            reads.sort_unstable();
+            reads.dedup();
+        }
+        let sites = checks.keys().chain(&reads).copied().collect();
+        self.cutoff = Cutoff {
+            is_base: true,
+            checks: checks.clone(),
+            layout: self.layout.clone(),
+            one_position: self.pass.one_position,
+            reads,
+            ..Cutoff::default()
+        };
+        sites
+    }
+
+    /// Whether a run stays the base's.
+    pub(super) fn stays(&self, invoke: InvokeId) -> bool {
+        self.cutoff.stays.contains_key(&invoke)
+    }
+
+    /// The last stage that a run visits which stays the base's.
+    pub(super) fn shows_until(&self) -> Option<usize> {
+        self.cutoff.stays.values().max().copied()
+    }
+
+    /// Ends the pass of a base: what was not found to change nothing by now branches off.
+    pub(super) fn end_checks(&mut self) {
+        self.cutoff.is_base = false;
+    }
+
+    /// Looks at what the base holds at a site.
+    pub(super) fn check(&mut self, site: usize, value: &Tensor) -> Result<()> {
+        if !self.cutoff.is_base {
+            return Ok(());
+        }
+        let checks = self.cutoff.checks.remove(&site).unwrap_or_default();
+        for Check { invoke, edit, until } in checks {
+            if self.writes_the_same(invoke, site, edit, value)? {
+                self.cutoff.stays.insert(invoke, until);
+            }
+        }
+        if !self.cutoff.stays.is_empty() && self.cutoff.reads.binary_search(&site).is_ok() {
+            self.cutoff.shown.insert(site, value.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether an edit writes what is there already, bit for bit.
+    fn writes_the_same(&self, invoke: InvokeId, site: usize, edit: NodeId, value: &Tensor) -> Result<bool> {
+        let node = self.graph.node(edit);
+        let Op::Set { region, .. } = &node.op else { return Ok(false) };
+        // What it writes may come into being only in the branch itself.
+        let Ok(new) = self.datum(node.args[0], edit) else { return Ok(false) };
+        let own = self.read(invoke, site, value)?;
+        let there = kernels::part(&own, &extents(region, own.dims())?)?;
+        let new = unsqueeze(self.precision.tensor(new)?.to_dtype(there.dtype())?, region, there.rank())?.broadcast_as(there.shape())?;
+        let bits = |tensor: &Tensor| -> candle_core::Result<Vec<u64>> {
+            let flat = tensor.flatten_all()?;
+            match flat.dtype() {
+                DType::F64 => Ok(flat.to_vec1::<f64>()?.into_iter().map(f64::to_bits).collect()),
+                _ => Ok(flat.to_dtype(DType::F32)?.to_vec1::<f32>()?.into_iter().map(|x| u64::from(x.to_bits())).collect()),
+            }
+        };
+        Ok(bits(&there)? == bits(&new)?)
+    }
+
+    /// What a run that stays the base's reads at a site.
+    pub(super) fn read_base(&mut self, invoke: InvokeId, site: usize) -> Result<Option<Tensor>> {
+        let Some(shown) = self.cutoff.shown.get(&site).cloned() else { return Ok(None) };
+        let own = (std::mem::replace(&mut self.layout, self.cutoff.layout.clone()), self.pass.one_position);
+        self.pass.one_position = self.cutoff.one_position;
+        let read = self.read(invoke, site, &shown);
+        (self.layout, self.pass.one_position) = own;
+        Ok(Some(read?))
+    }
+}
