@@ -203,3 +203,43 @@ fn a_site_that_a_pass_comes_by_twice_is_refused() {
     .to_string();
     assert!(error.contains("the model passed `twice.inner.output` out of the order"), "{error}");
 }
+
+/// Gives every position the mean of all: what no layer of a causal model does by itself.
+#[derive(Module)]
+#[module(sites = MeanSites, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
+pub struct Mean<C: Signature> {
+    /// Does nothing.
+    #[child(pointwise)]
+    inner: Linear<C, Hidden, Hidden>,
+    place: Place,
+}
+
+impl<C: Signature> Forward for Mean<C> {
+    fn forward(&self, x: &Candle, cx: &mut Cx) -> Result<Candle, nnsight::TraceError> {
+        let x = cx.call(&self.inner, x)?;
+        Ok(x.mean_keepdim(1)?.broadcast_as(x.shape())?.contiguous()?)
+    }
+}
+
+#[test]
+fn a_module_that_looks_at_all_positions_sees_all_of_them_in_every_run() {
+    let llama = tiny_llama();
+    let inner = Linear::new(Candle::eye(32, DType::F32, &Device::Cpu).unwrap(), None);
+    let model = llama.attach("mean", Role::Through("layers.1.output"), Mean { inner, place: Place::default() }).unwrap();
+    let grid = sweep!(
+        model,
+        PROMPT.to_vec(),
+        for position in 0..5 {
+            model.layers[0].output.at(Seq, position) *= 2.0;
+            model.lm_head.output.at(Seq, -1)
+        }
+    )
+    .unwrap();
+    for position in 0..5 {
+        let alone = trace!(model, PROMPT.to_vec(), {
+            model.layers[0].output.at(Seq, position) *= 2.0;
+            model.lm_head.output.at(Seq, -1)
+        });
+        assert!(difference(&grid.get(position).unwrap(), &alone.unwrap()) < 1e-5, "position {position}");
+    }
+}

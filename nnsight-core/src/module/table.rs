@@ -151,6 +151,11 @@ impl SiteTable {
         &self.modules[self.sites[site].parent.module]
     }
 
+    /// Whether modules of the user's own are attached to the model.
+    pub fn has_guests(&self) -> bool {
+        !self.guests.is_empty()
+    }
+
     /// When a pass comes by a site, as a number that is larger for what comes later.
     pub fn rank(&self, site: usize) -> usize {
         self.ranks.get(site).copied().unwrap_or(site)

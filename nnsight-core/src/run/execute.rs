@@ -76,8 +76,9 @@ pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
 
 fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<Schedule> {
     let lengths = request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<Vec<_>>>();
-    // Runs share what they have in common where the model is what the table says: embedding, layers, head.
-    let shares = request.plan.share && model.count() == table.depth + 2;
+    // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
+    // positions, and a run that branches off has the later ones only.
+    let shares = request.plan.share && model.count() == table.depth + 2 && !table.has_guests();
     let head = model.head().filter(|_| request.plan.last_position);
     prepare(graph, table, &lengths, Circumstances { head, lengths: &[], streams: request.on_token.is_some(), shares, cutoff: request.plan.cutoff })
 }

@@ -6,6 +6,9 @@ use crate::Result;
 use crate::module::{Cx, Forward};
 
 /// A model as a list of stages over a hidden state: the embedding, the layers, the head.
+///
+/// A position depends on others through attention only, and every attention gives its keys and values to [`Cx::extend`]: that is how prompts are
+/// continued, and how runs branch off from others behind the positions that they have in common.
 pub trait Stages {
     /// Where it computes.
     fn device(&self) -> &Device;
