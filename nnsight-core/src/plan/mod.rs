@@ -1,5 +1,6 @@
 //! Between graph and execution: what is run, in which order, and what is refused.
 
+mod build;
 mod explain;
 mod gradient;
 mod head;

@@ -1,12 +1,8 @@
-//! The order in which the nodes of a graph are run.
+//! What is run, in which order: the planner's result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::order::Time;
-use super::{gradient, head, order, reach, share};
-use crate::Result;
-use crate::graph::{Generation, Graph, InvokeId, NodeId, Op};
-use crate::module::SiteTable;
+use crate::graph::{Generation, InvokeId, NodeId};
 
 /// What is run: some forward passes one after the other, and what happens at which site of each.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,72 +101,4 @@ pub struct Circumstances<'a> {
     pub shares: bool,
     /// Whether a run whose edit changes nothing stays the base's.
     pub cutoff: bool,
-}
-
-impl Schedule {
-    /// Orders the nodes that are needed.
-    ///
-    /// # Errors
-    /// [`Error::NoSite`](crate::Error::NoSite), [`Error::TooLate`](crate::Error::TooLate), [`Error::Circle`](crate::Error::Circle),
-    /// [`Error::NoEffect`](crate::Error::NoEffect), [`Error::NoGradient`](crate::Error::NoGradient),
-    /// [`Error::InsideSkipped`](crate::Error::InsideSkipped) or [`Error::OutsideBranch`](crate::Error::OutsideBranch), each with the line.
-    pub fn new(graph: &Graph, table: &SiteTable, circumstances: Circumstances<'_>) -> Result<Self> {
-        let mut order = order::order(graph, table)?;
-        let reach = reach::needed(graph, table, &order, circumstances)?;
-        let needed = &reach.needed;
-        gradient::check(graph, table, &order, needed)?;
-        let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
-        let shares = match circumstances.shares && !gradients {
-            true => share::share(graph, table, &mut order, &reach, (circumstances.lengths, circumstances.cutoff)),
-            false => vec![Share::Nothing; order.waves.iter().max().map_or(1, |last| last + 1)],
-        };
-        let mut run = graph.iter().map(|(id, _)| id).filter(|id| needed[id.index()]).collect::<Vec<_>>();
-        run.sort_by_key(|id| (order.moments[id.index()], *id));
-        let mut uses = vec![0; graph.nodes.len()];
-        graph.saves.iter().for_each(|save| uses[save.index()] += 1);
-        let mut waves = shares.into_iter().map(|share| Wave { share, ..Wave::default() }).collect::<Vec<_>>();
-        let mut read = graph.invokes.iter().map(|invoke| circumstances.streams && invoke.generation.is_some()).collect::<Vec<_>>();
-        let mut with_gradient = vec![false; graph.nodes.len()];
-        for id in run {
-            let node = graph.node(id);
-            let arguments = node.args.iter().chain(node.guards.iter().map(|guard| &guard.condition));
-            arguments.for_each(|arg| uses[arg.index()] += 1);
-            match node.op {
-                Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } => {
-                    let all = graph.invokes[at.invoke.index()].everything;
-                    read.iter_mut().enumerate().filter(|(invoke, _)| all || *invoke == at.invoke.index()).for_each(|(_, read)| *read = true);
-                }
-                Op::Tokens { invoke } => read[invoke.index()] = true,
-                Op::Grad | Op::SetGrad => with_gradient[node.args[0].index()] = true,
-                _ => {}
-            }
-            let moment = order.moments[id.index()];
-            let wave = &mut waves[moment.wave];
-            match (moment.time, moment.time.visited(table)) {
-                (Time::END, _) => wave.after.push(id),
-                (_, None) => wave.before.push(id),
-                (Time { step, .. }, Some(site)) => wave.visits.push(Visit { step, site, node: id }),
-            }
-        }
-        for (invoke, &wave) in order.waves.iter().enumerate() {
-            // A prompt of which nothing is needed is not run.
-            if read[invoke] {
-                waves[wave].invokes.push(InvokeId(invoke as u32));
-                waves[wave].generation.clone_from(&graph.invokes[invoke].generation);
-            }
-        }
-        for wave in &mut waves {
-            if let Share::Branch { entries, .. } = &wave.share {
-                wave.invokes = entries.iter().map(|(invoke, _)| *invoke).collect();
-            }
-            wave.last_only = circumstances.head.is_some_and(|head| head::last_position_only(graph, table, head, &wave.visits, needed));
-        }
-        // A run that stays the base's reads there what it would have read in its branch.
-        for index in (0..waves.len()).rev() {
-            if let Share::Branch { base, .. } = waves[index].share {
-                waves[base].last_only &= waves[index].last_only;
-            }
-        }
-        Ok(Schedule { waves, uses, with_gradient })
-    }
 }

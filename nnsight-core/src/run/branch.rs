@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::Tensor;
 
-use super::execute::{Request, used_sites};
 use super::interleave::{Interleaver, Pass, Rows};
+use super::request::{Request, used_sites};
 use super::stages::Stages;
 use super::{Past, TokenBatch};
 use crate::Result;

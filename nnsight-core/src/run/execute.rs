@@ -6,14 +6,15 @@ use candle_core::Tensor;
 
 use super::branch::{run_base, run_branch};
 use super::evaluate::Precision;
-use super::generate::{Generator, Token, Vocabulary};
+use super::generate::{Generator, Token};
 use super::interleave::{Interleaver, Pass, Rows};
+use super::request::{Request, used_sites};
 use super::stages::Stages;
 use super::{Past, Prompts, TokenBatch};
 use crate::graph::{Graph, InvokeId, Limits, Prompt, Span, infer};
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
-use crate::plan::{Circumstances, Explanation, Plan, Schedule, Share, Visit, Wave};
+use crate::plan::{Circumstances, Explanation, Schedule, Share, Wave};
 use crate::{Error, Result};
 
 /// Runs all stages without looking at anything; gives the logits.
@@ -26,18 +27,6 @@ use crate::{Error, Result};
 pub fn forward(model: &impl Stages, batch: &TokenBatch) -> Result<Tensor> {
     let mut cx = Cx::untouched(batch);
     (0..model.count()).try_fold(batch.tokens().clone(), |state, stage| model.stage(stage, state, &mut cx))
-}
-
-/// What comes with a graph when it is run.
-pub struct Request<'a, 't> {
-    /// The token ids of every prompt of every invoke; none for an invoke that sees those of the others.
-    pub tokens: Vec<Vec<Vec<u32>>>,
-    /// Which tokens end a text.
-    pub vocabulary: &'a dyn Vocabulary,
-    /// Which savings are made.
-    pub plan: Plan,
-    /// Who is told of every token that is generated.
-    pub on_token: Option<&'t mut dyn FnMut(Token)>,
 }
 
 /// Runs a graph; gives for each saved value a tensor, or why it never came into being: because the run ended before.
@@ -175,14 +164,6 @@ fn run_steps<M: Stages>(
         batch = batch.next(&tokens)?;
     }
     Ok(steps)
-}
-
-/// For each site whether it is used at a step.
-pub(super) fn used_sites(visits: &[Visit], step: u32, sites: usize) -> Vec<bool> {
-    let mut used = vec![false; sites];
-    let first = visits.partition_point(|visit| visit.step < step);
-    visits[first..].iter().take_while(|visit| visit.step == step).for_each(|visit| used[visit.site] = true);
-    used
 }
 
 /// Puts the prompts of some invokes together.

@@ -13,14 +13,16 @@ mod interleave;
 mod part;
 mod past;
 mod repeat;
+mod request;
 mod sample;
 mod stages;
 mod values;
 
 pub use batch::TokenBatch;
 pub use environment::Prompts;
-pub use execute::{Request, execute, explain, forward, prepare, share_prompts};
+pub use execute::{execute, explain, forward, prepare, share_prompts};
 pub use generate::{Token, Vocabulary};
 pub use hosting::Hosting;
 pub use past::Past;
+pub use request::Request;
 pub use stages::Stages;

@@ -1,0 +1,24 @@
+//! What comes with a graph, and what a pass has to look at for it.
+
+use super::generate::{Token, Vocabulary};
+use crate::plan::{Plan, Visit};
+
+/// What comes with a graph when it is run.
+pub struct Request<'a, 't> {
+    /// The token ids of every prompt of every invoke; none for an invoke that sees those of the others.
+    pub tokens: Vec<Vec<Vec<u32>>>,
+    /// Which tokens end a text.
+    pub vocabulary: &'a dyn Vocabulary,
+    /// Which savings are made.
+    pub plan: Plan,
+    /// Who is told of every token that is generated.
+    pub on_token: Option<&'t mut dyn FnMut(Token)>,
+}
+
+/// For each site whether it is used at a step.
+pub(super) fn used_sites(visits: &[Visit], step: u32, sites: usize) -> Vec<bool> {
+    let mut used = vec![false; sites];
+    let first = visits.partition_point(|visit| visit.step < step);
+    visits[first..].iter().take_while(|visit| visit.step == step).for_each(|visit| used[visit.site] = true);
+    used
+}
