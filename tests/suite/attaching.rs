@@ -243,3 +243,37 @@ fn a_module_that_looks_at_all_positions_sees_all_of_them_in_every_run() {
         assert!(difference(&grid.get(position).unwrap(), &alone.unwrap()) < 1e-5, "position {position}");
     }
 }
+
+/// Counts how often a pass comes by.
+#[derive(Module)]
+#[module(sites = CountSites, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
+pub struct Count<C: Signature> {
+    /// Does nothing.
+    #[child(pointwise)]
+    inner: Linear<C, Hidden, Hidden>,
+    passes: std::sync::atomic::AtomicUsize,
+    place: Place,
+}
+
+impl<C: Signature> Forward for Count<C> {
+    fn forward(&self, x: &Candle, cx: &mut Cx) -> Result<Candle, nnsight::TraceError> {
+        self.passes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        cx.call(&self.inner, x)
+    }
+}
+
+#[test]
+fn a_generation_ends_where_nothing_more_is_needed() {
+    let llama = tiny_llama();
+    let inner = Linear::new(Candle::eye(32, DType::F32, &Device::Cpu).unwrap(), None);
+    let count = Count { inner, passes: Default::default(), place: Place::default() };
+    let model = llama.attach("count", Role::Beside("layers.2.output"), count).unwrap();
+    let passes = || model.module().passes.swap(0, std::sync::atomic::Ordering::Relaxed);
+    // The token of step 0 leads to step 1, which is left behind its first layer; 28 steps never begin.
+    generate!(model, PROMPT.to_vec(), max_new_tokens = 30, min_new_tokens = 30, { model.step(1).layers[0].output }).unwrap();
+    assert_eq!(passes(), 1);
+    generate!(model, PROMPT.to_vec(), max_new_tokens = 30, min_new_tokens = 30, { model.step(1).layers[2].output }).unwrap();
+    assert_eq!(passes(), 2);
+    generate!(model, PROMPT.to_vec(), max_new_tokens = 5, min_new_tokens = 5, { model.tokens() }).unwrap();
+    assert_eq!(passes(), 5);
+}
