@@ -249,7 +249,7 @@ fn graphs_that_are_none() {
 #[test]
 fn graphs_of_another_model_version_or_size() {
     let json = graph().to_json().unwrap();
-    says(&sentence(Graph::from_json(&json.replace("\"version\":1", "\"version\":9"))), &["version 9", "reads version 1"]);
+    says(&sentence(Graph::from_json(&json.replace("\"version\":2", "\"version\":9"))), &["version 9", "reads version 2"]);
     says(&sentence(Graph::from_json("{}")), &["not a graph", "version"]);
     says(&sentence(Graph::from_json(&json[..json.len() / 2])), &["not a graph"]);
     says(&sentence(Graph::from_msgpack(&[0xc1, 0x00])), &["not a graph"]);
@@ -264,7 +264,7 @@ fn graphs_of_another_model_version_or_size() {
 #[test]
 fn a_graph_of_ten_million_nodes() {
     let node = r#"{"op":{"scalar":1.0},"source":0}"#;
-    let mut json = String::from(r#"{"version":1,"graph":{"signature":"Dynamic","invokes":[],"sites":[],"constants":[],"saves":[],"#);
+    let mut json = String::from(r#"{"version":2,"graph":{"signature":"Dynamic","invokes":[],"sites":[],"constants":[],"saves":[],"#);
     json += r#""sources":[{"file":"a","line":1,"column":1}],"nodes":["#;
     json += &vec![node; 10_000_000].join(",");
     json += "]}}";

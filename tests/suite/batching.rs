@@ -163,11 +163,21 @@ fn traces_of_a_session_go_round_in_plain_loops() {
             let a = invoke!(A.to_vec(), { model.layers[0].output });
             invoke!(B.to_vec(), {
                 model.layers[0].output = a;
-                model.layers[0].output
+                model.layers[1].input
             })
         })
     });
-    assert!(numbers(&grouped.unwrap()).iter().all(|x| x.is_finite()));
+    let expected = trace!(model, A.to_vec(), { model.layers[0].output }).unwrap();
+    assert!(difference(&grouped.unwrap(), &expected) < 1e-6);
+    let by_hand = (0..3).fold(expected, |carried, _| {
+        trace!(model, A.to_vec(), {
+            model.layers[0].input = &carried;
+            model.layers[0].output
+        })
+        .unwrap()
+    });
+    let norm = numbers(&by_hand).iter().map(|x| x * x).sum::<f64>().sqrt();
+    assert!((numbers(&norms[2])[0] - norm).abs() < 1e-4);
 }
 
 #[test]

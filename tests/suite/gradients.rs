@@ -217,15 +217,23 @@ fn a_gradient_flows_between_prompts() {
 
 #[test]
 fn a_gradient_goes_through_the_steps_of_a_generation() {
-    let model = tiny_llama();
-    let gradient = generate!(model, PROMPT.to_vec(), max_new_tokens = 3, {
-        let loss = model.step(2).lm_head.output.at(Seq, -1).pick(Vocab, 3);
+    let model = &wide_llama();
+    // The last step sees the prompt through its keys and values.
+    let gradient = generate!(model, PROMPT.to_vec(), max_new_tokens = 3, min_new_tokens = 3, {
+        let loss = model.step(2).lm_head.output.at(Seq, -1).pick(Vocab, 3).sum_all();
         model.layers[0].output.grad(loss)
     })
     .unwrap();
-    // The last step sees the prompt through its keys and values.
-    assert_eq!(gradient.dims(), [1, 5, 32]);
-    assert!(numbers(&gradient).iter().any(|&x| x.abs() > 1e-6));
+    let loss = |change: &Candle| {
+        let change = Tensor::<Dynamic, (Batch, Seq, Hidden)>::new(change.clone()).unwrap();
+        let loss = generate!(model, PROMPT.to_vec(), max_new_tokens = 3, min_new_tokens = 3, {
+            model.layers[0].output += &change;
+            model.step(2).lm_head.output.at(Seq, -1).pick(Vocab, 3).sum_all()
+        });
+        loss.unwrap().to_scalar::<f64>().unwrap()
+    };
+    let entries = [0, 40, 77, 150];
+    check(&gradient, &finite(loss, &[1, 5, 32], &entries), &entries, "step 2");
 }
 
 #[test]

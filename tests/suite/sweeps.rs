@@ -81,7 +81,11 @@ fn heads_strengths_and_anything_else_are_gone_over() {
     )
     .unwrap();
     assert_eq!(cube.dims(), [2, 2, 4]);
-    assert!(numbers(&cube).iter().all(|x| x.is_finite()));
+    let alone = trace!(model, CLEAN.to_vec(), {
+        model.transformer.h[2].mlp.act.at(nnsight::types::Mlp, 7) *= 2.0;
+        model.lm_head.output.at(Seq, -1).norm_all()
+    });
+    assert!((numbers(&cube)[2 * 2 * 4 - 1] - numbers(&alone.unwrap())[0]).abs() < 1e-4);
 }
 
 #[test]
@@ -110,7 +114,7 @@ fn an_edit_that_reaches_something_at_no_point_is_refused() {
 }
 
 #[test]
-fn thousands_of_points_fit_into_memory() {
+fn hundreds_of_points_go_into_several_batches() {
     let model = tiny_llama();
     let grid = sweep!(
         model,
@@ -122,4 +126,12 @@ fn thousands_of_points_fit_into_memory() {
     )
     .unwrap();
     assert_eq!(grid.dims(), [3, 6, 32, 1]);
+    for (layer, position, channel) in [(0, 0, 0), (1, 3, 17), (2, 5, 31)] {
+        let alone = trace!(model, CLEAN.to_vec(), {
+            model.layers[layer].output.at(Seq, position).at(Hidden, channel) += 1.0;
+            model.lm_head.output.at(Seq, -1).pick(Vocab, 5)
+        });
+        let found = numbers(&grid)[(layer * 6 + position) * 32 + channel];
+        assert!((found - numbers(&alone.unwrap())[0]).abs() < 1e-5);
+    }
 }

@@ -7,7 +7,7 @@ use super::{Graph, Limits};
 use crate::{Error, Result};
 
 /// The version that is written, and the only one that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Envelope<G> {
