@@ -208,7 +208,7 @@ impl<C: Signature> Network for Gpt2LmHeadModel<C> {
             true => wte.clone(),
             false => weights.get("lm_head.weight", &[sizes.vocab, sizes.hidden])?,
         };
-        let lm_head = Linear::new(head.t()?, None);
+        let lm_head = Linear::new(weights.pack(head.t()?)?, None);
         let transformer = Transformer { wte: Embedding::new(wte), wpe: Embedding::new(wpe), h, ln_f, place: Place::default() };
         Ok(Gpt2LmHeadModel { transformer, lm_head, device, dtype, place: Place::default() })
     }
@@ -242,5 +242,6 @@ fn norm<C: Signature>(config: &Gpt2Config, weights: &mut Weights, path: &str) ->
 /// A linear map as GPT-2 stores it: the weight is `(in, out)`.
 fn conv1d<C: Signature, I: Dim<C>, O: Dim<C>>(weights: &mut Weights, path: &str, from: usize, to: usize) -> crate::Result<Linear<C, I, O>> {
     let weight = weights.get(&format!("{path}.weight"), &[from, to])?;
+    let weight = weights.pack(weight)?;
     Ok(Linear::new(weight, Some(weights.get(&format!("{path}.bias"), &[to])?)))
 }

@@ -24,6 +24,7 @@ pub use config::{Config, Gpt2Config, LlamaConfig};
 pub use error::{Error, Result};
 pub use gpt2::Gpt2;
 pub use language_model::{LanguageModel, Network};
+pub use layers::WeightFormat;
 pub use llama::Llama;
 pub use loading::{Location, Source, Weights};
 pub use meta::Meta;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Embedding, Linear, RmsNorm, Rotary, attend, mask, merge_heads, scores, silu_mul, split_heads};
+use crate::layers::{Embedding, Linear, RmsNorm, Rotary, attend, mask, merge_heads, scores, silu_mul, split_heads, together};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -128,9 +128,7 @@ impl<C: Signature> Forward for SelfAttention<C> {
             true => Some(cx.tap(Self::POSITION_IDS, cx.batch().whole_positions()?)?),
         };
         let mask = mask(cx, Self::ATTENTION_MASK, x.dtype())?;
-        let q = cx.call(&self.q_proj, x)?;
-        let k = cx.call(&self.k_proj, x)?;
-        let v = cx.call(&self.v_proj, x)?;
+        let [q, k, v] = together([&self.q_proj, &self.k_proj, &self.v_proj], x, cx)?;
         let q = cx.tap(Self::Q, split_heads(&q, self.heads)?)?;
         let k = cx.tap(Self::K, split_heads(&k, self.kv_heads)?)?;
         let v = cx.tap(Self::V, split_heads(&v, self.kv_heads)?)?;
@@ -146,8 +144,7 @@ impl<C: Signature> Forward for SelfAttention<C> {
 
 impl<C: Signature> Forward for GatedMlp<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let gate = cx.call(&self.gate_proj, x)?;
-        let up = cx.call(&self.up_proj, x)?;
+        let [gate, up] = together([&self.gate_proj, &self.up_proj], x, cx)?;
         // The activation by itself exists only where somebody looks at it.
         let neurons = match cx.wants(&[Self::ACT]) {
             true => (cx.tap(Self::ACT, gate.silu()?)? * up)?,
@@ -210,7 +207,7 @@ impl<C: Signature> Network for LlamaForCausalLm<C> {
             true => embedding.clone(),
             false => weights.get("lm_head.weight", &[sizes.vocab, sizes.hidden])?,
         };
-        let lm_head = Linear::new(head.t()?, None);
+        let lm_head = Linear::new(weights.pack(head.t()?)?, None);
         Ok(LlamaForCausalLm { embed_tokens: Embedding::new(embedding), layers, norm, lm_head, device, dtype, place: Place::default() })
     }
 }
@@ -251,6 +248,7 @@ where
     O: nnsight_core::types::Dim<C>,
 {
     let weight = weights.get(&format!("{path}.weight"), &[to, from])?.t()?;
+    let weight = weights.pack(weight)?;
     let bias = bias.then(|| weights.get(&format!("{path}.bias"), &[to])).transpose()?;
     Ok(Linear::new(weight, bias))
 }

@@ -182,6 +182,12 @@ impl<'a> Cx<'a> {
         taps.iter().any(|tap| self.is_used(self.here + tap.0))
     }
 
+    /// Whether anybody uses a site of a submodule, so that it must be run by itself.
+    pub fn looks_into<M: Instrument>(&self, module: &M) -> bool {
+        let Some((first, last)) = module.place().sites else { return false };
+        (first..=last).any(|site| self.is_used(site)) || self.guests.iter().any(|guest| (first..=last).contains(&guest.host))
+    }
+
     fn is_used(&self, site: usize) -> bool {
         self.used.get(site).copied().unwrap_or(false)
     }

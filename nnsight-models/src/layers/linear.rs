@@ -8,7 +8,8 @@ use nnsight_core::module::{Cx, Forward, Place};
 use nnsight_core::types::{Batch, Dim, Seq, Signature};
 use nnsight_macros::Module;
 
-use super::product::product;
+use super::matrix::Matrix;
+use super::product::{product, products};
 
 /// `y = x W + b`, from the axis `I` to the axis `O`.
 #[derive(Module)]
@@ -16,7 +17,7 @@ use super::product::product;
 pub struct Linear<C: Signature, I: Dim<C>, O: Dim<C>> {
     /// `(I, O)`, whatever the order in memory.
     #[tap(weight: (I, O), from())]
-    weight: Tensor,
+    weight: Matrix,
     /// `(O,)`
     bias: Option<Tensor>,
     place: Place,
@@ -24,31 +25,74 @@ pub struct Linear<C: Signature, I: Dim<C>, O: Dim<C>> {
 }
 
 impl<C: Signature, I: Dim<C>, O: Dim<C>> Linear<C, I, O> {
-    /// From a weight of shape `(I, O)`, which may be a transposed view.
-    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Linear { weight, bias, place: Place::default(), marker: PhantomData }
-    }
-
-    /// The matrix, of shape `(I, O)`.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
+    /// From a weight from `I` to `O`: a tensor of shape `(I, O)`, which may be a transposed view, or a [`Matrix`].
+    pub fn new(weight: impl Into<Matrix>, bias: Option<Tensor>) -> Self {
+        Linear { weight: weight.into(), bias, place: Place::default(), marker: PhantomData }
     }
 }
 
 impl<C: Signature, I: Dim<C>, O: Dim<C>> Forward for Linear<C, I, O> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let weight = cx.parameter(Self::WEIGHT, &self.weight)?;
-        // One product over all rows is much faster than one for each prompt.
-        let (inner, outer) = weight.dims2()?;
-        let rows = x.elem_count() / inner;
-        let mut dims = x.dims().to_vec();
-        if let Some(last) = dims.last_mut() {
-            *last = outer;
-        }
-        let y = product(&x.reshape((rows, inner))?, &weight)?.reshape(dims)?;
+        let y = match cx.wants(&[Self::WEIGHT]) {
+            false => {
+                let [y] = products(x, [&self.weight])?;
+                y
+            }
+            true => product(x, &cx.parameter(Self::WEIGHT, &self.weight.tensor()?)?)?,
+        };
+        self.with_bias(y)
+    }
+}
+
+/// A linear map between any axes.
+pub trait Map {
+    /// The matrix.
+    fn matrix(&self) -> &Matrix;
+    /// A product with the bias.
+    ///
+    /// # Errors
+    /// Where the shapes do not fit.
+    fn with_bias(&self, y: Tensor) -> Result<Tensor>;
+    /// Whether somebody uses one of its sites.
+    fn is_looked_into(&self, cx: &Cx) -> bool;
+    /// Runs it by itself.
+    ///
+    /// # Errors
+    /// What an intervention fails with.
+    fn call(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor>;
+}
+
+impl<C: Signature, I: Dim<C>, O: Dim<C>> Map for Linear<C, I, O> {
+    fn matrix(&self) -> &Matrix {
+        &self.weight
+    }
+    fn with_bias(&self, y: Tensor) -> Result<Tensor> {
         match &self.bias {
             None => Ok(y),
             Some(bias) => Ok(y.broadcast_add(bias)?),
         }
     }
+    fn is_looked_into(&self, cx: &Cx) -> bool {
+        cx.looks_into(self)
+    }
+    fn call(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        cx.call(self, x)
+    }
+}
+
+/// Several maps of the same input: as one product, where nobody looks into one of them.
+///
+/// # Errors
+/// As the maps by themselves.
+pub fn together<const N: usize>(maps: [&dyn Map; N], x: &Tensor, cx: &mut Cx) -> Result<[Tensor; N]> {
+    let mut results = match maps.iter().any(|map| map.is_looked_into(cx)) {
+        true => maps.iter().map(|map| map.call(x, cx)).collect::<Result<Vec<_>>>()?,
+        false => {
+            let products = products(x, maps.map(Map::matrix))?.into_iter().zip(maps);
+            products.map(|(y, map)| map.with_bias(y)).collect::<Result<Vec<_>>>()?
+        }
+    }
+    .into_iter();
+    // As many as there are maps.
+    Ok(std::array::from_fn(|_| results.next().expect("a result for every map")))
 }

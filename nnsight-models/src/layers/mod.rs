@@ -4,13 +4,16 @@ mod attention;
 mod embedding;
 mod gate;
 mod linear;
+mod matrix;
 mod norm;
 mod product;
 mod rotary;
+mod rows;
 
 pub use attention::{attend, mask, merge_heads, scores, split_heads};
 pub use embedding::{Embedding, EmbeddingSites};
 pub use gate::silu_mul;
-pub use linear::{Linear, LinearSites};
+pub use linear::{Linear, LinearSites, Map, together};
+pub use matrix::{Matrix, WeightFormat};
 pub use norm::{LayerNorm, LayerNormSites, RmsNorm, RmsNormSites};
 pub use rotary::{Rotary, Scaling};

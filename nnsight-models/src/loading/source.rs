@@ -10,6 +10,7 @@ use super::safetensors::Safetensors;
 use super::weights::{Files, Weights};
 use crate::config::Config;
 use crate::error::at;
+use crate::layers::WeightFormat;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -28,6 +29,7 @@ pub struct Source {
     pub(crate) location: Location,
     pub(crate) dtype: DType,
     pub(crate) device: Device,
+    pub(crate) format: Option<WeightFormat>,
 }
 
 /// A place where a model can be.
@@ -57,13 +59,13 @@ impl From<&str> for Source {
             false if name.contains('/') => Location::Hub(name.to_string()),
             false => Location::Known(name.to_string()),
         };
-        Source { location, dtype: DType::F32, device: Device::Cpu }
+        Source { location, dtype: DType::F32, device: Device::Cpu, format: None }
     }
 }
 
 impl From<&Path> for Source {
     fn from(path: &Path) -> Self {
-        Source { location: Location::Path(path.to_path_buf()), dtype: DType::F32, device: Device::Cpu }
+        Source { location: Location::Path(path.to_path_buf()), dtype: DType::F32, device: Device::Cpu, format: None }
     }
 }
 
@@ -77,6 +79,19 @@ impl Source {
     /// The type of the weights in memory: `F32` (the default), `BF16` or `F16`.
     pub fn dtype(self, dtype: DType) -> Self {
         Source { dtype, ..self }
+    }
+
+    /// Has the matrices of linear maps held in fewer bits, and widened as they are used: less memory, and a generation that is faster by
+    /// about as much. Only on the CPU.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use nnsight_models::{Llama, SmolLm2_135M, Source, WeightFormat};
+    /// let model = Llama::<SmolLm2_135M>::load(Source::default().weights(WeightFormat::Q8_0))?;
+    /// # Ok::<(), nnsight_models::Error>(())
+    /// ```
+    pub fn weights(self, format: WeightFormat) -> Self {
+        Source { format: Some(format), ..self }
     }
 
     /// Where the model computes; the CPU by default.
@@ -118,7 +133,7 @@ pub(crate) fn open(source: &Source) -> Result<Checkpoint> {
         Some("gguf") => {
             let mut gguf = Gguf::open(&path)?;
             let (config, tokenizer) = (gguf.config()?, gguf.tokenizer()?);
-            let weights = Weights::new(Files::Gguf(gguf), source.dtype, &source.device);
+            let weights = Weights::new(Files::Gguf(gguf), source);
             Ok(Checkpoint { config, tokenizer: Some(tokenizer), weights })
         }
         Some("safetensors") => folder(path.parent().unwrap_or(Path::new(".")), source),
@@ -131,6 +146,6 @@ fn folder(path: &Path, source: &Source) -> Result<Checkpoint> {
     let config = Config::from_json(&std::fs::read_to_string(&file).map_err(at(&file))?)?;
     let tokenizer = path.join("tokenizer.json");
     let tokenizer = tokenizer.exists().then(|| Tokenizer::from_file(&tokenizer)).transpose()?;
-    let weights = Weights::new(Files::Safetensors(Safetensors::open_folder(path)?), source.dtype, &source.device);
+    let weights = Weights::new(Files::Safetensors(Safetensors::open_folder(path)?), source);
     Ok(Checkpoint { config, tokenizer, weights })
 }

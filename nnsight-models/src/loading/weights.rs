@@ -6,6 +6,8 @@ use candle_core::{DType, Device, Tensor};
 
 use super::gguf::Gguf;
 use super::safetensors::Safetensors;
+use super::source::Source;
+use crate::layers::{Matrix, WeightFormat};
 use crate::{Error, Result};
 
 /// The tensors of a checkpoint, read one by one, so that the weights are in memory once.
@@ -13,6 +15,7 @@ pub struct Weights {
     files: Files,
     dtype: DType,
     device: Device,
+    format: Option<WeightFormat>,
     /// Everything that was asked for, where the checkpoint is to be written anew.
     copies: Option<HashMap<String, Tensor>>,
 }
@@ -23,8 +26,8 @@ pub(super) enum Files {
 }
 
 impl Weights {
-    pub(super) fn new(files: Files, dtype: DType, device: &Device) -> Self {
-        Weights { files, dtype, device: device.clone(), copies: None }
+    pub(super) fn new(files: Files, source: &Source) -> Self {
+        Weights { files, dtype: source.dtype, device: source.device.clone(), format: source.format, copies: None }
     }
 
     /// Remembers every tensor from here on.
@@ -67,5 +70,16 @@ impl Weights {
             copies.insert(name.to_string(), tensor.clone());
         }
         Ok(tensor)
+    }
+
+    /// A matrix of shape `(In, Out)` for a linear map, in the form in which such matrices are to be held.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] where it cannot be held in that form.
+    pub fn pack(&self, weight: Tensor) -> Result<Matrix> {
+        match self.format {
+            None => Ok(Matrix::laid_out(weight)?),
+            Some(format) => Ok(Matrix::packed(&weight, format)?),
+        }
     }
 }
