@@ -1,10 +1,22 @@
-//! The comparison with candle-transformers: the same weights in both.
+//! Times of nnsight and its peers on the same weights, and the comparison of results that precedes them.
+
+pub mod experiments;
+pub mod figure;
+pub mod limits;
+pub mod passes;
+pub mod peers;
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama, LlamaConfig};
+
+/// The model that everything is measured on.
+pub type Model = nnsight::models::Llama<nnsight::models::SmolLm2_135M>;
+
+/// Whatever may go wrong.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// candle-transformers' Llama.
 pub struct Peer {
@@ -17,7 +29,7 @@ impl Peer {
     ///
     /// # Errors
     /// Where the folder cannot be read.
-    pub fn load(folder: &Path) -> Result<Self> {
+    pub fn load(folder: &Path) -> candle_core::Result<Self> {
         let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("config.json"))?).map_err(candle_core::Error::wrap)?;
         // It knows the older spelling only.
         if let Some(theta) = json["rope_parameters"]["rope_theta"].as_f64() {
@@ -34,7 +46,7 @@ impl Peer {
     ///
     /// # Errors
     /// Where a computation fails.
-    pub fn next_logits(&self, tokens: &[u32]) -> Result<Tensor> {
+    pub fn next_logits(&self, tokens: &[u32]) -> candle_core::Result<Tensor> {
         let mut cache = Cache::new(false, DType::F32, &self.config, &Device::Cpu)?;
         self.model.forward(&Tensor::new(tokens, &Device::Cpu)?.unsqueeze(0)?, 0, &mut cache)
     }
