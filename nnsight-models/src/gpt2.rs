@@ -199,17 +199,14 @@ impl<C: Signature> Network for Gpt2LmHeadModel<C> {
         let config = Gpt2Config::new(config)?;
         let sizes = config.sizes;
         let (dtype, device) = (weights.dtype(), weights.device().clone());
-        let wte = weights.get("transformer.wte.weight", &[sizes.vocab, sizes.hidden])?;
+        let head = (!config.tie_word_embeddings).then_some("lm_head.weight");
+        let (wte, head) = weights.embedding_and_head("transformer.wte.weight", head, (sizes.vocab, sizes.hidden))?;
         let wpe = weights.get("transformer.wpe.weight", &[sizes.context, sizes.hidden])?;
         let h = (0..sizes.layers).map(|layer| DecoderLayer::build(&config, weights, &format!("transformer.h.{layer}")));
         let h = h.collect::<crate::Result<Vec<_>>>()?;
         let ln_f = norm(&config, weights, "transformer.ln_f")?;
-        let head = match config.tie_word_embeddings {
-            true => wte.clone(),
-            false => weights.get("lm_head.weight", &[sizes.vocab, sizes.hidden])?,
-        };
-        let lm_head = Linear::new(weights.pack(head.t()?)?, None);
-        let transformer = Transformer { wte: Embedding::new(wte), wpe: Embedding::new(wpe), h, ln_f, place: Place::default() };
+        let lm_head = Linear::new(head, None);
+        let transformer = Transformer { wte: Embedding::new(wte), wpe: Embedding::new(wpe.t()?), h, ln_f, place: Place::default() };
         Ok(Gpt2LmHeadModel { transformer, lm_head, device, dtype, place: Place::default() })
     }
 }
@@ -242,6 +239,6 @@ fn norm<C: Signature>(config: &Gpt2Config, weights: &mut Weights, path: &str) ->
 /// A linear map as GPT-2 stores it: the weight is `(in, out)`.
 fn conv1d<C: Signature, I: Dim<C>, O: Dim<C>>(weights: &mut Weights, path: &str, from: usize, to: usize) -> crate::Result<Linear<C, I, O>> {
     let weight = weights.get(&format!("{path}.weight"), &[from, to])?;
-    let weight = weights.pack(weight)?;
+    let weight = weights.matrix(weight)?;
     Ok(Linear::new(weight, Some(weights.get(&format!("{path}.bias"), &[to])?)))
 }

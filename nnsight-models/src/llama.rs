@@ -199,15 +199,12 @@ impl<C: Signature> Network for LlamaForCausalLm<C> {
         let sizes = config.sizes;
         let rotary = Rotary::new(sizes.head_dim, config.rope_theta, &config.rope_scaling, sizes.context, dtype, &device)?;
         let rotary = Arc::new(rotary);
-        let embedding = weights.get("model.embed_tokens.weight", &[sizes.vocab, sizes.hidden])?;
+        let head = (!config.tie_word_embeddings).then_some("lm_head.weight");
+        let (embedding, head) = weights.embedding_and_head("model.embed_tokens.weight", head, (sizes.vocab, sizes.hidden))?;
         let layers = (0..sizes.layers).map(|layer| DecoderLayer::build(&config, &rotary, weights, &format!("model.layers.{layer}")));
         let layers = layers.collect::<crate::Result<Vec<_>>>()?;
         let norm = RmsNorm::new(weights.get("model.norm.weight", &[sizes.hidden])?, config.rms_norm_eps);
-        let head = match config.tie_word_embeddings {
-            true => embedding.clone(),
-            false => weights.get("lm_head.weight", &[sizes.vocab, sizes.hidden])?,
-        };
-        let lm_head = Linear::new(weights.pack(head.t()?)?, None);
+        let lm_head = Linear::new(head, None);
         Ok(LlamaForCausalLm { embed_tokens: Embedding::new(embedding), layers, norm, lm_head, device, dtype, place: Place::default() })
     }
 }
@@ -248,7 +245,7 @@ where
     O: nnsight_core::types::Dim<C>,
 {
     let weight = weights.get(&format!("{path}.weight"), &[to, from])?.t()?;
-    let weight = weights.pack(weight)?;
+    let weight = weights.matrix(weight)?;
     let bias = bias.then(|| weights.get(&format!("{path}.bias"), &[to])).transpose()?;
     Ok(Linear::new(weight, bias))
 }

@@ -3,12 +3,13 @@
 mod attention;
 mod embedding;
 mod gate;
+mod kernel;
 mod linear;
 mod matrix;
 mod norm;
+mod panels;
 mod product;
 mod rotary;
-mod rows;
 
 pub use attention::{attend, mask, merge_heads, scores, split_heads};
 pub use embedding::{Embedding, EmbeddingSites};

@@ -1,12 +1,15 @@
 //! The product with weights.
 
+use std::sync::Arc;
+
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
+use super::kernel;
 use super::matrix::Matrix;
-use super::rows;
+use super::panels::Panels;
 
-/// `x W` for some matrices: in one go where there are few rows, which is what most of the time of a pass over one prompt goes into.
+/// `x W` for some matrices: in one go where they are in panels.
 ///
 /// # Shapes
 /// `x`: `(…, In)`; the result of a matrix: `(…, Out)`.
@@ -14,25 +17,25 @@ use super::rows;
 /// # Errors
 /// Where the shapes do not fit.
 pub fn products<const N: usize>(x: &Tensor, matrices: [&Matrix; N]) -> Result<[Tensor; N]> {
-    let count = x.elem_count() / x.dims().last().copied().unwrap_or(1).max(1);
-    let few = count <= rows::FEW && x.device().is_cpu() && x.dtype() == DType::F32 && !x.track_op();
-    if !few || !matrices.iter().all(|matrix| matrix.is_stored()) {
-        let results = matrices.map(|matrix| product(x, &matrix.tensor()?));
-        return collect(results.into_iter());
-    }
-    let x = x.contiguous()?;
-    let (storage, layout) = x.storage_and_layout();
-    let (Storage::Cpu(CpuStorage::F32(entries)), inner) = (&*storage, x.dim(candle_core::D::Minus1)?) else {
-        bail!("the product of few rows is for f32 on the CPU")
-    };
-    for matrix in matrices {
-        if matrix.sizes()?.0 != inner {
-            bail!("a product of {:?} and {:?}", x.dims(), matrix.sizes()?);
+    let panels = matrices.iter().map(|matrix| matrix.panels().filter(|_| x.dtype() == DType::F32)).collect::<Option<Vec<_>>>();
+    let results = match panels {
+        None => matrices.iter().map(|matrix| product(x, &matrix.tensor()?)).collect::<Result<Vec<_>>>()?,
+        Some(panels) if x.track_op() => {
+            let x = x.contiguous()?;
+            panels.into_iter().map(|panels| x.apply_op1(InPanels { panels: Arc::clone(panels) })).collect::<Result<Vec<_>>>()?
         }
+        Some(panels) => {
+            let x = x.contiguous()?;
+            let (storage, layout) = x.storage_and_layout();
+            let panels = panels.into_iter().map(|panels| &**panels).collect::<Vec<_>>();
+            let results = kernel::products(entries(&storage, layout, &panels)?, &panels).into_iter().zip(&panels);
+            results.map(|(result, panels)| Tensor::from_vec(result, with_last(x.dims(), panels.outer), x.device())).collect::<Result<Vec<_>>>()?
+        }
+    };
+    match results.try_into() {
+        Ok(results) => Ok(results),
+        Err(results) => bail!("{} products instead of {N}", Vec::<Tensor>::len(&results)),
     }
-    let entries = &entries[layout.start_offset()..layout.start_offset() + x.elem_count()];
-    let results = Matrix::borrow(&matrices, |stored| rows::products(entries, inner, stored))?;
-    collect(results.into_iter().zip(matrices).map(|(result, matrix)| Tensor::from_vec(result, dims(&x, matrix.sizes()?.1), x.device())))
 }
 
 /// `x W`. Where a gradient is asked for only beyond `x`, none is computed for the weight, which costs as much again.
@@ -47,33 +50,77 @@ pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (inner, outer) = weight.dims2()?;
     let rows = x.reshape((x.elem_count() / inner, inner))?;
     let result = match x.track_op() && !weight.track_op() && x.device().is_cpu() {
-        true => rows.contiguous()?.apply_op1(Product { weight: weight.clone() })?,
+        true => rows.contiguous()?.apply_op1(WithTensor { weight: weight.clone() })?,
         false => rows.matmul(weight)?,
     };
-    result.reshape(dims(x, outer))
+    result.reshape(with_last(x.dims(), outer))
 }
 
-/// The shape of a result.
-fn dims(x: &Tensor, outer: usize) -> Vec<usize> {
-    let mut dims = x.dims().to_vec();
-    if let Some(last) = dims.last_mut() {
-        *last = outer;
-    }
+/// A shape with another last size.
+fn with_last(dims: &[usize], last: usize) -> Vec<usize> {
+    let mut dims = dims.to_vec();
+    dims.pop();
+    dims.push(last);
     dims
 }
 
-fn collect<const N: usize>(results: impl Iterator<Item = Result<Tensor>>) -> Result<[Tensor; N]> {
-    match results.collect::<Result<Vec<_>>>()?.try_into() {
-        Ok(results) => Ok(results),
-        Err(results) => bail!("{} products instead of {N}", results.len()),
+/// The entries of an input to some matrices.
+fn entries<'a>(storage: &'a Storage, layout: &Layout, panels: &[&Panels]) -> Result<&'a [f32]> {
+    match storage {
+        Storage::Cpu(storage) => cpu_entries(storage, layout, panels),
+        _ => bail!("a product with weights on the CPU of an input on another device"),
     }
 }
 
-struct Product {
+fn cpu_entries<'a>(storage: &'a CpuStorage, layout: &Layout, panels: &[&Panels]) -> Result<&'a [f32]> {
+    let inner = layout.dims().last().copied().unwrap_or(0);
+    if let Some(panels) = panels.iter().find(|panels| panels.inner != inner) {
+        bail!("a product of {:?} and {:?}", layout.dims(), (panels.inner, panels.outer));
+    }
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(entries), Some((start, end))) => Ok(&entries[start..end]),
+        _ => bail!("a product with panels is for contiguous f32"),
+    }
+}
+
+/// The product with a matrix in panels, and the way back through it.
+struct InPanels {
+    panels: Arc<Panels>,
+}
+
+impl CustomOp1 for InPanels {
+    fn name(&self) -> &'static str {
+        "product"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let results = kernel::products(cpu_entries(x, layout, &[&self.panels])?, &[&self.panels]);
+        let shape = Shape::from(with_last(layout.dims(), self.panels.outer));
+        Ok((CpuStorage::F32(results.into_iter().flatten().collect()), shape))
+    }
+
+    fn bwd(&self, x: &Tensor, _result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        if !self.panels.is_plain() {
+            let weight = Tensor::from_vec(self.panels.rows(), (self.panels.outer, self.panels.inner), x.device())?;
+            return Ok(Some(product(&gradient.detach(), &weight)?));
+        }
+        let gradient = gradient.contiguous()?;
+        let (storage, layout) = gradient.storage_and_layout();
+        match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cpu(CpuStorage::F32(entries)), Some((start, end))) if gradient.dim(D::Minus1)? == self.panels.outer => {
+                Ok(Some(Tensor::from_vec(kernel::back(&entries[start..end], &self.panels), x.dims(), x.device())?))
+            }
+            _ => bail!("a gradient of {:?} through a product with {:?}", gradient.dims(), (self.panels.inner, self.panels.outer)),
+        }
+    }
+}
+
+/// The product with a tensor, which computes no gradient for it.
+struct WithTensor {
     weight: Tensor,
 }
 
-impl CustomOp1 for Product {
+impl CustomOp1 for WithTensor {
     fn name(&self) -> &'static str {
         "product"
     }
@@ -107,22 +154,22 @@ mod tests {
 
     #[test]
     fn the_same_as_the_plain_product_with_the_same_gradient() {
-        for transposed in [false, true] {
-            let x = Var::randn(0f32, 1.0, (5, 7), &Device::Cpu).unwrap();
-            let weight = match transposed {
-                true => Tensor::randn(0f32, 1.0, (3, 7), &Device::Cpu).unwrap().t().unwrap(),
-                false => Tensor::randn(0f32, 1.0, (7, 3), &Device::Cpu).unwrap(),
-            };
-            let (ours, plain) = (product(&x, &weight).unwrap(), x.matmul(&weight).unwrap());
-            assert!(difference(&ours, &plain) < 1e-5);
+        for (rows, inner, outer) in [(5, 7, 3), (1, 96, 65), (14, 64, 33), (31, 33, 97)] {
+            let x = Var::randn(0f32, 1.0, (rows, inner), &Device::Cpu).unwrap();
+            let weight = Tensor::randn(0f32, 1.0, (outer, inner), &Device::Cpu).unwrap().t().unwrap();
+            let plain = x.matmul(&weight).unwrap();
             let gradient = |y: &Tensor| y.sqr().unwrap().sum_all().unwrap().backward().unwrap().get(&x).unwrap().clone();
-            assert!(difference(&gradient(&ours), &gradient(&plain)) < 1e-4);
+            let [in_panels] = products(&x, [&Matrix::laid_out(weight.clone()).unwrap()]).unwrap();
+            for ours in [in_panels, product(&x, &weight).unwrap()] {
+                assert!(difference(&ours, &plain) < 1e-4);
+                assert!(difference(&gradient(&ours), &gradient(&plain)) < 2e-3, "{rows} {inner} {outer}");
+            }
         }
     }
 
     #[test]
     fn several_products_of_any_number_of_rows_in_any_form() {
-        for rows in [1, 2, 3, 4, 7, 64, 65, rows::FEW + 1] {
+        for rows in (1..=15).chain([28, 64, 169, 400]) {
             for (inner, outers) in [(96, [61, 1]), (32, [3, 130])] {
                 let x = Tensor::randn(0f32, 1.0, (1, rows, inner), &Device::Cpu).unwrap();
                 let weights = outers.map(|outer| Tensor::randn(0f32, 1.0, (inner, outer), &Device::Cpu).unwrap());
@@ -143,8 +190,17 @@ mod tests {
     }
 
     #[test]
+    fn a_gradient_goes_back_through_fewer_bits() {
+        let matrix = Matrix::packed(&Tensor::randn(0f32, 1.0, (32, 9), &Device::Cpu).unwrap(), WeightFormat::Q8_0).unwrap();
+        let x = Var::randn(0f32, 1.0, (3, 32), &Device::Cpu).unwrap();
+        let gradient = |y: &Tensor| y.sqr().unwrap().sum_all().unwrap().backward().unwrap().get(&x).unwrap().clone();
+        let [y] = products(&x, [&matrix]).unwrap();
+        assert!(difference(&gradient(&y), &gradient(&x.matmul(&matrix.tensor().unwrap()).unwrap())) < 1e-3);
+    }
+
+    #[test]
     fn sizes_that_do_not_fit_are_refused() {
-        let matrix = Matrix::from(Tensor::zeros((8, 3), DType::F32, &Device::Cpu).unwrap());
+        let matrix = Matrix::laid_out(Tensor::zeros((8, 3), DType::F32, &Device::Cpu).unwrap()).unwrap();
         let x = Tensor::zeros((2, 7), DType::F32, &Device::Cpu).unwrap();
         assert!(products(&x, [&matrix]).is_err());
     }

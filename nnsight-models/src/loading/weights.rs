@@ -76,10 +76,26 @@ impl Weights {
     ///
     /// # Errors
     /// [`Error::Candle`] where it cannot be held in that form.
-    pub fn pack(&self, weight: Tensor) -> Result<Matrix> {
+    pub fn matrix(&self, weight: Tensor) -> Result<Matrix> {
         match self.format {
             None => Ok(Matrix::laid_out(weight)?),
             Some(format) => Ok(Matrix::packed(&weight, format)?),
         }
+    }
+
+    /// The matrices of the token embedding `table` and of the head, each of shape `(Hidden, Vocab)`: one and the same where no head is named,
+    /// because it is tied to the embedding.
+    ///
+    /// # Errors
+    /// As [`Weights::get`] and [`Weights::matrix`].
+    pub fn embedding_and_head(&mut self, table: &str, head: Option<&str>, (vocab, hidden): (usize, usize)) -> Result<(Matrix, Matrix)> {
+        let table = self.get(table, &[vocab, hidden])?.t()?;
+        let embedding = Matrix::laid_out(table.clone())?;
+        let head = match (head, self.format) {
+            (Some(head), _) => self.get(head, &[vocab, hidden])?.t()?,
+            (None, Some(_)) => table,
+            (None, None) => return Ok((embedding.clone(), embedding)),
+        };
+        Ok((embedding, self.matrix(head)?))
     }
 }
