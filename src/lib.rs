@@ -66,7 +66,7 @@ pub mod prelude {
     pub use nnsight_macros::{Save, edit, generate, graph, intervene, invoke, scan, session, sweep, trace};
     pub use nnsight_models::{
         CausalAttention, CausalBlock, CausalLm, Gpt2, Gpt2Large, Gpt2Medium, Gpt2Small, Gpt2Xl, HookedAttention, HookedBlock, HookedTransformer,
-        Llama, Llama3_1_8B, Llama3_1_70B, Llama3_1_405B, Llama3_2_1B, Llama3_2_3B, SmolLm2_1_7B, SmolLm2_135M, SmolLm2_360M, Source, TinyLlama_1_1B, WeightFormat,
-        integrated_gradients,
+        Llama, Llama3_1_8B, Llama3_1_70B, Llama3_1_405B, Llama3_2_1B, Llama3_2_3B, SmolLm2_1_7B, SmolLm2_135M, SmolLm2_360M, Source, TinyLlama_1_1B,
+        WeightFormat, integrated_gradients,
     };
 }

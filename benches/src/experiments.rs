@@ -87,9 +87,8 @@ impl Experiments {
     }
 
     fn lens(&self, model: &Model) -> Result<Vec<f32>> {
-        let rows = trace!(model, &self.ioi[1], {
-            model.layers.iter().map(|layer| model.lm_head(model.norm(layer.output)).max(Vocab)).collect::<Vec<_>>()
-        })?;
+        let rows =
+            trace!(model, &self.ioi[1], { model.layers.iter().map(|layer| model.lm_head(model.norm(layer.output)).max(Vocab)).collect::<Vec<_>>() })?;
         rows.iter().map(|row| Ok(row.flatten_all()?.to_vec1()?)).collect::<Result<Vec<Vec<f32>>>>().map(|rows| rows.concat())
     }
 

@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
-use nnsight_core::kernels::softmax;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::run::Stages;
 use nnsight_core::types::{Batch, Context, Dim, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Signature, Vocab};
@@ -10,7 +9,7 @@ use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Embedding, LayerNorm, Linear, attend, mask, merge_heads, scores, split_heads};
+use crate::layers::{Between, Embedding, LayerNorm, Linear, add, attention, mask, merge_heads, split_heads};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -125,9 +124,9 @@ impl<C: Signature> Forward for DecoderLayer<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let normed = cx.call(&self.ln_1, x)?;
         let attention = cx.call(&self.attn, &normed)?;
-        let middle = cx.tap(Self::RESID_MID, (x + attention)?)?;
+        let middle = cx.tap(Self::RESID_MID, add(x, &attention)?)?;
         let normed = cx.call(&self.ln_2, &middle)?;
-        Ok((&middle + cx.call(&self.mlp, &normed)?)?)
+        Ok(add(&middle, &cx.call(&self.mlp, &normed)?)?)
     }
 }
 
@@ -141,9 +140,9 @@ impl<C: Signature> Forward for SelfAttention<C> {
         let k = cx.tap(Self::K, part(1)?)?;
         let v = cx.tap(Self::V, part(2)?)?;
         let (k, v) = cx.extend(k, v)?;
-        let scores = cx.tap(Self::SCORES, scores(&q, &k, mask.as_ref())?)?;
-        let pattern = cx.tap(Self::PATTERN, softmax(&scores)?)?;
-        let z = cx.tap(Self::Z, attend(&pattern, &v)?)?;
+        let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
+        let z = attention(cx, between, [&q, &k, &v], mask)?;
+        let z = cx.tap(Self::Z, z)?;
         cx.call(&self.c_proj, &merge_heads(&z)?)
     }
 }

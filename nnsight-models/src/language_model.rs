@@ -20,7 +20,7 @@ use crate::tree::Tree;
 use crate::{Error, Result};
 
 /// An architecture: what builds it from a checkpoint.
-pub trait Network: Instrument + Stages + Sized {
+pub trait Network: Instrument + Stages + Sized + Sync {
     /// What a `config.json` calls it.
     const MODEL_TYPE: &'static str;
     /// Where it keeps what TransformerLens has names for.
@@ -185,7 +185,7 @@ impl<N: Network> LanguageModel<N> {
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
         batch.last_only = true;
-        Ok(forward(&self.network, &batch)?.squeeze(1)?)
+        Ok(among_workers(|| forward(&self.network, &batch))?.squeeze(1)?)
     }
 
     /// The token ids of an invoke's prompts, checked.
@@ -273,6 +273,11 @@ impl<N: Network> Host for LanguageModel<N> {
         let graph = self.edits.apply(graph)?;
         let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, on_token };
         match guests {
+            // Who is told of tokens is told of them here.
+            [] if request.on_token.is_none() => {
+                let Request { tokens, plan, .. } = request;
+                among_workers(|| execute(&self.network, table, &graph, Request { tokens, vocabulary: self, plan, on_token: None }))
+            }
             [] => execute(&self.network, table, &graph, request),
             guests => execute(&Hosting { model: &self.network, guests }, table, &graph, request),
         }
@@ -284,6 +289,11 @@ impl<N: Network> Host for LanguageModel<N> {
         let lengths = tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<_>>();
         scan(&graph, table, lengths)
     }
+}
+
+/// Runs something on one of the threads that share its products: work is then handed to one thread less, many times in a pass.
+fn among_workers<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| body())
 }
 
 /// What is known of the values that a graph saves, where it could be run.

@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
-use nnsight_core::kernels::softmax;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::run::Stages;
 use nnsight_core::types::{Batch, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Query, Seq, Signature, Vocab};
@@ -11,7 +10,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Embedding, Linear, RmsNorm, Rotary, attend, mask, merge_heads, scores, silu_mul, split_heads, together};
+use crate::layers::{Between, Embedding, Linear, RmsNorm, Rotary, add, attention, mask, merge_heads, silu_mul, split_heads, together};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -115,9 +114,9 @@ impl<C: Signature> Forward for DecoderLayer<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let normed = cx.call(&self.input_layernorm, x)?;
         let attention = cx.call(&self.self_attn, &normed)?;
-        let middle = cx.tap(Self::RESID_MID, (x + attention)?)?;
+        let middle = cx.tap(Self::RESID_MID, add(x, &attention)?)?;
         let normed = cx.call(&self.post_attention_layernorm, &middle)?;
-        Ok((&middle + cx.call(&self.mlp, &normed)?)?)
+        Ok(add(&middle, &cx.call(&self.mlp, &normed)?)?)
     }
 }
 
@@ -135,9 +134,9 @@ impl<C: Signature> Forward for SelfAttention<C> {
         let q = cx.tap(Self::Q_ROT, self.rotary.apply(&q, positions.as_ref())?)?;
         let k = cx.tap(Self::K_ROT, self.rotary.apply(&k, positions.as_ref())?)?;
         let (k, v) = cx.extend(k, v)?;
-        let scores = cx.tap(Self::SCORES, scores(&q, &k, mask.as_ref())?)?;
-        let pattern = cx.tap(Self::PATTERN, softmax(&scores)?)?;
-        let z = cx.tap(Self::Z, attend(&pattern, &v)?)?;
+        let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
+        let z = attention(cx, between, [&q, &k, &v], mask)?;
+        let z = cx.tap(Self::Z, z)?;
         cx.call(&self.o_proj, &merge_heads(&z)?)
     }
 }

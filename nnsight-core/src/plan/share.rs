@@ -14,7 +14,7 @@ use crate::graph::{Graph, InvokeId, NodeId, Op, Prompt, Region};
 use crate::module::SiteTable;
 
 /// How many positions a batch of branches has at most: enough for large products, and little beside the weights.
-const POSITIONS: usize = 4096;
+const POSITIONS: usize = 1024;
 
 /// Where a run stops being the base's.
 #[derive(Clone, Copy, Debug)]

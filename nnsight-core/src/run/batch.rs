@@ -1,6 +1,6 @@
 //! A batch of prompts: tokens, padding on the left, positions and the attention mask.
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -18,7 +18,7 @@ pub struct TokenBatch {
     positions: Option<Tensor>,
     /// Tokens that no other position may look at: row, and position in the prompt.
     hidden: Vec<(usize, usize)>,
-    mask: OnceCell<Option<Tensor>>,
+    mask: OnceLock<Option<Tensor>>,
     /// Whether the model's head is asked for the last position only.
     pub last_only: bool,
 }
@@ -44,7 +44,7 @@ impl TokenBatch {
         let shape = (prompts.len(), width);
         let tokens = Tensor::from_vec(tokens, shape, device)?;
         let positions = padded.then(|| Tensor::from_vec(positions, shape, device)).transpose()?;
-        Ok(TokenBatch { lengths, past: 0, width, tokens, positions, hidden: Vec::new(), mask: OnceCell::new(), last_only: false })
+        Ok(TokenBatch { lengths, past: 0, width, tokens, positions, hidden: Vec::new(), mask: OnceLock::new(), last_only: false })
     }
 
     /// Hides those tokens of a row from all other positions that are not `seen`.
@@ -68,7 +68,7 @@ impl TokenBatch {
             tokens: Tensor::new(tokens, device)?.broadcast_as(shape)?.contiguous()?,
             positions: (past > 0).then(|| positions.broadcast_as(shape)?.contiguous()).transpose()?,
             hidden: Vec::new(),
-            mask: OnceCell::new(),
+            mask: OnceLock::new(),
             last_only: false,
         })
     }
@@ -88,7 +88,7 @@ impl TokenBatch {
             tokens: Tensor::from_slice(tokens, shape, device)?,
             positions: Some(Tensor::from_vec(positions, shape, device)?),
             hidden: self.hidden.clone(),
-            mask: OnceCell::new(),
+            mask: OnceLock::new(),
             last_only: false,
         })
     }
@@ -122,6 +122,11 @@ impl TokenBatch {
     /// `(Batch, Seq)`
     pub fn positions(&self) -> Option<&Tensor> {
         self.positions.as_ref()
+    }
+
+    /// Whether every position sees all that come before it: nothing is padded or hidden.
+    pub fn is_causal(&self) -> bool {
+        self.hidden.is_empty() && self.lengths.iter().all(|&length| length == self.past + self.width)
     }
 
     /// What to add to the attention scores: 0 where a position may look, a large negative number where it may not. `None` where every
@@ -174,7 +179,7 @@ impl TokenBatch {
 
     fn make_mask(&self, dtype: DType) -> Result<Option<Tensor>> {
         let keys = self.past + self.width;
-        let alike = self.hidden.is_empty() && self.lengths.iter().all(|&length| length == keys);
+        let alike = self.is_causal();
         if self.width <= 1 && alike {
             return Ok(None);
         }

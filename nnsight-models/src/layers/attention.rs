@@ -2,7 +2,10 @@
 
 use candle_core::{D, DType, Tensor};
 use nnsight_core::Result;
+use nnsight_core::kernels::softmax;
 use nnsight_core::module::{Cx, Tap};
+
+use super::cpu;
 
 /// `(Batch, Seq, Heads * HeadDim)` as `(Batch, Heads, Seq, HeadDim)`.
 ///
@@ -39,16 +42,47 @@ pub fn scores(q: &Tensor, k: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     }
 }
 
-/// What is added to the scores, as the value `tap` of the attention, where there is anything to add.
+/// The values of an attention between its inputs and what the heads gather.
+#[derive(Clone, Copy, Debug)]
+pub struct Between {
+    /// Before the softmax.
+    pub scores: Tap,
+    /// After it.
+    pub pattern: Tap,
+}
+
+/// What each head gathers: in one pass where nobody looks at what lies between.
 ///
 /// # Shapes
-/// Broadcasts to `(Batch, Heads, Query, Key)`; as a site it is `(Batch, Query, Key)`.
+/// `q`: `(Batch, Heads, Seq, HeadDim)`; `k`, `v`: `(Batch, KvHeads, Key, HeadDim)`; `mask`: what [`mask`] gave; the result:
+/// `(Batch, Heads, Seq, HeadDim)`.
+///
+/// # Errors
+/// What an intervention fails with.
+pub fn attention(cx: &mut Cx, between: Between, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>) -> Result<Tensor> {
+    if cpu::takes(&[q, k, v]) && mask.is_none() && !cx.wants(&[between.scores, between.pattern]) {
+        let mask = if cx.batch().is_causal() { None } else { cx.batch().mask(q.dtype())? };
+        return Ok(cpu::attention(q, k, v, mask)?);
+    }
+    let mask = match mask {
+        Some(mask) => Some(mask),
+        None => cx.batch().mask(q.dtype())?.cloned(),
+    };
+    let scores = cx.tap(between.scores, scores(q, k, mask.as_ref())?)?;
+    let pattern = cx.tap(between.pattern, softmax(&scores)?)?;
+    attend(&pattern, v)
+}
+
+/// What is added to the scores, as the value `tap` of the attention, where somebody uses that. It is then not known to be the batch's own.
+///
+/// # Shapes
+/// `(Batch, 1, Query, Key)`; as a site it is `(Batch, Query, Key)`.
 ///
 /// # Errors
 /// What an intervention fails with.
 pub fn mask(cx: &mut Cx, tap: Tap, dtype: DType) -> Result<Option<Tensor>> {
     match cx.wants(&[tap]) {
-        false => Ok(cx.batch().mask(dtype)?.cloned()),
+        false => Ok(None),
         true => {
             let mask = cx.batch().whole_mask(dtype)?;
             Ok(Some(cx.tap(tap, mask)?.unsqueeze(1)?))

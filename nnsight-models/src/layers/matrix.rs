@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 
-use super::panels::{GROUP, Panels};
+use super::cpu::panels::{GROUP, Panels};
 
 /// How the matrices of linear maps are held in memory. A pass over few positions takes as long as reading them does.
 ///

@@ -8,6 +8,8 @@ use nnsight_core::module::{Cx, Forward, Place};
 use nnsight_core::types::{Batch, Hidden, Seq, Signature};
 use nnsight_macros::Module;
 
+use super::cpu;
+
 /// Whether the fused form can be taken: it has no gradient, and is not there for f64.
 fn is_fused(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|tensor| !tensor.track_op() && tensor.dtype() != DType::F64)
@@ -34,6 +36,9 @@ impl<C: Signature> RmsNorm<C> {
 impl<C: Signature> Forward for RmsNorm<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let weight = cx.parameter(Self::WEIGHT, &self.weight)?;
+        if cpu::takes(&[x, &weight]) {
+            return Ok(cpu::rms_norm(x, &weight, self.epsilon as f32)?);
+        }
         if is_fused(&[x, &weight]) {
             return Ok(candle_nn::ops::rms_norm(&x.contiguous()?, &weight.contiguous()?, self.epsilon as f32)?);
         }

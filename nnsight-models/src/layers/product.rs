@@ -5,9 +5,9 @@ use std::sync::Arc;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
-use super::kernel;
+use super::cpu::panels::Panels;
+use super::cpu::product as kernel;
 use super::matrix::Matrix;
-use super::panels::Panels;
 
 /// `x W` for some matrices: in one go where they are in panels.
 ///

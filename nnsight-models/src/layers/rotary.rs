@@ -3,6 +3,8 @@
 use candle_core::{D, DType, Device, Tensor};
 use nnsight_core::Result;
 
+use super::cpu;
+
 /// How the frequencies are stretched for contexts longer than the model was trained on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
@@ -67,6 +69,7 @@ impl Rotary {
         };
         let (cos, sin) = (turn(&self.cos)?, turn(&self.sin)?);
         match x.track_op() {
+            false if cpu::takes(&[x, &cos, &sin]) => Ok(cpu::rotate(x, &cos, &sin)?),
             false => Ok(candle_nn::rotary_emb::rope(&x.contiguous()?, &cos, &sin)?),
             // The fused form has no gradient.
             true => {

@@ -8,7 +8,7 @@ use half::bf16;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::matrix::WeightFormat;
+use crate::layers::WeightFormat;
 
 /// Inputs that have a scale in common, where weights are held in fewer bits.
 pub const GROUP: usize = 32;
@@ -32,9 +32,16 @@ enum Store {
     F32(Vec<Line>),
     Bf16(Vec<bf16>),
     /// A scale for every output of a group.
-    Q8 { codes: Vec<i8>, scales: Vec<f32> },
+    Q8 {
+        codes: Vec<i8>,
+        scales: Vec<f32>,
+    },
     /// Two outputs in a byte, half a panel apart; a scale and an offset for every output of a group.
-    Q4 { codes: Vec<u8>, scales: Vec<f32>, offsets: Vec<f32> },
+    Q4 {
+        codes: Vec<u8>,
+        scales: Vec<f32>,
+        offsets: Vec<f32>,
+    },
 }
 
 /// Sixteen entries on a boundary of the cache, so that no vector lies across two of its lines.

@@ -26,7 +26,7 @@ pub fn products(x: &[f32], matrices: &[&Panels]) -> Vec<Vec<f32>> {
     let rows = x.len() / inner;
     let arch = Arch::new();
     let most = arch.dispatch(Most);
-    let blocks = x.chunks(BLOCK * inner).map(|block| Block::new(block, inner, most)).collect::<Vec<_>>();
+    let blocks = x.par_chunks(BLOCK * inner).map(|block| Block::new(block, inner, most)).collect::<Vec<_>>();
     let mut results = matrices.iter().map(|matrix| vec![0f32; rows * matrix.outer]).collect::<Vec<_>>();
     let mut tasks = Vec::new();
     for (result, &matrix) in results.iter_mut().zip(matrices) {
@@ -154,9 +154,9 @@ impl Part<'_> {
     }
 }
 
-/// Adds the products of some inputs.
+/// Adds the products of some inputs, of which `x` holds `M` entries each, and the weights two vectors.
 #[inline(always)]
-fn add<S: Simd, const M: usize>(simd: S, x: &[f32], weights: &[f32], sums: &mut [[S::f32s; 2]; M]) {
+pub fn add<S: Simd, const M: usize>(simd: S, x: &[f32], weights: &[f32], sums: &mut [[S::f32s; 2]; M]) {
     let (vectors, _) = S::as_simd_f32s(weights);
     let mut held = *sums;
     for (x, weights) in x.as_chunks::<M>().0.iter().zip(vectors.as_chunks::<2>().0) {

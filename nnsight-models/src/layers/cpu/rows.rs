@@ -1,0 +1,178 @@
+//! What is done row by row.
+
+use candle_core::{D, Result, Tensor, bail};
+use pulp::{Arch, WithSimd};
+use rayon::prelude::*;
+
+use super::exp::exp;
+use super::{SMALL, entries};
+
+/// Runs something for every row of the result, some rows to a task.
+fn for_rows(result: &mut [f32], width: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
+    struct Vectors<F>(F);
+    impl<F: FnOnce()> WithSimd for Vectors<F> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _simd: S) {
+            (self.0)();
+        }
+    }
+    let arch = Arch::new();
+    let run = |first: usize, rows: &mut [f32]| {
+        arch.dispatch(Vectors(|| rows.chunks_mut(width).enumerate().for_each(|(index, row)| body(first + index, row))));
+    };
+    match result.len() <= SMALL {
+        true => run(0, result),
+        false => {
+            let rows = (SMALL / 4).div_ceil(width);
+            result.par_chunks_mut(rows * width).enumerate().for_each(|(index, part)| run(index * rows, part));
+        }
+    }
+}
+
+/// `a + b`, of the same shape.
+///
+/// # Errors
+/// Where the shapes differ.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    pairs(a, b, |a, b| a + b)
+}
+
+/// `silu(gate) * up`, of the same shape.
+///
+/// # Errors
+/// Where the shapes differ.
+pub fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    pairs(gate, up, |gate, up| gate / (1.0 + exp(-gate)) * up)
+}
+
+#[inline(always)]
+fn pairs(a: &Tensor, b: &Tensor, op: impl Fn(f32, f32) -> f32 + Sync) -> Result<Tensor> {
+    if a.shape() != b.shape() {
+        bail!("shapes {:?} and {:?} differ", a.dims(), b.dims());
+    }
+    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    let ((a_storage, a_layout), (b_storage, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
+    let (x, y) = (entries(&a_storage, a_layout)?, entries(&b_storage, b_layout)?);
+    let width = a.dim(D::Minus1)?.max(1);
+    let mut result = vec![0f32; a.elem_count()];
+    for_rows(&mut result, width, |index, row| {
+        let at = index * width..index * width + row.len();
+        for ((entry, x), y) in row.iter_mut().zip(&x[at.clone()]).zip(&y[at]) {
+            *entry = op(*x, *y);
+        }
+    });
+    Tensor::from_vec(result, a.shape(), a.device())
+}
+
+/// `x / sqrt(mean(x^2) + epsilon) * weight` along the innermost axis.
+///
+/// # Errors
+/// Where the weight is of another size.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    if weight.dims() != [width] {
+        bail!("a norm with weights {:?} of {:?}", weight.dims(), x.dims());
+    }
+    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    let ((storage, layout), (weight_storage, weight_layout)) = (x.storage_and_layout(), weight.storage_and_layout());
+    let (entries_of_x, weights) = (entries(&storage, layout)?, entries(&weight_storage, weight_layout)?);
+    let mut result = vec![0f32; x.elem_count()];
+    for_rows(&mut result, width, |index, row| {
+        let x = &entries_of_x[index * width..(index + 1) * width];
+        // Sixteen sums side by side, so that they are made in vectors.
+        let mut sums = [0f32; 16];
+        let (chunks, rest) = x.as_chunks::<16>();
+        chunks.iter().for_each(|chunk| sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x * x));
+        let sum = sums.iter().sum::<f32>() + rest.iter().map(|x| x * x).sum::<f32>();
+        let scale = 1.0 / (sum / width as f32 + epsilon).sqrt();
+        for ((entry, x), weight) in row.iter_mut().zip(x).zip(weights) {
+            *entry = x * scale * weight;
+        }
+    });
+    Tensor::from_vec(result, x.shape(), x.device())
+}
+
+/// Turns the two halves of every head by the angles of its position.
+///
+/// # Shapes
+/// `x`: `(Batch, Heads, Seq, HeadDim)`, a view of one that lies as `(Batch, Seq, Heads, HeadDim)`, as the result does; `cos` and `sin`:
+/// `(Seq, HeadDim / 2)`, or with a batch before that.
+///
+/// # Errors
+/// Where the shapes do not fit.
+pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let (rows, heads, width, size) = x.dims4()?;
+    let half = size / 2;
+    let lying = x.transpose(1, 2)?.contiguous()?;
+    let (cos, sin) = (cos.contiguous()?, sin.contiguous()?);
+    let whole = match cos.rank() {
+        2 => width * half,
+        _ => rows * width * half,
+    };
+    if cos.elem_count() != whole || sin.elem_count() != whole {
+        bail!("angles {:?} for {:?}", cos.dims(), x.dims());
+    }
+    let ((storage, layout), (cos_storage, cos_layout), (sin_storage, sin_layout)) =
+        (lying.storage_and_layout(), cos.storage_and_layout(), sin.storage_and_layout());
+    let (all, cosines, sines) = (entries(&storage, layout)?, entries(&cos_storage, cos_layout)?, entries(&sin_storage, sin_layout)?);
+    let mut result = vec![0f32; lying.elem_count()];
+    for_rows(&mut result, heads * size, |position, row| {
+        let start = position * half % whole;
+        let (cos, sin) = (&cosines[start..start + half], &sines[start..start + half]);
+        let x = &all[position * heads * size..(position + 1) * heads * size];
+        for (row, x) in row.chunks_mut(size).zip(x.chunks(size)) {
+            let ((low, high), (x_low, x_high)) = (row.split_at_mut(half), x.split_at(half));
+            for at in 0..half {
+                low[at] = x_low[at] * cos[at] - x_high[at] * sin[at];
+                high[at] = x_low[at] * sin[at] + x_high[at] * cos[at];
+            }
+        }
+    });
+    Tensor::from_vec(result, (rows, width, heads, size), x.device())?.transpose(1, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn random(shape: &[usize]) -> Tensor {
+        Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
+    }
+
+    fn same(a: Tensor, b: Tensor) {
+        let difference = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(difference < 1e-5, "{difference}");
+    }
+
+    #[test]
+    fn the_same_as_in_steps_whatever_the_size_and_order() {
+        for width in [1, 33, 576] {
+            for rows in [1, 7, 300] {
+                let a = random(&[2, width, rows]).transpose(1, 2).unwrap();
+                let b = random(&[2, rows, width]);
+                same(add(&a, &b).unwrap(), (&a + &b).unwrap());
+                same(silu_mul(&a, &b).unwrap(), (a.silu().unwrap() * &b).unwrap());
+                let weight = random(&[width]);
+                same(rms_norm(&a, &weight, 1e-5).unwrap(), candle_nn::ops::rms_norm(&a.contiguous().unwrap(), &weight, 1e-5).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn rotation_is_that_of_candle() {
+        let x = random(&[2, 5, 3, 16]).transpose(1, 2).unwrap();
+        for shape in [&[5, 8][..], &[2, 5, 8]] {
+            let (cos, sin) = (random(shape), random(shape));
+            same(rotate(&x, &cos, &sin).unwrap(), candle_nn::rotary_emb::rope(&x.contiguous().unwrap(), &cos, &sin).unwrap());
+        }
+    }
+
+    #[test]
+    fn shapes_that_differ_are_refused() {
+        assert!(add(&random(&[2, 3]), &random(&[3, 2])).is_err());
+        assert!(rms_norm(&random(&[2, 3]), &random(&[2]), 1e-5).is_err());
+        assert!(rotate(&random(&[1, 2, 3, 4]), &random(&[2, 2]), &random(&[2, 2])).is_err());
+    }
+}
