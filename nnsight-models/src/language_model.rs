@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use nnsight_core::graph::{Facts, Graph, Prompt, infer};
+use nnsight_core::graph::{Facts, Graph, Prompt};
 use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTable};
-use nnsight_core::plan::{Circumstances, Explanation, Plan};
-use nnsight_core::run::{Hosting, Prompts, Request, Stages, Token, TokenBatch, Vocabulary, execute, explain, forward, prepare};
+use nnsight_core::plan::{Explanation, Plan};
+use nnsight_core::run::{Hosting, Request, Stages, Token, TokenBatch, Vocabulary, execute, explain, forward, prepare};
 use nnsight_core::trace::{Attached, Edits, Host, Traceable};
 use nnsight_core::types::{Describes, Signature, Sizes};
 
@@ -299,8 +299,7 @@ fn among_workers<T: Send>(body: impl FnOnce() -> T + Send) -> T {
 /// What is known of the values that a graph saves, where it could be run.
 pub(crate) fn scan(graph: &Graph, table: &SiteTable, mut lengths: Vec<Vec<Option<usize>>>) -> nnsight_core::Result<Vec<Facts>> {
     nnsight_core::run::share_prompts(graph, &mut lengths);
-    prepare(graph, table, &lengths, Circumstances::default())?;
-    let facts = infer(graph, &Prompts { table, lengths: &lengths })?;
+    let facts = prepare(graph, table, &lengths)?;
     Ok(graph.saves.iter().map(|save| facts[save.index()].clone()).collect())
 }
 

@@ -2,7 +2,7 @@
 
 use super::order::Time;
 use super::schedule::{Circumstances, Schedule, Share, Visit, Wave};
-use super::{gradient, head, order, reach, share};
+use super::{gradient, head, merge, order, reach, share};
 use crate::Result;
 use crate::graph::{Graph, InvokeId, Op};
 use crate::module::SiteTable;
@@ -20,10 +20,8 @@ impl Schedule {
         let needed = &reach.needed;
         gradient::check(graph, table, &order, needed)?;
         let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
-        let shares = match circumstances.shares && !gradients {
-            true => share::share(graph, table, &mut order, &reach, (circumstances.lengths, circumstances.cutoff)),
-            false => vec![Share::Nothing; order.waves.iter().max().map_or(1, |last| last + 1)],
-        };
+        let shares = share::share(graph, table, &mut order, &reach, &Circumstances { shares: circumstances.shares && !gradients, ..circumstances });
+        merge::merge(graph, &mut order, needed, circumstances.facts, circumstances.budget.unwrap_or(usize::MAX));
         let mut run = graph.iter().map(|(id, _)| id).filter(|id| needed[id.index()]).collect::<Vec<_>>();
         run.sort_by_key(|id| (order.moments[id.index()], *id));
         let mut uses = vec![0; graph.nodes.len()];
@@ -60,6 +58,7 @@ impl Schedule {
             }
         }
         for wave in &mut waves {
+            merge::side_by_side(graph, &mut wave.after, circumstances.facts);
             if let Share::Branch { entries, .. } = &wave.share {
                 wave.invokes = entries.iter().map(|(invoke, _)| *invoke).collect();
             }

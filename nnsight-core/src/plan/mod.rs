@@ -1,9 +1,11 @@
 //! Between graph and execution: what is run, in which order, and what is refused.
 
 mod build;
+mod common;
 mod explain;
 mod gradient;
 mod head;
+mod merge;
 mod order;
 mod positions;
 mod reach;
@@ -12,5 +14,6 @@ mod schedule;
 mod share;
 
 pub use explain::Explanation;
-pub use savings::Plan;
+pub(crate) use common::common;
+pub use savings::{Budget, Plan};
 pub use schedule::{Check, Circumstances, Schedule, Share, Visit, Wave};

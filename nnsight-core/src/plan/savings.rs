@@ -7,20 +7,68 @@ pub struct Plan {
     pub share: bool,
     /// Where a run's only edit writes what is there already, bit for bit, nothing behind it is computed again.
     pub cutoff: bool,
-    /// The head is run for the last position only where no other is read.
-    pub last_position: bool,
+    /// The head is run for the positions only that are read.
+    pub positions: bool,
+    /// What is computed twice is computed once.
+    pub common: bool,
+    /// A module that is applied by hand to many values is applied to all of them at once.
+    pub merge: bool,
+    /// How much memory a batch may take.
+    pub budget: Budget,
+}
+
+/// How much memory the values of one batch may take, beside the weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Budget {
+    /// A quarter of what is free when the run begins.
+    #[default]
+    Auto,
+    /// So many bytes.
+    Bytes(usize),
+    /// Any amount: whatever can stand in one batch does.
+    Unlimited,
+}
+
+impl Budget {
+    /// In bytes.
+    pub fn bytes(self) -> usize {
+        match self {
+            Budget::Auto => free_memory().unwrap_or(4 << 30) / 4,
+            Budget::Bytes(bytes) => bytes,
+            Budget::Unlimited => usize::MAX,
+        }
+    }
+}
+
+/// What the system says is available, where it says so.
+fn free_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 impl Plan {
-    /// Everything as it is written.
+    /// Everything as it is written: no saving is made, and all prompts that can stand in one batch do.
     pub fn naive() -> Self {
-        Plan { share: false, cutoff: false, last_position: false }
+        Plan { share: false, cutoff: false, positions: false, common: false, merge: false, budget: Budget::Unlimited }
     }
 }
 
 impl Default for Plan {
     /// All savings.
     fn default() -> Self {
-        Plan { share: true, cutoff: true, last_position: true }
+        Plan { share: true, cutoff: true, positions: true, common: true, merge: true, budget: Budget::Auto }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_a_number_of_bytes() {
+        assert_eq!(Budget::Bytes(5).bytes(), 5);
+        assert!(Budget::Auto.bytes() > 1 << 20 && Budget::Auto.bytes() < Budget::Unlimited.bytes());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Generation, InvokeId, NodeId};
+use crate::graph::{Facts, Generation, InvokeId, NodeId};
 
 /// What is run: some forward passes one after the other, and what happens at which site of each.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,4 +101,8 @@ pub struct Circumstances<'a> {
     pub shares: bool,
     /// Whether a run whose edit changes nothing stays the base's.
     pub cutoff: bool,
+    /// What is known of every value, where applications of a module are to be merged.
+    pub facts: &'a [Facts],
+    /// How much memory a batch may take, in bytes, where that is limited.
+    pub budget: Option<usize>,
 }

@@ -9,12 +9,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::order::{Moment, Order, Time};
 use super::positions::{self, Positions};
 use super::reach::Reach;
-use super::schedule::{Check, Share};
+use super::schedule::{Check, Circumstances, Share};
 use crate::graph::{Graph, InvokeId, NodeId, Op, Prompt, Region};
 use crate::module::SiteTable;
 
-/// How many positions a batch of branches has at most: enough for large products, and little beside the weights.
+/// How many positions a batch of branches has at most: enough for large products, and so few that their values stay in the cache.
 const POSITIONS: usize = 1024;
+
+/// How many positions fit into so many bytes: of each there are about sixteen values as wide as the residual stream at a time.
+fn positions_within(bytes: usize, table: &SiteTable) -> usize {
+    let widest = table.sites().iter().filter_map(|site| site.facts.axes.last()?.size).filter(|&size| size <= 1 << 15).max().unwrap_or(1);
+    (bytes / (16 * widest * size_of::<f32>())).max(1)
+}
 
 /// Where a run stops being the base's.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +33,7 @@ struct Divergence {
 }
 
 /// Splits waves of runs on equal prompts into a base and branches: gives for each new wave how it shares, and has the order follow.
-pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: &Reach, (lengths, cutoff): (&[Option<usize>], bool)) -> Vec<Share> {
+pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: &Reach, circumstances: &Circumstances<'_>) -> Vec<Share> {
     let count = order.waves.iter().max().map_or(1, |last| last + 1);
     let mut last_stages: HashMap<InvokeId, usize> = HashMap::new();
     for (_, node) in graph.iter().filter(|(id, _)| reach.needed[id.index()]) {
@@ -37,20 +43,24 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: 
             *last = stage.max(*last);
         }
     }
-    let sharing = Sharing { graph, table, order, reach, lengths, last_stages };
+    let limit = circumstances.budget.map_or(usize::MAX, |bytes| positions_within(bytes, table));
+    let lengths = circumstances.lengths;
+    let sharing = Sharing { graph, table, order, reach, lengths, last_stages, limit };
     let mut shares = Vec::new();
     // For each invoke where it is before and after its divergence.
     let mut places: HashMap<InvokeId, (usize, Option<(Divergence, usize)>)> = HashMap::new();
     for wave in 0..count {
         let base = shares.len();
-        match sharing.split(wave) {
+        let split = if circumstances.shares { sharing.split(wave) } else { None };
+        match split {
             None => {
-                shares.push(Share::Nothing);
-                let members = order.waves.iter().enumerate().filter(|(_, other)| **other == wave);
-                places.extend(members.map(|(invoke, _)| (InvokeId(invoke as u32), (base, None))));
+                for (piece, members) in sharing.pieces(wave).into_iter().enumerate() {
+                    shares.push(Share::Nothing);
+                    places.extend(members.into_iter().map(|invoke| (invoke, (base + piece, None))));
+                }
             }
             Some(Split { rows, branches }) => {
-                let checks = if cutoff { sharing.checks(&branches) } else { BTreeMap::new() };
+                let checks = if circumstances.cutoff { sharing.checks(&branches) } else { BTreeMap::new() };
                 shares.push(Share::Base { rows: rows.clone(), keeps: BTreeSet::new(), until: 0, remembers: false, checks });
                 places.extend(rows.keys().map(|&invoke| (invoke, (base, None))));
                 for Branch { row, position, members } in branches {
@@ -115,6 +125,8 @@ struct Sharing<'a> {
     lengths: &'a [Option<usize>],
     /// The last stage that each run visits.
     last_stages: HashMap<InvokeId, usize>,
+    /// How many positions a batch has at most.
+    limit: usize,
 }
 
 impl Sharing<'_> {
@@ -144,11 +156,72 @@ impl Sharing<'_> {
         for ((row, position), mut members) in groups {
             members.sort_by_key(|(divergence, invoke)| (divergence.stage, *invoke));
             let length = members.first().and_then(|(_, invoke)| self.lengths[invoke.index()]).unwrap_or(1);
-            for chunk in members.chunks((POSITIONS / (length - position).max(1)).max(1)) {
+            for chunk in members.chunks((POSITIONS.min(self.limit) / (length - position).max(1)).max(1)) {
                 branches.push(Branch { row, position, members: chunk.to_vec() });
             }
         }
         Some(Split { rows, branches })
+    }
+
+    /// The runs of a wave in batches that fit into the budget: those that wait for each other in one, and beside each other those of about
+    /// the same length.
+    fn pieces(&self, wave: usize) -> Vec<Vec<InvokeId>> {
+        let members = (0..self.graph.invokes.len()).filter(|&invoke| self.order.waves[invoke] == wave).map(|invoke| InvokeId(invoke as u32));
+        let members = members.collect::<Vec<_>>();
+        let length = |invoke: &InvokeId| self.lengths.get(invoke.index()).copied().flatten().unwrap_or(0);
+        let rows = |invoke: &InvokeId| self.graph.invokes[invoke.index()].prompts.len();
+        let size = members.iter().map(|invoke| rows(invoke) * length(invoke)).sum::<usize>();
+        let apart = members.iter().all(|invoke| length(invoke) > 0 && !self.graph.invokes[invoke.index()].everything);
+        let alike = members.iter().all(|invoke| length(invoke) == length(&members[0]));
+        if members.len() < 2 || !apart || self.limit == usize::MAX || (size <= self.limit && alike) {
+            return vec![members];
+        }
+        let mut batches: Vec<Vec<InvokeId>> = Vec::new();
+        let mut groups = self.waiting_for_each_other(&members);
+        groups.sort_by_key(|group| group.iter().map(length).max());
+        let (mut all_rows, mut tokens) = (0, 0);
+        for group in groups {
+            let (own_rows, longest) = (group.iter().map(rows).sum::<usize>(), group.iter().map(length).max().unwrap_or(0));
+            let own_tokens = group.iter().map(|invoke| rows(invoke) * length(invoke)).sum::<usize>();
+            let padded = (all_rows + own_rows) * longest;
+            // A large batch is not padded by more than a quarter.
+            let fits = padded <= self.limit && (padded <= POSITIONS / 4 || 4 * padded <= 5 * (tokens + own_tokens));
+            match batches.last_mut().filter(|_| fits) {
+                Some(batch) => {
+                    batch.extend(group);
+                    (all_rows, tokens) = (all_rows + own_rows, tokens + own_tokens);
+                }
+                None => {
+                    batches.push(group);
+                    (all_rows, tokens) = (own_rows, own_tokens);
+                }
+            }
+        }
+        batches.iter_mut().for_each(|batch| batch.sort_unstable());
+        batches
+    }
+
+    /// Runs of a wave in groups, of which none needs what another holds.
+    fn waiting_for_each_other(&self, members: &[InvokeId]) -> Vec<Vec<InvokeId>> {
+        let mut group = members.iter().map(|&invoke| (invoke, invoke)).collect::<BTreeMap<_, _>>();
+        fn root(group: &BTreeMap<InvokeId, InvokeId>, mut invoke: InvokeId) -> InvokeId {
+            while group[&invoke] != invoke {
+                invoke = group[&invoke];
+            }
+            invoke
+        }
+        for (id, node) in self.graph.iter().filter(|(id, _)| self.reach.needed[id.index()]) {
+            let (Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } | Op::Stop { at, .. }) = node.op else { continue };
+            for &(other, _) in self.arguments(id).flat_map(|arg| &self.order.needs[arg.index()]) {
+                if group.contains_key(&other) && group.contains_key(&at.invoke) {
+                    let (a, b) = (root(&group, other), root(&group, at.invoke));
+                    group.insert(a.max(b), a.min(b));
+                }
+            }
+        }
+        let mut groups: BTreeMap<InvokeId, Vec<InvokeId>> = BTreeMap::new();
+        members.iter().for_each(|&invoke| groups.entry(root(&group, invoke)).or_default().push(invoke));
+        groups.into_values().collect()
     }
 
     /// Where each of these runs diverges, if it does; `None` where they cannot be run apart from each other.

@@ -63,7 +63,7 @@ pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &W
     interleaver.end_checks();
     interleaver.finish_pass()?;
     interleaver.finish(1)?;
-    wave.after.iter().try_for_each(|&node| interleaver.run(node))?;
+    interleaver.run_behind(&wave.after)?;
     Ok(Base { states, past, padding })
 }
 
@@ -78,7 +78,7 @@ pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: 
     let Some(&(first, first_stage)) = entries.first() else {
         interleaver.finish_pass()?;
         interleaver.finish(1)?;
-        return wave.after.iter().try_for_each(|&node| interleaver.run(node));
+        return interleaver.run_behind(&wave.after);
     };
     let model = interleaver.model;
     let tokens = &request.tokens[first.index()][0][from..];
@@ -114,5 +114,5 @@ pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: 
     }
     interleaver.finish_pass()?;
     interleaver.finish(1)?;
-    wave.after.iter().try_for_each(|&node| interleaver.run(node))
+    interleaver.run_behind(&wave.after)
 }

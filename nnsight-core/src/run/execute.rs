@@ -1,5 +1,6 @@
 //! Runs a graph on a model: batches of prompts one after the other, pass by pass, stage by stage.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use candle_core::Tensor;
@@ -11,10 +12,10 @@ use super::interleave::{Interleaver, Pass, Rows};
 use super::request::{Request, used_sites};
 use super::stages::Stages;
 use super::{Past, Prompts, TokenBatch};
-use crate::graph::{Graph, InvokeId, Limits, Prompt, Span, infer};
+use crate::graph::{Facts, Graph, InvokeId, Limits, Prompt, Span, infer};
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
-use crate::plan::{Circumstances, Explanation, Schedule, Share, Wave};
+use crate::plan::{Budget, Circumstances, Explanation, Plan, Schedule, Share, Wave, common};
 use crate::{Error, Result};
 
 /// Runs all stages without looking at anything; gives the logits.
@@ -35,6 +36,7 @@ pub fn forward(model: &impl Stages, batch: &TokenBatch) -> Result<Tensor> {
 /// What is wrong with the graph, before anything runs; then what a computation fails with. Each with the line in the user's program.
 pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Tensor>>> {
     share_prompts(graph, &mut request.tokens);
+    let graph = &*simplified(graph, request.plan)?;
     let schedule = schedule(model, table, graph, &request)?;
     graph.check_constants()?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
@@ -59,8 +61,15 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
 /// What is wrong with the graph, with the line in the user's program.
 pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Explanation> {
     share_prompts(graph, &mut request.tokens);
+    let graph = &*simplified(graph, request.plan)?;
     let lengths = request.tokens.iter().map(|prompts| prompts.iter().map(Vec::len).collect()).collect::<Vec<_>>();
     Ok(schedule(model, table, graph, &request)?.explain(graph, table, &lengths))
+}
+
+/// The graph without what it computes twice.
+fn simplified(graph: &Graph, plan: Plan) -> Result<Cow<'_, Graph>> {
+    graph.validate(&Limits::default())?;
+    Ok(if plan.common { common(graph) } else { Cow::Borrowed(graph) })
 }
 
 fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<Schedule> {
@@ -68,24 +77,40 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
     // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
     // positions, and a run that branches off has the later ones only.
     let shares = request.plan.share && model.count() == table.depth + 2 && !table.has_guests();
-    let head = model.head().filter(|_| request.plan.last_position);
-    prepare(graph, table, &lengths, Circumstances { head, lengths: &[], streams: request.on_token.is_some(), shares, cutoff: request.plan.cutoff })
+    let head = model.head().filter(|_| request.plan.positions);
+    let facts = check(graph, table, &lengths)?;
+    let budget = Some(request.plan.budget.bytes()).filter(|_| request.plan.budget != Budget::Unlimited);
+    let facts = if request.plan.merge { facts.as_slice() } else { &[] };
+    let (streams, cutoff) = (request.on_token.is_some(), request.plan.cutoff);
+    Schedule::new(graph, table, Circumstances { head, lengths: &common_lengths(&lengths), streams, shares, cutoff, facts, budget })
 }
 
-/// Checks a graph and orders it, without computing anything. `lengths` are the numbers of tokens of the prompts, as far as they are known.
+/// Checks a graph and orders it, without computing anything; gives what is known of every value. `lengths` are the numbers of tokens of the prompts, as far as they are known.
 ///
 /// # Errors
 /// What is wrong with the graph, with the line in the user's program.
-pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], circumstances: Circumstances<'_>) -> Result<Schedule> {
+pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>]) -> Result<Vec<Facts>> {
+    let facts = check(graph, table, lengths)?;
+    Schedule::new(graph, table, Circumstances { lengths: &common_lengths(lengths), ..Circumstances::default() })?;
+    Ok(facts)
+}
+
+/// Checks a graph by itself; gives what is known of every value.
+fn check(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>]) -> Result<Vec<Facts>> {
     graph.validate(&Limits::default())?;
     if graph.signature != table.signature {
         return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone() });
     }
-    infer(graph, &Prompts { table, lengths })?;
-    let common =
-        |lengths: &Vec<Option<usize>>| lengths.first().copied().flatten().filter(|&first| lengths.iter().all(|&length| length == Some(first)));
-    let lengths = lengths.iter().map(common).collect::<Vec<_>>();
-    Schedule::new(graph, table, Circumstances { lengths: &lengths, ..circumstances })
+    infer(graph, &Prompts { table, lengths })
+}
+
+/// The number of tokens of each invoke, where all its prompts have the same.
+fn common_lengths(lengths: &[Vec<Option<usize>>]) -> Vec<Option<usize>> {
+    let common = |lengths: &Vec<Option<usize>>| match lengths.split_first() {
+        Some((Some(first), rest)) if rest.iter().all(|length| length == &Some(*first)) => Some(*first),
+        _ => None,
+    };
+    lengths.iter().map(common).collect()
 }
 
 /// Gives the invokes that see all prompts those of the others.
@@ -120,7 +145,7 @@ fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, reques
             interleaver.keep_tokens(invoke, tokens);
         }
     }
-    wave.after.iter().try_for_each(|&node| interleaver.run(node))
+    interleaver.run_behind(&wave.after)
 }
 
 /// Runs the prompts' own pass, and those that follow it; gives how many there were.

@@ -134,6 +134,50 @@ impl<M: Stages> Interleaver<'_, M> {
         Ok(())
     }
 
+    /// Runs what comes behind a pass. A module that is applied to many values, one after the other in the list, is applied to all of them at
+    /// once: it treats every position by itself.
+    pub(super) fn run_behind(&mut self, nodes: &[NodeId]) -> Result<()> {
+        let mut rest = nodes;
+        while let Some((&id, others)) = rest.split_first() {
+            let Op::Call { module } = &self.graph.node(id).op else {
+                self.run(id)?;
+                rest = others;
+                continue;
+            };
+            let alike = |id: &NodeId| matches!(&self.graph.node(*id).op, Op::Call { module: other } if other == module);
+            let (calls, behind) = rest.split_at(rest.iter().take_while(|id| alike(id)).count());
+            let mut inputs = Vec::with_capacity(calls.len());
+            for &id in calls {
+                if calls.len() == 1 || self.lacks(id).is_some() || !self.graph.node(id).guards.is_empty() || self.with_gradient[id.index()] {
+                    self.run(id)?;
+                    continue;
+                }
+                inputs.push((id, self.precision.tensor(self.datum(self.graph.node(id).args[0], id)?)?));
+            }
+            self.apply_together(module, inputs)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn apply_together(&mut self, module: &str, inputs: Vec<(NodeId, Tensor)>) -> Result<()> {
+        let Some((first, _)) = inputs.first() else { return Ok(()) };
+        let source = self.graph.source(*first);
+        let flat = inputs.iter().map(|(_, input)| input.flatten_to(input.rank().saturating_sub(2)));
+        let all = Tensor::cat(&flat.collect::<candle_core::Result<Vec<_>>>()?, 0)?.unsqueeze(0)?;
+        let results = self.call(module, &all, &source)?.squeeze(0)?;
+        let mut start = 0;
+        for (id, input) in inputs {
+            let mut dims = input.dims().to_vec();
+            let rows = dims.pop().map_or(1, |last| input.elem_count() / last.max(1));
+            dims.push(results.dim(1)?);
+            let result = results.narrow(0, start, rows)?.reshape(dims)?;
+            start += rows;
+            self.keep(id, Datum::Tensor(result));
+        }
+        Ok(())
+    }
+
     /// Puts a value through a module by hand.
     pub(super) fn call(&self, module: &str, input: &Tensor, source_line: &Source) -> Result<Tensor> {
         let missing = || Error::NoModule { path: module.to_string(), suggestion: String::new(), source_line: source_line.clone() };

@@ -1,0 +1,132 @@
+//! What is computed twice is computed once.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::discriminant;
+
+use crate::graph::{Graph, Node, NodeId, Op};
+
+/// The graph with every use of a value that an earlier node gives already taken from there. The other node is then needed by nobody.
+///
+/// The graph is a valid one. Where gradients are asked for, nothing is changed: two equal values have different gradients.
+pub fn common(graph: &Graph) -> Cow<'_, Graph> {
+    let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
+    if gradients {
+        return Cow::Borrowed(graph);
+    }
+    let mut first: HashMap<u64, Vec<NodeId>> = HashMap::new();
+    let mut instead = Vec::with_capacity(graph.nodes.len());
+    // How often each site has been written to: a reading gives what it gave before where that is the same.
+    let mut writes = vec![0u32; graph.sites.len()];
+    let mut read_after: HashMap<NodeId, u32> = HashMap::new();
+    let mut changed: Option<Graph> = None;
+    for (id, original) in graph.iter() {
+        if arguments(original).any(|arg| instead[arg.index()] != arg) {
+            let node = &mut changed.get_or_insert_with(|| graph.clone()).nodes[id.index()];
+            node.args.iter_mut().chain(node.guards.iter_mut().map(|guard| &mut guard.condition)).for_each(|arg| *arg = instead[arg.index()]);
+        }
+        let now = changed.as_ref().unwrap_or(graph);
+        let node = now.node(id);
+        if let Op::Set { site, .. } | Op::Skip { site, .. } = node.op {
+            writes[site.index()] += 1;
+        }
+        let written = match node.op {
+            Op::Get { site, .. } => writes[site.index()],
+            _ => 0,
+        };
+        let mut found = None;
+        if is_function(&node.op) {
+            let others = first.entry(hash(node)).or_default();
+            let same = |other: &&NodeId| {
+                let (other, before) = (now.node(**other), read_after.get(*other).copied().unwrap_or(0));
+                other.op == node.op && other.args == node.args && other.guards == node.guards && before == written
+            };
+            found = others.iter().find(same).copied();
+            if found.is_none() {
+                others.push(id);
+                if written > 0 {
+                    read_after.insert(id, written);
+                }
+            }
+        }
+        instead.push(found.unwrap_or(id));
+    }
+    match changed {
+        None if graph.saves.iter().all(|save| instead[save.index()] == *save) => Cow::Borrowed(graph),
+        changed => {
+            let mut graph = changed.unwrap_or_else(|| graph.clone());
+            graph.saves.iter_mut().for_each(|save| *save = instead[save.index()]);
+            Cow::Owned(graph)
+        }
+    }
+}
+
+fn arguments(node: &Node) -> impl Iterator<Item = NodeId> {
+    node.args.iter().copied().chain(node.guards.iter().map(|guard| guard.condition))
+}
+
+/// Whether a node gives the same wherever it stands, and does nothing else.
+fn is_function(op: &Op) -> bool {
+    !op.has_effect() && !matches!(op, Op::Grad | Op::Tokens { .. } | Op::Loop(_) | Op::Item { .. } | Op::Choose | Op::Apply { .. } | Op::Custom { .. })
+}
+
+/// Equal where two nodes are equal.
+fn hash(node: &Node) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (discriminant(&node.op), &node.args).hash(&mut hasher);
+    match &node.op {
+        Op::Get { at, site } => (at.invoke, at.step, *site).hash(&mut hasher),
+        Op::Constant(constant) => constant.hash(&mut hasher),
+        Op::Scalar(number) => number.to_bits().hash(&mut hasher),
+        _ => {}
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{At, Binary, InvokeId, Region, SiteId, SourceId, Unary, Unused};
+
+    fn graph(nodes: Vec<(Op, Vec<u32>)>, saves: Vec<u32>) -> Graph {
+        let node = |(op, args): (Op, Vec<u32>)| Node { op, args: args.into_iter().map(NodeId).collect(), guards: vec![], source: SourceId(0) };
+        Graph {
+            sites: vec!["a".into()],
+            nodes: nodes.into_iter().map(node).collect(),
+            saves: saves.into_iter().map(NodeId).collect(),
+            ..Graph::default()
+        }
+    }
+
+    fn get() -> Op {
+        Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(0) }
+    }
+
+    fn set() -> Op {
+        Op::Set { at: At::prompt(InvokeId(0)), site: SiteId(0), region: Region::default(), unused: Unused::Refuse }
+    }
+
+    #[test]
+    fn equal_values_are_taken_from_the_first() {
+        let exp = || Op::Unary(Unary::Exp);
+        let add = || Op::Binary(Binary::Add);
+        let graph = graph(vec![(get(), vec![]), (exp(), vec![0]), (get(), vec![]), (exp(), vec![2]), (add(), vec![1, 3])], vec![4, 3]);
+        let found = common(&graph);
+        assert_eq!(found.node(NodeId(4)).args, [NodeId(1), NodeId(1)]);
+        assert_eq!(found.saves, [NodeId(4), NodeId(1)]);
+    }
+
+    #[test]
+    fn what_is_read_after_an_edit_is_another_value() {
+        let graph = graph(vec![(get(), vec![]), (Op::Scalar(1.0), vec![]), (set(), vec![1]), (get(), vec![])], vec![0, 3]);
+        assert!(matches!(common(&graph), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn gradients_keep_equal_values_apart() {
+        let sum = Op::Unary(Unary::Exp);
+        let graph = graph(vec![(get(), vec![]), (sum.clone(), vec![0]), (sum, vec![0]), (Op::Grad, vec![1, 2])], vec![3]);
+        assert!(matches!(common(&graph), Cow::Borrowed(_)));
+    }
+}

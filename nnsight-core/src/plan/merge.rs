@@ -1,0 +1,83 @@
+//! One product for a module that is applied by hand to many values: they wait for each other where nothing in the model waits for them.
+
+use super::order::{Order, Time};
+use crate::graph::{Facts, Graph, NodeId, Op};
+
+/// Has the applications of modules wait for the end of their pass, where only what is saved depends on them, and where together they fit into
+/// so many bytes.
+pub(super) fn merge(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[Facts], bytes: usize) {
+    let is_call = |id: NodeId| matches!(graph.node(id).op, Op::Call { .. });
+    let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
+    if facts.len() != graph.nodes.len() || gradients || graph.iter().filter(|(id, _)| needed[id.index()] && is_call(*id)).count() < 2 {
+        return;
+    }
+    // From the last to the first: whether nothing in the model depends on it.
+    let mut free = vec![true; graph.nodes.len()];
+    for (id, node) in graph.iter().rev() {
+        let holds_up = node.op.has_effect() || matches!(node.op, Op::Tokens { .. }) || !free[id.index()];
+        if holds_up && needed[id.index()] {
+            node.args.iter().for_each(|arg| free[arg.index()] = false);
+        }
+        if needed[id.index()] {
+            node.guards.iter().for_each(|guard| free[guard.condition.index()] = false);
+        }
+    }
+    let continued = |wave: usize| graph.invokes.iter().zip(&order.waves).any(|(invoke, &other)| other == wave && invoke.generation.is_some());
+    let mut waits = vec![false; graph.nodes.len()];
+    let mut size = 0;
+    for (id, node) in graph.iter().filter(|(id, _)| needed[id.index()]) {
+        let from_args = node.args.iter().any(|arg| waits[arg.index()]);
+        let starts = is_call(id) && free[id.index()] && node.guards.is_empty() && !continued(order.moments[id.index()].wave);
+        waits[id.index()] = from_args || starts;
+        if waits[id.index()] {
+            let entries = facts[id.index()].axes.iter().try_fold(1, |product: usize, axis| product.checked_mul(axis.size?));
+            size += entries.map_or(usize::MAX / 8, |entries| entries * size_of::<f32>());
+            if size > bytes {
+                return;
+            }
+        }
+    }
+    for (id, _) in graph.iter().filter(|(id, _)| waits[id.index()]) {
+        let moment = &mut order.moments[id.index()];
+        // What waits for a value of another wave waits there already.
+        moment.time = Time::END;
+    }
+    for (id, node) in graph.iter().filter(|(id, _)| waits[id.index()]) {
+        let last = node.args.iter().map(|arg| order.moments[arg.index()]).max();
+        order.moments[id.index()] = order.moments[id.index()].max(last.unwrap_or_default());
+    }
+}
+
+/// Rows that make a product about as fast as a larger one, whose result stays in the cache for whoever uses it.
+const ROWS: usize = 128;
+
+/// Puts what runs behind a pass into the order in which applications of one module come side by side, as many as make a large product, and
+/// what depends on those directly behind them.
+pub(super) fn side_by_side(graph: &Graph, nodes: &mut [NodeId], facts: &[Facts]) {
+    if facts.is_empty() {
+        return;
+    }
+    let is_call = |id: NodeId| matches!(graph.node(id).op, Op::Call { .. });
+    // How many applications lie before each, and which portion it belongs to.
+    let (mut levels, mut portions) = (vec![0u32; graph.nodes.len()], vec![0; graph.nodes.len()]);
+    let mut rows = 0;
+    nodes.sort_unstable();
+    for &id in &*nodes {
+        let node = graph.node(id);
+        let args = || node.args.iter().chain(node.guards.iter().map(|guard| &guard.condition));
+        levels[id.index()] = args().map(|arg| levels[arg.index()] + u32::from(is_call(*arg))).max().unwrap_or(0);
+        portions[id.index()] = args().map(|arg| portions[arg.index()]).max().unwrap_or(0);
+        if is_call(id) && levels[id.index()] == 0 {
+            portions[id.index()] = portions[id.index()].max(rows / ROWS);
+            let axes = &facts[id.index()].axes;
+            rows += axes.iter().take(axes.len().saturating_sub(1)).map(|axis| axis.size.unwrap_or(1)).product::<usize>();
+        }
+    }
+    nodes.sort_by_key(|id| {
+        let module = match &graph.node(*id).op {
+            Op::Call { module } => Some(module),
+            _ => None,
+        };
+        (portions[id.index()], levels[id.index()], module, *id)
+    });
+}
