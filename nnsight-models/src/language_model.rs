@@ -185,6 +185,7 @@ impl<N: Network> LanguageModel<N> {
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
         batch.last_only = true;
+        batch.only_last_behind_layers = true;
         Ok(among_workers(|| forward(&self.network, &batch))?.squeeze(1)?)
     }
 

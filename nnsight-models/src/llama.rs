@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Between, Embedding, Linear, RmsNorm, Rotary, add, attention, mask, merge_heads, silu_mul, split_heads, together};
+use crate::layers::{Between, Embedding, Linear, RmsNorm, Rotary, add, attention, last_position, mask, merge_heads, silu_mul, split_heads, together};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -114,9 +114,38 @@ impl<C: Signature> Forward for DecoderLayer<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let normed = cx.call(&self.input_layernorm, x)?;
         let attention = cx.call(&self.self_attn, &normed)?;
-        let middle = cx.tap(Self::RESID_MID, add(x, &attention)?)?;
+        self.behind_attention(x, &attention, cx)
+    }
+}
+
+impl<C: Signature> DecoderLayer<C> {
+    fn behind_attention(&self, x: &Tensor, attention: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let middle = cx.tap(Self::RESID_MID, add(x, attention)?)?;
         let normed = cx.call(&self.post_attention_layernorm, &middle)?;
         Ok(add(&middle, &cx.call(&self.mlp, &normed)?)?)
+    }
+
+    /// What the layer gives at the last position, which is all that is needed of it, and nobody looks into it: of the other positions only
+    /// keys and values are computed.
+    fn at_last_position(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        cx.within(self, |cx| {
+            let normed = cx.call(&self.input_layernorm, x)?;
+            let attention = cx.within(&self.self_attn, |cx| self.self_attn.at_last_position(&normed, cx))?;
+            self.behind_attention(&last_position(x)?, &attention, cx)
+        })
+    }
+}
+
+impl<C: Signature> SelfAttention<C> {
+    fn at_last_position(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        let positions = cx.batch().whole_positions()?;
+        let [k, v] = together([&self.k_proj, &self.v_proj], x, cx)?;
+        let [q] = together([&self.q_proj], &last_position(x)?, cx)?;
+        let (k, v) = (split_heads(&k, self.kv_heads)?, split_heads(&v, self.kv_heads)?);
+        let q = self.rotary.apply(&split_heads(&q, self.heads)?, Some(&last_position(&positions)?))?;
+        let (k, v) = cx.extend(self.rotary.apply(&k, Some(&positions))?, v)?;
+        let z = attention(cx, Between { scores: Self::SCORES, pattern: Self::PATTERN }, [&q, &k, &v], None)?;
+        cx.call(&self.o_proj, &merge_heads(&z)?)
     }
 }
 
@@ -171,9 +200,10 @@ impl<C: Signature> Stages for LlamaForCausalLm<C> {
             return cx.call(&self.embed_tokens, &state);
         }
         if let Some(layer) = self.layers.get(index - 1) {
-            return cx.call(layer, &state);
+            let is_last = index == self.layers.len() && cx.batch().only_last_behind_layers && !cx.looks_into(layer);
+            return if is_last { layer.at_last_position(&state, cx) } else { cx.call(layer, &state) };
         }
-        let state = if cx.batch().last_only { state.narrow(1, cx.batch().width() - 1, 1)? } else { state };
+        let state = if cx.batch().last_only { last_position(&state)? } else { state };
         let normed = cx.call(&self.norm, &state)?;
         cx.call(&self.lm_head, &normed)
     }

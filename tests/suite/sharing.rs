@@ -250,12 +250,15 @@ fn a_grid_is_explained_and_can_be_run_as_it_is_written() {
         .unwrap()
     };
     let explanation = model.explain(&grid(crate::shared::CLEAN, crate::shared::CORRUPTED)).unwrap();
-    // Both prompts once; and of each layer and position what comes after: 465 layers of 105 positions.
-    assert_eq!(explanation.token_layers, (2 * 14 * 30 + 465 * 105, 421 * 14 * 30));
+    // Both prompts once; and of each layer and position what comes after: 465 layers of 105 positions. Of the last layer the last position is
+    // enough, but for the patches within it and for what the clean prompt gives to them.
+    assert_eq!(explanation.token_layers, (2 * 14 * 30 + 465 * 105 - 29 * (105 - 14), 421 * 14 * 30));
+    let picture = explanation.to_svg();
+    assert!(picture.starts_with("<svg") && picture.matches("#7bc47f").count() > 300 && picture.contains("of 176820 token-layers"), "{picture}");
     let text = explanation.to_string();
     assert!(text.contains("2 different prompts of 421 runs, once, through 30 layers"), "{text}");
     assert!(
-        text.contains("30 runs branch off 0 at position 13, the first at layer 0, the last at layer 29; the head for the last position only"),
+        text.contains("29 runs branch off 0 at position 13, the first at layer 0, the last at layer 28; the head for the last position only"),
         "{text}"
     );
 
@@ -271,7 +274,7 @@ fn a_grid_is_explained_and_can_be_run_as_it_is_written() {
     })
     .unwrap();
     assert_eq!(naive.explain(&graph).unwrap().token_layers, (3 * 7 * 3, 3 * 7 * 3));
-    assert_eq!(model.explain(&graph).unwrap().token_layers, (7 * 3 + 3 * 2 * 4, 3 * 7 * 3));
+    assert_eq!(model.explain(&graph).unwrap().token_layers, (7 * 2 + 1 + 3 * (4 + 1), 3 * 7 * 3));
     for (planned, naive) in model.execute(graph.clone()).unwrap().iter().zip(naive.execute(graph).unwrap()) {
         assert!(difference(planned, &naive) < 1e-5);
     }

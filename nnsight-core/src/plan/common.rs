@@ -68,7 +68,8 @@ fn arguments(node: &Node) -> impl Iterator<Item = NodeId> {
 
 /// Whether a node gives the same wherever it stands, and does nothing else.
 fn is_function(op: &Op) -> bool {
-    !op.has_effect() && !matches!(op, Op::Grad | Op::Tokens { .. } | Op::Loop(_) | Op::Item { .. } | Op::Choose | Op::Apply { .. } | Op::Custom { .. })
+    !op.has_effect()
+        && !matches!(op, Op::Grad | Op::Tokens { .. } | Op::Loop(_) | Op::Item { .. } | Op::Choose | Op::Apply { .. } | Op::Custom { .. })
 }
 
 /// Equal where two nodes are equal.

@@ -1,8 +1,8 @@
-//! A schedule in words and numbers: what is run, shared and left out.
+//! A schedule in words, numbers and a picture: what is run, shared and left out.
 
-use std::fmt::{Display, Formatter};
+use std::fmt::{Display, Formatter, Write as _};
 
-use super::schedule::{Schedule, Share};
+use super::schedule::{Schedule, Share, Wave};
 use crate::graph::{Graph, InvokeId};
 use crate::module::SiteTable;
 
@@ -10,56 +10,40 @@ use crate::module::SiteTable;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// What each batch does, in order.
-    pub batches: Vec<String>,
+    pub batches: Vec<Batch>,
     /// Nodes of the graph that are run, and how many there are.
     pub nodes: (usize, usize),
     /// Token-layers that are run, and how many there would be if each prompt ran by itself, from the first layer to the last.
     pub token_layers: (usize, usize),
 }
 
+/// What one batch does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// In words.
+    pub what: String,
+    /// For each layer what becomes of the positions of the batch's runs.
+    pub layers: Vec<Cell>,
+}
+
+/// What becomes of some positions at a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cell {
+    /// They are run.
+    pub run: usize,
+    /// They are another run's, and taken from there.
+    pub shared: usize,
+    /// Nothing needs them.
+    pub skipped: usize,
+}
+
 impl Schedule {
     /// Puts the schedule into words. `lengths` are the numbers of tokens of each prompt of each invoke.
     pub fn explain(&self, graph: &Graph, table: &SiteTable, lengths: &[Vec<usize>]) -> Explanation {
-        let tokens = |invoke: &InvokeId| lengths[invoke.index()].iter().sum::<usize>();
-        let longest = |invoke: &InvokeId| lengths[invoke.index()].iter().copied().max().unwrap_or(0);
-        let own = |invoke: &&InvokeId| !graph.invokes[invoke.index()].everything;
-        let (mut batches, mut run) = (Vec::new(), 0);
-        for (index, wave) in self.waves.iter().enumerate().filter(|(_, wave)| !wave.invokes.is_empty()) {
-            // The last layer that the pass comes to.
-            let last = wave.visits.iter().filter(|visit| visit.step == 0).filter_map(|visit| table.stage_of(visit.site)).max().unwrap_or(0);
-            let layers = |last: usize| last.min(table.depth);
-            let head = if wave.last_only { "; the head for the last position only" } else { "" };
-            match &wave.share {
-                Share::Nothing => {
-                    let prompts = wave.invokes.iter().filter(own).map(|invoke| lengths[invoke.index()].len()).sum::<usize>();
-                    let steps = wave.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
-                    let last = if steps > 1 { table.depth } else { layers(last) };
-                    let once = wave.invokes.iter().filter(own).map(tokens).sum::<usize>();
-                    run += (once + prompts * (steps - 1)) * last;
-                    let steps = if steps > 1 { format!(", and up to {} steps behind them", steps - 1) } else { String::new() };
-                    batches.push(format!("{index}: {prompts} prompts through {last} layers{steps}{head}"));
-                }
-                Share::Base { rows, keeps, until, .. } => {
-                    let last = layers(last).max(*until).max(keeps.iter().next_back().map_or(0, |last| layers(last.saturating_sub(1))));
-                    let prompts = rows.values().max().map_or(0, |last| last + 1);
-                    let once = (0..prompts).filter_map(|row| rows.iter().find(|(_, other)| **other == row)).map(|(invoke, _)| longest(invoke));
-                    run += once.sum::<usize>() * last;
-                    batches.push(format!("{index}: {prompts} different prompts of {} runs, once, through {last} layers{head}", rows.len()));
-                }
-                Share::Branch { base, from, entries, .. } => {
-                    let last = layers(last);
-                    let width = entries.first().map_or(0, |(invoke, _)| longest(invoke) - from);
-                    run += entries.iter().map(|(_, stage)| (last + 1).saturating_sub((*stage).max(1)) * width).sum::<usize>();
-                    let (first, deepest) = (entries.first().map_or(0, |entry| entry.1), entries.last().map_or(0, |entry| entry.1));
-                    batches.push(format!(
-                        "{index}: {} runs branch off {base} at position {from}, the first at layer {}, the last at layer {}{head}",
-                        entries.len(),
-                        first.saturating_sub(1),
-                        deepest.saturating_sub(1)
-                    ));
-                }
-            }
-        }
+        let explaining = Explaining { graph, table, lengths };
+        let waves = self.waves.iter().enumerate().filter(|(_, wave)| !wave.invokes.is_empty());
+        let batches = waves.map(|(index, wave)| explaining.batch(index, wave)).collect::<Vec<_>>();
+        let run = batches.iter().flat_map(|batch| &batch.layers).map(|cell| cell.run).sum();
         let all = graph.invokes.iter().enumerate().map(|(index, invoke)| {
             let steps = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens - 1);
             match invoke.everything {
@@ -72,11 +56,124 @@ impl Schedule {
     }
 }
 
+struct Explaining<'a> {
+    graph: &'a Graph,
+    table: &'a SiteTable,
+    lengths: &'a [Vec<usize>],
+}
+
+impl Explaining<'_> {
+    fn tokens(&self, invoke: InvokeId) -> usize {
+        self.lengths[invoke.index()].iter().sum()
+    }
+
+    fn longest(&self, invoke: InvokeId) -> usize {
+        self.lengths[invoke.index()].iter().copied().max().unwrap_or(0)
+    }
+
+    fn batch(&self, index: usize, wave: &Wave) -> Batch {
+        let depth = self.table.depth;
+        let stages = || wave.visits.iter().filter(|visit| visit.step == 0).filter_map(|visit| self.table.stage_of(visit.site));
+        // The last layer that the pass comes to.
+        let last = stages().max().unwrap_or(0).min(depth);
+        // Of the last layer one position for each run is enough where nobody looks into it.
+        let one_position = wave.last_only && stages().all(|stage| stage != depth);
+        let mut what = String::new();
+        let mut layers = vec![Cell::default(); depth];
+        let mut add = |first: usize, last: usize, runs: usize, (run, shared): (usize, usize)| {
+            for (layer, cell) in layers.iter_mut().enumerate().map(|(index, cell)| (index + 1, cell)) {
+                let whole = run + shared;
+                let found = match layer {
+                    _ if layer > last => Cell { skipped: whole, ..Cell::default() },
+                    _ if layer < first => Cell { shared: whole, ..Cell::default() },
+                    _ if layer == depth && one_position => Cell { run: runs.min(run), shared, skipped: run.saturating_sub(runs) },
+                    _ => Cell { run, shared, skipped: 0 },
+                };
+                *cell = Cell { run: cell.run + found.run, shared: cell.shared + found.shared, skipped: cell.skipped + found.skipped };
+            }
+        };
+        let head = if wave.last_only { "; the head for the last position only" } else { "" };
+        match &wave.share {
+            Share::Nothing => {
+                let own = || wave.invokes.iter().copied().filter(|invoke| !self.graph.invokes[invoke.index()].everything);
+                let prompts = own().map(|invoke| self.lengths[invoke.index()].len()).sum::<usize>();
+                let steps = wave.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
+                let last = if steps > 1 { depth } else { last };
+                add(1, last, prompts * steps, (own().map(|invoke| self.tokens(invoke)).sum::<usize>() + prompts * (steps - 1), 0));
+                let steps = if steps > 1 { format!(", and up to {} steps behind them", steps - 1) } else { String::new() };
+                _ = write!(what, "{index}: {prompts} prompts through {last} layers{steps}{head}");
+            }
+            Share::Base { rows, keeps, until, .. } => {
+                let kept = keeps.last().map_or(0, |last| last.saturating_sub(1).min(depth));
+                let last = last.max(*until).max(kept);
+                let prompts = rows.values().max().map_or(0, |last| last + 1);
+                let once = (0..prompts).filter_map(|row| rows.iter().find(|(_, other)| **other == row)).map(|(invoke, _)| self.longest(*invoke));
+                add(1, last, prompts, (once.sum(), 0));
+                _ = write!(what, "{index}: {prompts} different prompts of {} runs, once, through {last} layers{head}", rows.len());
+            }
+            Share::Branch { base, from, entries, .. } => {
+                for &(invoke, stage) in entries {
+                    add(stage.max(1), last, 1, (self.longest(invoke) - from, *from));
+                }
+                let (first, deepest) = (entries.first().map_or(0, |entry| entry.1), entries.last().map_or(0, |entry| entry.1));
+                let (first, deepest) = (first.saturating_sub(1), deepest.saturating_sub(1));
+                _ = write!(
+                    what,
+                    "{index}: {} runs branch off {base} at position {from}, the first at layer {first}, the last at layer {deepest}{head}",
+                    entries.len()
+                );
+            }
+        }
+        Batch { what, layers }
+    }
+}
+
 impl Display for Explanation {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        self.batches.iter().try_for_each(|batch| writeln!(f, "{batch}"))?;
+        self.batches.iter().try_for_each(|batch| writeln!(f, "{}", batch.what))?;
         let share = |(part, whole): (usize, usize)| 100.0 * part as f64 / whole.max(1) as f64;
         writeln!(f, "{} of {} nodes", self.nodes.0, self.nodes.1)?;
         write!(f, "{} of {} token-layers ({:.1} %)", self.token_layers.0, self.token_layers.1, share(self.token_layers))
     }
 }
+
+impl Explanation {
+    /// A picture: a line for each batch, a column for each layer, and in it what is run (blue), what is taken from another run (green) and what
+    /// nothing needs (grey), each as high as its share of the positions.
+    pub fn to_svg(&self) -> String {
+        const CELL: usize = 18;
+        const LEFT: usize = 640;
+        let layers = self.batches.iter().map(|batch| batch.layers.len()).max().unwrap_or(0);
+        let (width, height) = (LEFT + (layers + 1) * CELL, (self.batches.len() + 4) * (CELL + 4));
+        let mut svg =
+            format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\">\n");
+        svg += "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n";
+        for (place, (name, color)) in COLORS.iter().enumerate() {
+            let x = LEFT + place * 110;
+            _ = writeln!(svg, "<rect x=\"{x}\" y=\"6\" width=\"12\" height=\"12\" fill=\"{color}\"/><text x=\"{}\" y=\"16\">{name}</text>", x + 16);
+        }
+        for (line, batch) in self.batches.iter().enumerate() {
+            let top = (line + 1) * (CELL + 4) + 4;
+            _ = writeln!(svg, "<text x=\"4\" y=\"{}\">{}</text>", top + 13, batch.what);
+            for (layer, cell) in batch.layers.iter().enumerate() {
+                let whole = (cell.run + cell.shared + cell.skipped).max(1);
+                let mut y = top as f64;
+                for (count, (_, color)) in [cell.run, cell.shared, cell.skipped].into_iter().zip(COLORS) {
+                    let high = CELL as f64 * count as f64 / whole as f64;
+                    if count > 0 {
+                        let x = LEFT + layer * CELL;
+                        _ = writeln!(svg, "<rect x=\"{x}\" y=\"{y:.1}\" width=\"{}\" height=\"{high:.1}\" fill=\"{color}\"/>", CELL - 1);
+                    }
+                    y += high;
+                }
+            }
+        }
+        let share = 100.0 * self.token_layers.0 as f64 / self.token_layers.1.max(1) as f64;
+        let text = format!("{} of {} token-layers ({share:.1} %)", self.token_layers.0, self.token_layers.1);
+        _ = writeln!(svg, "<text x=\"4\" y=\"{}\">{text}</text>", (self.batches.len() + 2) * (CELL + 4));
+        svg + "</svg>\n"
+    }
+}
+
+/// What each color means.
+const COLORS: [(&str, &str); 3] = [("run", "#3b76c4"), ("shared", "#7bc47f"), ("not needed", "#d9d9d9")];

@@ -13,7 +13,7 @@ mod savings;
 mod schedule;
 mod share;
 
-pub use explain::Explanation;
 pub(crate) use common::common;
+pub use explain::{Batch, Cell, Explanation};
 pub use savings::{Budget, Plan};
 pub use schedule::{Check, Circumstances, Schedule, Share, Visit, Wave};

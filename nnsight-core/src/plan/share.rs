@@ -156,7 +156,10 @@ impl Sharing<'_> {
         for ((row, position), mut members) in groups {
             members.sort_by_key(|(divergence, invoke)| (divergence.stage, *invoke));
             let length = members.first().and_then(|(_, invoke)| self.lengths[invoke.index()]).unwrap_or(1);
-            for chunk in members.chunks((POSITIONS.min(self.limit) / (length - position).max(1)).max(1)) {
+            // The last layer is run for fewer positions where nobody looks into it; those who do stand apart.
+            let (before, within) = members.split_at(members.partition_point(|(divergence, _)| divergence.stage < self.table.depth));
+            let size = (POSITIONS.min(self.limit) / (length - position).max(1)).max(1);
+            for chunk in before.chunks(size).chain(within.chunks(size)) {
                 branches.push(Branch { row, position, members: chunk.to_vec() });
             }
         }

@@ -21,6 +21,8 @@ pub struct TokenBatch {
     mask: OnceLock<Option<Tensor>>,
     /// Whether the model's head is asked for the last position only.
     pub last_only: bool,
+    /// Whether nobody else needs what the last layer gives at other positions, so that it need not be computed.
+    pub only_last_behind_layers: bool,
 }
 
 impl TokenBatch {
@@ -44,7 +46,17 @@ impl TokenBatch {
         let shape = (prompts.len(), width);
         let tokens = Tensor::from_vec(tokens, shape, device)?;
         let positions = padded.then(|| Tensor::from_vec(positions, shape, device)).transpose()?;
-        Ok(TokenBatch { lengths, past: 0, width, tokens, positions, hidden: Vec::new(), mask: OnceLock::new(), last_only: false })
+        Ok(TokenBatch {
+            lengths,
+            past: 0,
+            width,
+            tokens,
+            positions,
+            hidden: Vec::new(),
+            mask: OnceLock::new(),
+            last_only: false,
+            only_last_behind_layers: false,
+        })
     }
 
     /// Hides those tokens of a row from all other positions that are not `seen`.
@@ -70,6 +82,7 @@ impl TokenBatch {
             hidden: Vec::new(),
             mask: OnceLock::new(),
             last_only: false,
+            only_last_behind_layers: false,
         })
     }
 
@@ -90,6 +103,7 @@ impl TokenBatch {
             hidden: self.hidden.clone(),
             mask: OnceLock::new(),
             last_only: false,
+            only_last_behind_layers: false,
         })
     }
 

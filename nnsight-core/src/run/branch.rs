@@ -35,6 +35,8 @@ pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &W
     rows.iter().for_each(|(invoke, &row)| prompts[row] = &request.tokens[invoke.index()][0]);
     let mut batch = TokenBatch::new(&prompts, model.device())?;
     batch.last_only = wave.last_only;
+    // Others may branch off behind the last layer.
+    batch.only_last_behind_layers = wave.last_only && keeps.last().is_none_or(|&last| last + 1 < model.count());
     let padding = prompts.iter().map(|prompt| batch.width() - prompt.len()).collect::<Vec<_>>();
     let place = |(&invoke, &row): (&InvokeId, &usize)| {
         let positions = Span { start: padding[row], len: prompts[row].len() };
@@ -99,6 +101,7 @@ pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: 
             }
             batch = TokenBatch::behind(tokens, entered, from, model.device())?;
             batch.last_only = wave.last_only;
+            batch.only_last_behind_layers = wave.last_only && !entries[entered..].iter().any(|(_, at)| at + 1 >= model.count());
             let one_position = model.head().filter(|_| batch.last_only);
             interleaver.start_pass(Pass { step: 0, batch: (entered, kept.len), one_position });
         }

@@ -162,6 +162,7 @@ fn run_steps<M: Stages>(
     let model = interleaver.model;
     for step in 0..steps {
         batch.last_only = step == 0 && wave.last_only;
+        batch.only_last_behind_layers = batch.last_only;
         let one_position = model.head().filter(|_| batch.last_only);
         interleaver.start_pass(Pass { step: step as u32, batch: (batch.lengths().len(), batch.width()), one_position });
         let mut used = used_sites(&wave.visits, step as u32, interleaver.table.sites().len());

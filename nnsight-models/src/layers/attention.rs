@@ -24,6 +24,14 @@ pub fn merge_heads(z: &Tensor) -> Result<Tensor> {
     Ok(z.transpose(1, 2)?.flatten_from(2)?)
 }
 
+/// The last position of `(Batch, Seq, …)`, with an axis of one position.
+///
+/// # Errors
+/// Where there is none.
+pub fn last_position(x: &Tensor) -> Result<Tensor> {
+    Ok(x.narrow(1, x.dim(1)? - 1, 1)?)
+}
+
 /// How much each position looks at each other, before the softmax: `q k^T / sqrt(HeadDim)`, with a large negative number where it may
 /// not look.
 ///
@@ -62,11 +70,11 @@ pub struct Between {
 pub fn attention(cx: &mut Cx, between: Between, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>) -> Result<Tensor> {
     if cpu::takes(&[q, k, v]) && mask.is_none() && !cx.wants(&[between.scores, between.pattern]) {
         let mask = if cx.batch().is_causal() { None } else { cx.batch().mask(q.dtype())? };
-        return Ok(cpu::attention(q, k, v, mask)?);
+        return Ok(cpu::attention(q, k, v, mask.map(|mask| own_queries(mask, q)).transpose()?.as_ref())?);
     }
     let mask = match mask {
         Some(mask) => Some(mask),
-        None => cx.batch().mask(q.dtype())?.cloned(),
+        None => cx.batch().mask(q.dtype())?.map(|mask| own_queries(mask, q)).transpose()?,
     };
     let scores = cx.tap(between.scores, scores(q, k, mask.as_ref())?)?;
     let pattern = cx.tap(between.pattern, softmax(&scores)?)?;
@@ -88,6 +96,11 @@ pub fn mask(cx: &mut Cx, tap: Tap, dtype: DType) -> Result<Option<Tensor>> {
             Ok(Some(cx.tap(tap, mask)?.unsqueeze(1)?))
         }
     }
+}
+
+/// Of a mask what is about the queries, which are the last positions.
+fn own_queries(mask: &Tensor, q: &Tensor) -> candle_core::Result<Tensor> {
+    mask.narrow(2, mask.dim(2)? - q.dim(2)?, q.dim(2)?)
 }
 
 /// What each head gathers: `pattern v`.

@@ -1,5 +1,7 @@
 //! The product with a matrix in panels, and the one back.
 
+use std::mem::MaybeUninit;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -27,11 +29,13 @@ pub fn products(x: &[f32], matrices: &[&Panels]) -> Vec<Vec<f32>> {
     let arch = Arch::new();
     let most = arch.dispatch(Most);
     let blocks = x.par_chunks(BLOCK * inner).map(|block| Block::new(block, inner, most)).collect::<Vec<_>>();
-    let mut results = matrices.iter().map(|matrix| vec![0f32; rows * matrix.outer]).collect::<Vec<_>>();
+    // Not filled with zeros first: that would be a pass over memory by one thread, and for large results most of what is not a product.
+    let mut results = matrices.iter().map(|matrix| Vec::<f32>::with_capacity(rows * matrix.outer)).collect::<Vec<_>>();
     let mut tasks = Vec::new();
     for (result, &matrix) in results.iter_mut().zip(matrices) {
         let panels = (TASK / (4 * inner * matrix.width)).max(1);
         let outputs = panels * matrix.width;
+        let result = &mut result.spare_capacity_mut()[..rows * matrix.outer];
         for (block, result) in blocks.iter().zip(result.chunks_mut(BLOCK * matrix.outer)) {
             let mut parts = (0..matrix.outer.div_ceil(outputs)).map(|_| Vec::with_capacity(block.rows)).collect::<Vec<_>>();
             for row in result.chunks_mut(matrix.outer) {
@@ -41,6 +45,10 @@ pub fn products(x: &[f32], matrices: &[&Panels]) -> Vec<Vec<f32>> {
         }
     }
     tasks.into_par_iter().for_each(|task| arch.dispatch(task));
+    for (result, matrix) in results.iter_mut().zip(matrices) {
+        // SAFETY: the tasks cover every row and every output, and each writes all of its own.
+        unsafe { result.set_len(rows * matrix.outer) };
+    }
     results
 }
 
@@ -85,7 +93,7 @@ struct Task<'a> {
     /// The first panel.
     first: usize,
     /// For each row the outputs.
-    y: Vec<&'a mut [f32]>,
+    y: Vec<&'a mut [MaybeUninit<f32>]>,
 }
 
 impl WithSimd for Task<'_> {
@@ -133,7 +141,7 @@ struct Part<'a> {
 
 impl Part<'_> {
     #[inline(always)]
-    fn run<S: Simd, const M: usize>(&self, simd: S, y: &mut [&mut [f32]]) {
+    fn run<S: Simd, const M: usize>(&self, simd: S, y: &mut [&mut [MaybeUninit<f32>]]) {
         let (inner, width) = (self.matrix.inner, 2 * S::F32_LANES);
         let mut sums = [[simd.splat_f32s(0.0); 2]; M];
         if self.matrix.is_plain() {
@@ -149,7 +157,7 @@ impl Part<'_> {
             let mut whole = [0f32; WIDEST];
             let (vectors, _) = S::as_mut_simd_f32s(&mut whole);
             vectors[..2].copy_from_slice(sums);
-            y[self.columns.clone()].copy_from_slice(&whole[..self.columns.len()]);
+            y[self.columns.clone()].write_copy_of_slice(&whole[..self.columns.len()]);
         }
     }
 }
