@@ -224,6 +224,14 @@ pub enum Error {
         /// Where.
         source_line: Source,
     },
+    /// A file with a sweep's results is that of another sweep, or damaged.
+    #[error("`{path}` does not hold the results of this sweep ({problem}): remove it, or name another file")]
+    OtherSweep {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A sweep has nothing to go over.
     #[error("the sweep has no points")]
     NoPoints,

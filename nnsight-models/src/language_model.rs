@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use nnsight_core::graph::{Facts, Graph, Prompt};
 use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTable};
 use nnsight_core::plan::{Explanation, Plan};
-use nnsight_core::run::{Hosting, Request, Stages, Token, TokenBatch, Vocabulary, execute, explain, forward, prepare};
+use nnsight_core::run::{Hosting, Request, Stages, TokenBatch, Vocabulary, Watch, execute, explain, forward, prepare};
 use nnsight_core::trace::{Attached, Edits, Host, Traceable};
 use nnsight_core::types::{Describes, Signature, Sizes};
 
@@ -149,7 +149,7 @@ impl<N: Network> LanguageModel<N> {
     /// What the graph fails with.
     pub fn explain(&self, graph: &Graph) -> nnsight_core::Result<Explanation> {
         let graph = self.edits.apply(graph.clone())?;
-        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, on_token: None };
+        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, watch: Watch::default() };
         explain(&self.network, &self.table, &graph, request)
     }
 
@@ -254,8 +254,8 @@ impl<N: Network> Traceable for LanguageModel<N> {
         &self.table
     }
 
-    fn run(&self, graph: Graph, on_token: Option<&mut dyn FnMut(Token)>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
-        self.run_with(&self.table, &[], graph, on_token)
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
+        self.run_with(&self.table, &[], graph, watch)
     }
 
     fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
@@ -269,15 +269,18 @@ impl<N: Network> Host for LanguageModel<N> {
         table: &SiteTable,
         guests: &[Guest<'_>],
         graph: Graph,
-        on_token: Option<&mut dyn FnMut(Token)>,
+        watch: Watch<'_>,
     ) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
         let graph = self.edits.apply(graph)?;
-        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, on_token };
+        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, watch };
         match guests {
             // Who is told of tokens is told of them here.
-            [] if request.on_token.is_none() => {
-                let Request { tokens, plan, .. } = request;
-                among_workers(|| execute(&self.network, table, &graph, Request { tokens, vocabulary: self, plan, on_token: None }))
+            [] if request.watch.on_token.is_none() => {
+                let Request { tokens, plan, watch: Watch { on_batch, .. }, .. } = request;
+                among_workers(|| {
+                    let watch = Watch { on_batch, ..Watch::default() };
+                    execute(&self.network, table, &graph, Request { tokens, vocabulary: self, plan, watch })
+                })
             }
             [] => execute(&self.network, table, &graph, request),
             guests => execute(&Hosting { model: &self.network, guests }, table, &graph, request),

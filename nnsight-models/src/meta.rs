@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nnsight_core::graph::{Facts, Graph, Prompt};
 use nnsight_core::module::{Registrar, SiteTable};
-use nnsight_core::run::Token;
+use nnsight_core::run::Watch;
 use nnsight_core::trace::Traceable;
 use nnsight_core::types::{Describes, Signature};
 
@@ -74,7 +74,7 @@ impl<N: Network> Traceable for Meta<N> {
         &self.table
     }
 
-    fn run(&self, _graph: Graph, _on_token: Option<&mut dyn FnMut(Token)>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
+    fn run(&self, _graph: Graph, _watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
         Err(nnsight_core::Error::Model(Box::new(Error::NoWeights { signature: N::Signature::NAME })))
     }
 

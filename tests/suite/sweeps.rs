@@ -135,3 +135,40 @@ fn hundreds_of_points_go_into_several_batches() {
         assert!((found - numbers(&alone.unwrap())[0]).abs() < 1e-5);
     }
 }
+
+/// The sizes of the residual stream after an edit of each strength in each layer.
+fn strengths(model: &Llama<Dynamic>, most: f64, file: &std::path::Path) -> nnsight::Result<Tensor<Dynamic, (Over<0>, Over<1>)>> {
+    Ok(sweep!(
+        model,
+        CLEAN.to_vec(),
+        checkpoint = file,
+        for (layer, strength) in grid(0..3, [0.5, 1.0, most]) {
+            model.layers[layer].output *= strength;
+            model.lm_head.output.at(Seq, -1).norm_all()
+        }
+    )?)
+}
+
+#[test]
+fn a_sweep_goes_on_from_its_file() {
+    let model = tiny_llama();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("grid.safetensors");
+    let whole = strengths(model, 2.0, &file).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left in the folder");
+    // Some results are missing, as where the program was interrupted; one that is there is another, to be known again.
+    let mut held = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    held.retain(|name, _| name == "sweep" || name.parse::<usize>().unwrap() < 4);
+    held.insert("2".into(), nnsight::candle_core::Tensor::new(-1f32, &Device::Cpu).unwrap());
+    candle_core::safetensors::save(&held, &file).unwrap();
+    let again = strengths(model, 2.0, &file).unwrap();
+    let (mut expected, again) = (numbers(&whole), numbers(&again));
+    expected[2] = -1.0;
+    assert!(expected.iter().zip(&again).all(|(a, b)| (a - b).abs() < 1e-4), "{expected:?} {again:?}");
+    // All of it is there now.
+    assert_eq!(numbers(&strengths(model, 2.0, &file).unwrap()), again);
+    let error = strengths(model, 3.0, &file).unwrap_err().to_string();
+    assert!(error.contains("does not hold the results of this sweep") && error.contains("remove it"), "{error}");
+    std::fs::write(&file, "nothing").unwrap();
+    assert!(strengths(model, 2.0, &file).is_err());
+}

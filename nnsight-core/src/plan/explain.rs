@@ -38,6 +38,13 @@ pub struct Cell {
 }
 
 impl Schedule {
+    /// The token-layers of each wave.
+    pub(crate) fn token_layers(&self, graph: &Graph, table: &SiteTable, lengths: &[Vec<usize>]) -> Vec<usize> {
+        let explaining = Explaining { graph, table, lengths };
+        let run = |wave: &Wave| explaining.batch(0, wave).layers.iter().map(|cell| cell.run).sum();
+        self.waves.iter().map(run).collect()
+    }
+
     /// Puts the schedule into words. `lengths` are the numbers of tokens of each prompt of each invoke.
     pub fn explain(&self, graph: &Graph, table: &SiteTable, lengths: &[Vec<usize>]) -> Explanation {
         let explaining = Explaining { graph, table, lengths };

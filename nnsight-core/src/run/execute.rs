@@ -11,6 +11,7 @@ use super::generate::{Generator, Token};
 use super::interleave::{Interleaver, Pass, Rows};
 use super::request::{Request, used_sites};
 use super::stages::Stages;
+use super::watch::Progress;
 use super::{Past, Prompts, TokenBatch};
 use crate::graph::{Facts, Graph, InvokeId, Limits, Prompt, Span, infer};
 use crate::kernels::Extent;
@@ -42,7 +43,9 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
     let precision = Precision { device: model.device(), dtype: model.dtype() };
     let mut interleaver = Interleaver::new(model, graph, table, &schedule, precision);
     let mut base = None;
-    for wave in &schedule.waves {
+    let weights = request.watch.on_batch.as_ref().map(|_| schedule.token_layers(graph, table, &whole_lengths(&request.tokens)));
+    let mut reporter = Reporter { weights: weights.unwrap_or_default(), done: 0, reported: vec![false; graph.saves.len()] };
+    for (index, wave) in schedule.waves.iter().enumerate() {
         match (&wave.share, &base) {
             (Share::Base { .. }, _) => base = Some(run_base(&mut interleaver, wave, &request)?),
             (Share::Branch { .. }, Some(base)) => run_branch(&mut interleaver, wave, base, &request)?,
@@ -51,8 +54,38 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
                 run_wave(&mut interleaver, wave, &mut request)?;
             }
         }
+        if let Some(on_batch) = &mut request.watch.on_batch {
+            on_batch(reporter.progress(index, &interleaver)?);
+        }
     }
     interleaver.results()
+}
+
+/// What is told of a run after each batch.
+struct Reporter {
+    /// The token-layers of each batch.
+    weights: Vec<usize>,
+    done: usize,
+    /// Which saved values have been told of.
+    reported: Vec<bool>,
+}
+
+impl Reporter {
+    fn progress<M: Stages>(&mut self, batch: usize, interleaver: &Interleaver<'_, M>) -> Result<Progress> {
+        self.done += self.weights.get(batch).copied().unwrap_or(0);
+        let mut saved = Vec::new();
+        for (place, reported) in self.reported.iter_mut().enumerate().filter(|(_, reported)| !**reported) {
+            if let Some(tensor) = interleaver.saved(place)? {
+                saved.push((place, tensor));
+                *reported = true;
+            }
+        }
+        Ok(Progress { done: self.done, of: self.weights.iter().sum(), saved })
+    }
+}
+
+fn whole_lengths(tokens: &[Vec<Vec<u32>>]) -> Vec<Vec<usize>> {
+    tokens.iter().map(|prompts| prompts.iter().map(Vec::len).collect()).collect()
 }
 
 /// What running a graph would do, in words and numbers. Nothing is computed.
@@ -62,8 +95,7 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
 pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Explanation> {
     share_prompts(graph, &mut request.tokens);
     let graph = &*simplified(graph, request.plan)?;
-    let lengths = request.tokens.iter().map(|prompts| prompts.iter().map(Vec::len).collect()).collect::<Vec<_>>();
-    Ok(schedule(model, table, graph, &request)?.explain(graph, table, &lengths))
+    Ok(schedule(model, table, graph, &request)?.explain(graph, table, &whole_lengths(&request.tokens)))
 }
 
 /// The graph without what it computes twice.
@@ -81,7 +113,7 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
     let facts = check(graph, table, &lengths)?;
     let budget = Some(request.plan.budget.bytes()).filter(|_| request.plan.budget != Budget::Unlimited);
     let facts = if request.plan.merge { facts.as_slice() } else { &[] };
-    let (streams, cutoff) = (request.on_token.is_some(), request.plan.cutoff);
+    let (streams, cutoff) = (request.watch.on_token.is_some(), request.plan.cutoff);
     Schedule::new(graph, table, Circumstances { head, lengths: &common_lengths(&lengths), streams, shares, cutoff, facts, budget })
 }
 
@@ -133,8 +165,8 @@ fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, reques
     let rows = own.iter().map(|invoke| invoke.index());
     let rows = rows.flat_map(|invoke| request.tokens[invoke].iter().enumerate().map(move |(prompt, tokens)| (invoke, prompt, tokens.as_slice())));
     let mut generator = wave.generation.as_ref().map(|settings| Generator::new(settings, request.vocabulary, rows));
-    let wants_tokens = !wave.after.is_empty() || request.on_token.is_some();
-    let reached = run_steps(interleaver, batch, wave, generator.as_mut(), wants_tokens, &mut request.on_token)?;
+    let wants_tokens = !wave.after.is_empty() || request.watch.on_token.is_some();
+    let reached = run_steps(interleaver, batch, wave, generator.as_mut(), wants_tokens, &mut request.watch.on_token)?;
     interleaver.finish(reached)?;
     if let Some(generator) = generator {
         for &invoke in &wave.invokes {

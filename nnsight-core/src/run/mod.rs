@@ -17,6 +17,7 @@ mod request;
 mod sample;
 mod stages;
 mod values;
+mod watch;
 
 pub use batch::TokenBatch;
 pub use environment::Prompts;
@@ -26,3 +27,4 @@ pub use hosting::Hosting;
 pub use past::Past;
 pub use request::Request;
 pub use stages::Stages;
+pub use watch::{Progress, Watch};

@@ -1,6 +1,7 @@
 //! What comes with a graph, and what a pass has to look at for it.
 
-use super::generate::{Token, Vocabulary};
+use super::generate::Vocabulary;
+use super::watch::Watch;
 use crate::plan::{Plan, Visit};
 
 /// What comes with a graph when it is run.
@@ -11,8 +12,8 @@ pub struct Request<'a, 't> {
     pub vocabulary: &'a dyn Vocabulary,
     /// Which savings are made.
     pub plan: Plan,
-    /// Who is told of every token that is generated.
-    pub on_token: Option<&'t mut dyn FnMut(Token)>,
+    /// Who is told of it while it goes on.
+    pub watch: Watch<'t>,
 }
 
 /// For each site whether it is used at a step.

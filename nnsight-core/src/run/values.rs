@@ -40,6 +40,14 @@ impl<M: Stages> Interleaver<'_, M> {
         results.collect()
     }
 
+    /// A value to give back, by its place among them, where it is there.
+    pub fn saved(&self, place: usize) -> Result<Option<Tensor>> {
+        match &self.values[self.graph.saves[place].index()] {
+            Some(datum) => Ok(Some(self.precision.tensor(datum)?.contiguous()?.detach())),
+            None => Ok(None),
+        }
+    }
+
     fn why(&self, Absence { visit, because }: Absence) -> Error {
         let source_line = self.graph.source(visit);
         let (step, named) = (self.touches(visit).map_or(0, |(_, step)| step), self.unreached(visit) == Unreached::Refuse);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Traceable;
 use crate::graph::{At, ConstantId, Facts, FunctionId, Graph, InvokeId, Node, NodeId, Op, SiteId, SourceId, Unreached, Unused};
 use crate::module::SiteTable;
-use crate::run::Token;
+use crate::run::Watch;
 use crate::{Error, Result};
 
 /// One edit: what it does to every prompt, at every step.
@@ -240,8 +240,8 @@ impl<M: Traceable> Traceable for Edited<'_, M> {
     fn table(&self) -> &Arc<SiteTable> {
         self.model.table()
     }
-    fn run(&self, graph: Graph, on_token: Option<&mut dyn FnMut(Token)>) -> Result<Vec<Result<candle_core::Tensor>>> {
-        self.model.run(self.edits.apply(graph)?, on_token)
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>> {
+        self.model.run(self.edits.apply(graph)?, watch)
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
         self.model.scan(self.edits.apply(graph)?)

@@ -8,7 +8,7 @@ use super::Traceable;
 use crate::Result;
 use crate::graph::{Axis, Facts, Graph};
 use crate::module::{Cursor, Forward, Guest, GuestPlace, Instrument, Place, Registrar, Role, SiteTable};
-use crate::run::Token;
+use crate::run::Watch;
 
 /// What modules can be attached to.
 pub trait Host: Traceable {
@@ -16,13 +16,7 @@ pub trait Host: Traceable {
     ///
     /// # Errors
     /// As [`Traceable::run`].
-    fn run_with(
-        &self,
-        table: &SiteTable,
-        guests: &[Guest<'_>],
-        graph: Graph,
-        on_token: Option<&mut dyn FnMut(Token)>,
-    ) -> Result<Vec<Result<candle_core::Tensor>>>;
+    fn run_with(&self, table: &SiteTable, guests: &[Guest<'_>], graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>>;
     /// As [`Traceable::scan`], with the table's sites.
     ///
     /// # Errors
@@ -76,8 +70,8 @@ where
     fn table(&self) -> &Arc<SiteTable> {
         &self.table
     }
-    fn run(&self, graph: Graph, on_token: Option<&mut dyn FnMut(Token)>) -> Result<Vec<Result<candle_core::Tensor>>> {
-        self.run_with(&self.table, &[], graph, on_token)
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>> {
+        self.run_with(&self.table, &[], graph, watch)
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
         self.scan_with(&self.table, graph)
@@ -88,16 +82,10 @@ impl<M: Host, X> Host for Attached<'_, M, X>
 where
     X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
 {
-    fn run_with(
-        &self,
-        table: &SiteTable,
-        guests: &[Guest<'_>],
-        graph: Graph,
-        on_token: Option<&mut dyn FnMut(Token)>,
-    ) -> Result<Vec<Result<candle_core::Tensor>>> {
+    fn run_with(&self, table: &SiteTable, guests: &[Guest<'_>], graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>> {
         let own = Guest { name: &self.name, host: self.host, place: self.place, module: &self.module };
         let guests = [own].into_iter().chain(guests.iter().copied()).collect::<Vec<_>>();
-        self.model.run_with(table, &guests, graph, on_token)
+        self.model.run_with(table, &guests, graph, watch)
     }
     fn scan_with(&self, table: &SiteTable, graph: Graph) -> Result<Vec<Facts>> {
         self.model.scan_with(table, graph)

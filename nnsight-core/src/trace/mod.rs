@@ -2,6 +2,7 @@
 
 mod assign;
 mod cache;
+mod checkpoint;
 mod condition;
 mod edit;
 mod gradient;

@@ -1,8 +1,9 @@
 //! Sweeps: one block for every point of a grid, all of them in one graph.
 
 use std::marker::PhantomData;
+use std::path::Path;
 
-use super::{Gradient, Results, Save, Site, SitePart, Traceable, Traced, Tracer, Value};
+use super::{Gradient, Results, Save, Site, SitePart, Traceable, Traced, Tracer, Value, checkpoint};
 use crate::graph::NodeId;
 use crate::types::{Dim, DimName, Fits, Kind, One, Prepend, Shape, Signature, Tensor};
 use crate::{Error, Result};
@@ -195,8 +196,17 @@ impl<'t, A, V: PointValue<'t, A>> Save<'t> for Swept<V, A> {
 /// Runs all points of a sweep. `sweep!` calls it.
 ///
 /// # Errors
-/// As [`run`](super::run), and [`Error::NoPoints`].
+/// As [`run`](super::run), [`Error::NoPoints`], and [`Error::OtherSweep`].
 #[track_caller]
-pub fn sweep<'t, M: Traceable, A, V: PointValue<'t, A>>(model: &M, tracer: &'t Tracer, sizes: Sizes<A>, values: Vec<V>) -> Result<V::Saved> {
-    super::run(model, tracer, Swept { values, sizes })
+pub fn sweep<'t, M: Traceable, A, V: PointValue<'t, A>>(
+    model: &M,
+    tracer: &'t Tracer,
+    sizes: Sizes<A>,
+    values: Vec<V>,
+    checkpoint: Option<&Path>,
+) -> Result<V::Saved> {
+    let mut saves = Vec::new();
+    let form = Swept { values, sizes }.register(&mut saves);
+    let found = checkpoint::run(model, tracer.finish(saves)?, checkpoint)?;
+    Swept::<V, A>::collect(form, &mut Results::new(found))
 }

@@ -8,7 +8,7 @@ use super::{Generating, IntoPrompts, Results, Save, Tracer};
 use crate::Result;
 use crate::graph::{At, Facts, Generation, Graph};
 use crate::module::{Instrument, SiteTable};
-use crate::run::Token;
+use crate::run::{Token, Watch};
 
 /// What a trace can be run on: a model in this process, an edited view of one, or a handle to one elsewhere.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a model that can be traced", note = "`trace!` takes a model as its first argument")]
@@ -17,12 +17,12 @@ pub trait Traceable {
     type Network: Instrument;
     /// The sites.
     fn table(&self) -> &Arc<SiteTable>;
-    /// Runs a graph; gives for each of its saved values a tensor, or why there is none. Whoever asks is told of every token that is
-    /// generated.
+    /// Runs a graph; gives for each of its saved values a tensor, or why there is none. Whoever watches is told of it while it goes
+    /// on.
     ///
     /// # Errors
     /// What the graph or the model fails with.
-    fn run(&self, graph: Graph, on_token: Option<&mut dyn FnMut(Token)>) -> Result<Vec<Result<candle_core::Tensor>>>;
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>>;
     /// Checks a graph as a run would, without computing anything; gives what is known of its saved values.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ pub trait Traceable {
     /// # Errors
     /// As [`Traceable::run`], and where one of the values never came into being.
     fn execute(&self, graph: Graph) -> Result<Vec<candle_core::Tensor>> {
-        self.run(graph, None)?.into_iter().collect()
+        self.run(graph, Watch::default())?.into_iter().collect()
     }
 }
 
@@ -42,8 +42,8 @@ impl<M: Traceable + ?Sized> Traceable for &M {
     fn table(&self) -> &Arc<SiteTable> {
         M::table(self)
     }
-    fn run(&self, graph: Graph, on_token: Option<&mut dyn FnMut(Token)>) -> Result<Vec<Result<candle_core::Tensor>>> {
-        M::run(self, graph, on_token)
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>> {
+        M::run(self, graph, watch)
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
         M::scan(self, graph)
@@ -102,7 +102,7 @@ pub fn template<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network
 /// What the graph or the model fails with.
 #[track_caller]
 pub fn run<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T) -> Result<T::Saved> {
-    finish(model, tracer, outcome, None)
+    finish(model, tracer, outcome, Watch::default())
 }
 
 /// As [`run`], telling of every token as it is generated.
@@ -111,14 +111,14 @@ pub fn run<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome
 /// As [`run`].
 #[track_caller]
 pub fn stream<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, mut on_token: impl FnMut(Token)) -> Result<T::Saved> {
-    finish(model, tracer, outcome, Some(&mut on_token))
+    finish(model, tracer, outcome, Watch { on_token: Some(&mut on_token), ..Watch::default() })
 }
 
 #[track_caller]
-fn finish<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, on_token: Option<&mut dyn FnMut(Token)>) -> Result<T::Saved> {
+fn finish<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, watch: Watch<'_>) -> Result<T::Saved> {
     let mut saves = Vec::new();
     let form = outcome.register(&mut saves);
-    let found = model.run(tracer.finish(saves)?, on_token)?;
+    let found = model.run(tracer.finish(saves)?, watch)?;
     T::collect(form, &mut Results::new(found))
 }
 

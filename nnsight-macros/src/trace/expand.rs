@@ -108,7 +108,7 @@ pub fn trace(trace: Trace, form: Form, errors: &mut Errors) -> TokenStream {
 
 /// One block for every point.
 pub fn sweep(sweep: Sweep, errors: &mut Errors) -> TokenStream {
-    let Sweep { name, model, prompt, mut points } = sweep;
+    let Sweep { name, model, prompt, mut settings, mut points } = sweep;
     let names = Names::new(name.clone(), Form::Trace);
     Rewrite { names: Some(&names), errors }.visit_block_mut(&mut points.body);
     let Names { handle, tracer, .. } = &names;
@@ -130,7 +130,14 @@ pub fn sweep(sweep: Sweep, errors: &mut Errors) -> TokenStream {
         }
         other => quote!(::nnsight::__private::points(#other)),
     };
-    let end = quote_spanned!(last=> ::nnsight::__private::sweep(#handle, &#tracer, sizes, #outcome));
+    let checkpoint = match settings.take("checkpoint") {
+        None => quote!(::std::option::Option::None),
+        Some(file) => quote_spanned!(file.span()=> ::std::option::Option::Some(::std::convert::AsRef::<::std::path::Path>::as_ref(&#file))),
+    };
+    for (name, _) in &settings.0 {
+        errors.add(name.span(), "a sweep has one setting, the file where its results are kept: `checkpoint = \"grid.safetensors\"`");
+    }
+    let end = quote_spanned!(last=> ::nnsight::__private::sweep(#handle, &#tracer, sizes, #outcome, #checkpoint));
     quote!({
         let #handle = &#model;
         let #tracer = ::nnsight::__private::tracer(#handle);

@@ -17,7 +17,7 @@ pub struct Trace {
     pub body: Block,
 }
 
-/// `sweep!(model, prompt, for (layer, position) in grid(0..30, 0..14) { … })`
+/// `sweep!(model, prompt, checkpoint = "grid.safetensors", for (layer, position) in grid(0..30, 0..14) { … })`
 pub struct Sweep {
     /// What the block calls the model.
     pub name: Ident,
@@ -25,6 +25,8 @@ pub struct Sweep {
     pub model: Expr,
     /// The prompt of every point.
     pub prompt: Expr,
+    /// What else is asked for.
+    pub settings: Settings,
     /// The points, and the block.
     pub points: ExprForLoop,
 }
@@ -35,9 +37,16 @@ impl Parse for Sweep {
         input.parse::<Token![,]>()?;
         let prompt = input.parse()?;
         input.parse::<Token![,]>()?;
+        let mut settings = Settings::default();
+        while input.peek(Ident) && input.peek2(Token![=]) {
+            let name = input.parse()?;
+            input.parse::<Token![=]>()?;
+            settings.0.push((name, input.parse()?));
+            input.parse::<Token![,]>()?;
+        }
         let points = input.parse().map_err(|error| syn::Error::new(error.span(), "expected the points: `for layer in 0..30 { … }`"))?;
         end(input)?;
-        Ok(Sweep { name, model, prompt, points })
+        Ok(Sweep { name, model, prompt, settings, points })
     }
 }
 

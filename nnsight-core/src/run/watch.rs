@@ -1,0 +1,25 @@
+//! Who is told of a run while it goes on.
+
+use candle_core::Tensor;
+
+use super::Token;
+
+/// Who is told of a run while it goes on. By default nobody.
+#[derive(Default)]
+pub struct Watch<'t> {
+    /// Of every token that is generated.
+    pub on_token: Option<&'t mut dyn FnMut(Token)>,
+    /// Of every batch that is done.
+    pub on_batch: Option<&'t mut (dyn FnMut(Progress) + Send)>,
+}
+
+/// How far a run has come.
+#[derive(Debug)]
+pub struct Progress {
+    /// Token-layers that are done: one layer for one position of one prompt each.
+    pub done: usize,
+    /// Token-layers that there are, at most.
+    pub of: usize,
+    /// The saved values that have come into being since the last time, by their place among the graph's.
+    pub saved: Vec<(usize, Tensor)>,
+}

@@ -1,0 +1,134 @@
+//! Every saving of the planner, alone and with the others, gives what the naive plan gives.
+
+use nnsight::plan::Budget;
+use nnsight::prelude::*;
+use nnsight::trace::Traceable;
+use proptest::prelude::*;
+
+use crate::shared::difference;
+
+const PROMPTS: [&[u32]; 4] = [&[3, 17, 5, 40, 22, 8, 11], &[3, 17, 6, 40, 22, 8, 11], &[9, 2, 33, 4], &[7, 7]];
+
+/// Each saving by itself, and some together.
+fn plans() -> Vec<(&'static str, Plan)> {
+    let naive = Plan::naive();
+    vec![
+        ("share", Plan { share: true, ..naive }),
+        ("share and cutoff", Plan { share: true, cutoff: true, ..naive }),
+        ("positions", Plan { positions: true, ..naive }),
+        ("common", Plan { common: true, ..naive }),
+        ("merge", Plan { merge: true, ..naive }),
+        ("a small budget", Plan { budget: Budget::Bytes(1), ..naive }),
+        ("all, in a budget of 50 kB", Plan { budget: Budget::Bytes(50_000), ..Plan::default() }),
+        ("all", Plan::default()),
+    ]
+}
+
+/// The same tiny Llama under each plan, the naive one first.
+fn models() -> &'static [(&'static str, Llama<Dynamic>)] {
+    static MODELS: std::sync::OnceLock<Vec<(&'static str, Llama<Dynamic>)>> = std::sync::OnceLock::new();
+    MODELS.get_or_init(|| {
+        let load = |plan| Llama::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap().with_plan(plan);
+        [("naive", Plan::naive())].into_iter().chain(plans()).map(|(name, plan)| (name, load(plan))).collect()
+    })
+}
+
+/// What a run does: its prompt, edits (kind, layer, position, strength) and readings (kind, layer, position).
+type Run = (usize, Vec<(usize, usize, i64, f64)>, Vec<(usize, usize, i64)>);
+
+fn run() -> impl Strategy<Value = Run> {
+    let edit = (0..4usize, 0..3usize, 0..2i64, -2.0..2.0f64);
+    let read = (0..7usize, 0..3usize, -2..2i64);
+    (0..PROMPTS.len(), prop::collection::vec(edit, 0..3), prop::collection::vec(read, 1..5))
+}
+
+fn graph(model: &Llama<Dynamic>, runs: &[Run], gradients: bool) -> Graph {
+    graph!(model, {
+        let runs = runs.iter().map(|(prompt, edits, reads)| {
+            invoke!(PROMPTS[*prompt].to_vec(), {
+                for &(kind, layer, position, strength) in edits {
+                    let block = *model.layers.layer(layer);
+                    match kind {
+                        0 => effect(block.output.at(Seq, position)).__mul_assign(strength),
+                        1 => effect(block.self_attn.z.at(Heads, 1)).__add_assign(strength),
+                        2 => effect(block.mlp.output.slice(Seq, position..)).__assign(strength),
+                        _ => effect(block.output).__mul_assign(1.0),
+                    }
+                }
+                let readings = reads.iter().map(|&(kind, layer, position)| {
+                    let block = *model.layers.layer(layer);
+                    // Twice the same, a lens, a chain, and the head at different positions.
+                    match kind {
+                        0 => model.lm_head.output.at(Seq, -1).norm_all(),
+                        1 => block.output.norm_all() * 2.0 + block.output.norm_all(),
+                        2 => model.lm_head(model.norm(block.output)).softmax(Vocab).max(Vocab).sum_all(),
+                        3 => model.lm_head(block.mlp.output.at(Seq, position) * 0.5).norm_all(),
+                        4 => model.lm_head.output.at(Seq, position).norm_all(),
+                        5 => ((block.output - block.input).exp() * 0.1 + 1.0).norm_all(),
+                        _ => model.norm.output.slice(Seq, -2..).norm_all(),
+                    }
+                });
+                let readings = readings.collect::<Vec<_>>();
+                let loss = model.lm_head.output.at(Seq, -1).norm_all();
+                let gradient = gradients.then(|| model.layers[1].output.grad(loss).norm_all());
+                (readings, gradient)
+            })
+        });
+        runs.collect::<Vec<_>>()
+    })
+    .unwrap()
+}
+
+proptest! {
+    #![proptest_config(crate::shared::cases(48))]
+
+    #[test]
+    fn every_saving_gives_what_the_naive_plan_gives(runs in prop::collection::vec(run(), 1..8), gradients in any::<bool>()) {
+        let (_, naive) = &models()[0];
+        let graph = graph(naive, &runs, gradients);
+        let expected = naive.execute(graph.clone());
+        for (name, model) in &models()[1..] {
+            let found = model.execute(graph.clone());
+            match (&expected, found) {
+                (Ok(expected), Ok(found)) => {
+                    for (a, b) in expected.iter().zip(&found) {
+                        let size = f64::from(a.to_scalar::<f32>().unwrap()).abs().max(1.0);
+                        prop_assert!(difference(a, b) < 2e-4 * size, "{}: {} and {}", name, a, b);
+                    }
+                }
+                (Err(expected), Err(found)) => prop_assert_eq!(expected.to_string(), found.to_string()),
+                (expected, found) => prop_assert!(false, "{}: {:?} and {:?}", name, expected.is_ok(), found.is_ok()),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lens_is_one_product_and_what_is_written_twice_is_computed_once() {
+    let (_, naive) = &models()[0];
+    let planned = &models().last().unwrap().1;
+    let graph = graph!(planned, PROMPTS[0].to_vec(), {
+        let lens = planned.layers.iter().map(|layer| planned.lm_head(planned.norm(layer.output))).collect::<Vec<_>>();
+        (lens, planned.layers[1].output.norm_all() + planned.layers[1].output.norm_all())
+    })
+    .unwrap();
+    let nodes = |model: &Llama<Dynamic>| model.explain(&graph).unwrap().nodes.0;
+    assert!(nodes(planned) < nodes(naive), "{} {}", nodes(planned), nodes(naive));
+    for (a, b) in planned.execute(graph.clone()).unwrap().iter().zip(naive.execute(graph).unwrap()) {
+        assert!(difference(a, &b) < 1e-4);
+    }
+}
+
+#[test]
+fn prompts_of_different_lengths_are_grouped_and_large_batches_split() {
+    let planned = &models().iter().find(|(name, _)| *name == "a small budget").unwrap().1;
+    let graph = graph!(planned, {
+        let all = (0..6).map(|index| invoke!(PROMPTS[index % 4].to_vec(), { planned.layers[2].output.norm_all() }));
+        all.collect::<Vec<_>>()
+    })
+    .unwrap();
+    let explanation = planned.explain(&graph).unwrap();
+    assert_eq!(explanation.batches.len(), 6, "{explanation}");
+    let one = models()[0].1.explain(&graph).unwrap();
+    assert_eq!(one.batches.len(), 1, "{one}");
+}
