@@ -2,6 +2,7 @@
 
 pub mod experiments;
 pub mod figure;
+pub mod growth;
 pub mod limits;
 pub mod passes;
 pub mod peers;

@@ -6,6 +6,7 @@ use std::process::Command;
 use nnsight::prelude::*;
 use nnsight_benches::experiments::{self, Experiments};
 use nnsight_benches::figure::json;
+use nnsight_benches::growth::growth;
 use nnsight_benches::peers::Peers;
 use nnsight_benches::{Model, Result, passes};
 
@@ -26,12 +27,15 @@ fn main() -> Result<()> {
         None => Ok(None),
         Some(at) => arguments.get(at + 1).map(PathBuf::from).map(Some).ok_or(format!("{name} needs a path")),
     };
-    let (installed, file) = (option("--peers")?, option("--json")?);
+    let (installed, file, plot) = (option("--peers")?, option("--json")?, option("--growth")?);
     let temporary = tempfile::tempdir()?;
     let folder = temporary.path();
     // In a process of its own: what it frees would decide where the weights come to lie, and so how fast they are read.
     Command::new(std::env::current_exe()?).arg("--convert").arg(folder).status()?;
     let model = Model::load(folder)?;
+    if let Some(plot) = plot {
+        return growth(&model, &plot);
+    }
     let experiments = Experiments::new(&model)?;
     let peers = match &installed {
         None => Peers::default(),

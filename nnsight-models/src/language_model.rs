@@ -17,6 +17,7 @@ use crate::loading::{Checkpoint, Source, Weights, open};
 use crate::tokenizer::Tokenizer;
 use crate::transformer_lens::Layout;
 use crate::tree::Tree;
+use crate::workers::among_workers;
 use crate::{Error, Result};
 
 /// An architecture: what builds it from a checkpoint.
@@ -293,11 +294,6 @@ impl<N: Network> Host for LanguageModel<N> {
         let lengths = tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<_>>();
         scan(&graph, table, lengths)
     }
-}
-
-/// Runs something on one of the threads that share its products: work is then handed to one thread less, many times in a pass.
-fn among_workers<T: Send>(body: impl FnOnce() -> T + Send) -> T {
-    rayon::scope(|_| body())
 }
 
 /// What is known of the values that a graph saves, where it could be run.

@@ -17,6 +17,7 @@ mod signatures;
 mod tokenizer;
 mod transformer_lens;
 mod tree;
+mod workers;
 
 pub use attribution::integrated_gradients;
 pub use causal::{CausalAttention, CausalBlock, CausalLm};
