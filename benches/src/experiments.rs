@@ -167,7 +167,7 @@ impl Experiments {
             report.nnsight(&name, &name, &ours, bar);
             if length == 14 {
                 let limit = limits.pass(layers + head, length);
-                report.figures.push(Figure {
+                report.add(Figure {
                     name,
                     ours_ms: ours.ms,
                     peer: "this machine's limit",
@@ -233,6 +233,10 @@ impl Report<'_> {
             bar: bar.into(),
             max_difference: difference,
         };
+        self.add(figure);
+    }
+
+    fn add(&mut self, figure: Figure) {
         println!("{figure}");
         self.figures.push(figure);
     }

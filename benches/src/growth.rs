@@ -33,7 +33,7 @@ fn positions(model: &Model) -> Result<Series> {
     let points = [16, 32, 64, 128, 256, 512, 1024].into_iter().map(|length| {
         let tokens = sequence(length);
         let runs = if length > 256 { 3 } else { 7 };
-        Ok((length, several(runs, || Ok(drop(trace!(model, &tokens, { model.lm_head.output.at(Seq, -1) })?)))?))
+        Ok((length, several(runs, || Ok(trace!(model, &tokens, { model.lm_head.output.at(Seq, -1) }).map(drop)?))?))
     });
     Ok(Series { name: "positions of a prompt", points: points.collect::<Result<_>>()? })
 }
@@ -64,7 +64,7 @@ fn points(model: &Model) -> Result<Series> {
 fn prompts(model: &Model) -> Result<Series> {
     let points = [1usize, 2, 4, 8, 16, 32, 64].into_iter().map(|count| {
         let prompts = (0..count).map(|index| sequence(14 + index)[index..].to_vec()).collect::<Vec<_>>();
-        Ok((count, several(5, || Ok(drop(trace!(model, &prompts, { model.lm_head.output.at(Seq, -1) })?)))?))
+        Ok((count, several(5, || Ok(trace!(model, &prompts, { model.lm_head.output.at(Seq, -1) }).map(drop)?))?))
     });
     Ok(Series { name: "prompts of 14 tokens", points: points.collect::<Result<_>>()? })
 }

@@ -44,6 +44,9 @@ pub fn session(input: TokenStream) -> TokenStream {
 /// `sweep!(model, prompt, for (layer, position) in grid(0..model.depth(), 0..14) { … })` gives a tensor with an axis for each of the grid's
 /// before those of the block's value. `grid` takes up to three iterators; any other expression is one axis. An edit may reach nothing at some
 /// points, but not at all of them.
+///
+/// On a terminal it says how far it is. With `checkpoint = "grid.safetensors"` before the loop, results are kept in that file as they come, and
+/// a program that was interrupted goes on from there; a file of another sweep is refused.
 #[proc_macro]
 pub fn sweep(input: TokenStream) -> TokenStream {
     trace::sweep(input.into()).into()

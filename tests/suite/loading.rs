@@ -430,3 +430,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn weights_in_fewer_bits_give_about_the_same() {
+    const PROMPT: &str = "The Eiffel Tower is in the city of";
+    let logits = |model: &Llama<SmolLm2_135M>| trace!(model, PROMPT, { model.lm_head.output.at(Seq, -1) }).unwrap();
+    let expected = logits(crate::shared::smollm2());
+    for (format, bound) in [(WeightFormat::Bf16, 0.3), (WeightFormat::Q8_0, 1.0), (WeightFormat::Q4_1, 6.0)] {
+        let model = Llama::<SmolLm2_135M>::load(Source::default().weights(format)).unwrap();
+        let found = logits(&model);
+        let away = crate::shared::difference(&found, &expected);
+        assert!(away > 0.0 && away < bound, "{format:?}: {away}");
+        assert!(model.tokenizer().decode_top(&found, 1).unwrap().contains("Paris"), "{format:?}");
+        // What a site shows is what products are made of.
+        let shown = trace!(model, PROMPT, {
+            model.layers[3].mlp.up_proj.weight = model.layers[3].mlp.up_proj.weight;
+            model.lm_head.output.at(Seq, -1)
+        });
+        assert!(crate::shared::difference(&shown.unwrap(), &found) < 1e-3, "{format:?}");
+    }
+}
+
+#[test]
+fn weights_that_fewer_bits_cannot_hold_are_refused() {
+    let source = Source::from(crate::shared::folder("tests/reference/llama")).weights(WeightFormat::Q8_0);
+    let message = Llama::<Dynamic>::load(source).unwrap_err().to_string();
+    assert!(message.contains("groups of 32"), "{message}");
+}

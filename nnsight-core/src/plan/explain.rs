@@ -10,7 +10,7 @@ use crate::module::SiteTable;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// What each batch does, in order.
-    pub batches: Vec<Batch>,
+    pub batches: Vec<PlannedBatch>,
     /// Nodes of the graph that are run, and how many there are.
     pub nodes: (usize, usize),
     /// Token-layers that are run, and how many there would be if each prompt ran by itself, from the first layer to the last.
@@ -19,16 +19,16 @@ pub struct Explanation {
 
 /// What one batch does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct PlannedBatch {
     /// In words.
     pub what: String,
     /// For each layer what becomes of the positions of the batch's runs.
-    pub layers: Vec<Cell>,
+    pub layers: Vec<PlannedLayer>,
 }
 
 /// What becomes of some positions at a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cell {
+pub struct PlannedLayer {
     /// They are run.
     pub run: usize,
     /// They are another run's, and taken from there.
@@ -78,7 +78,7 @@ impl Explaining<'_> {
         self.lengths[invoke.index()].iter().copied().max().unwrap_or(0)
     }
 
-    fn batch(&self, index: usize, wave: &Wave) -> Batch {
+    fn batch(&self, index: usize, wave: &Wave) -> PlannedBatch {
         let depth = self.table.depth;
         let stages = || wave.visits.iter().filter(|visit| visit.step == 0).filter_map(|visit| self.table.stage_of(visit.site));
         // The last layer that the pass comes to.
@@ -86,17 +86,17 @@ impl Explaining<'_> {
         // Of the last layer one position for each run is enough where nobody looks into it.
         let one_position = wave.last_only && stages().all(|stage| stage != depth);
         let mut what = String::new();
-        let mut layers = vec![Cell::default(); depth];
+        let mut layers = vec![PlannedLayer::default(); depth];
         let mut add = |first: usize, last: usize, runs: usize, (run, shared): (usize, usize)| {
             for (layer, cell) in layers.iter_mut().enumerate().map(|(index, cell)| (index + 1, cell)) {
                 let whole = run + shared;
                 let found = match layer {
-                    _ if layer > last => Cell { skipped: whole, ..Cell::default() },
-                    _ if layer < first => Cell { shared: whole, ..Cell::default() },
-                    _ if layer == depth && one_position => Cell { run: runs.min(run), shared, skipped: run.saturating_sub(runs) },
-                    _ => Cell { run, shared, skipped: 0 },
+                    _ if layer > last => PlannedLayer { skipped: whole, ..PlannedLayer::default() },
+                    _ if layer < first => PlannedLayer { shared: whole, ..PlannedLayer::default() },
+                    _ if layer == depth && one_position => PlannedLayer { run: runs.min(run), shared, skipped: run.saturating_sub(runs) },
+                    _ => PlannedLayer { run, shared, skipped: 0 },
                 };
-                *cell = Cell { run: cell.run + found.run, shared: cell.shared + found.shared, skipped: cell.skipped + found.skipped };
+                *cell = PlannedLayer { run: cell.run + found.run, shared: cell.shared + found.shared, skipped: cell.skipped + found.skipped };
             }
         };
         let head = if wave.last_only { "; the head for the last position only" } else { "" };
@@ -131,7 +131,7 @@ impl Explaining<'_> {
                 );
             }
         }
-        Batch { what, layers }
+        PlannedBatch { what, layers }
     }
 }
 

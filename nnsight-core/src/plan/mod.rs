@@ -14,6 +14,6 @@ mod schedule;
 mod share;
 
 pub(crate) use common::common;
-pub use explain::{Batch, Cell, Explanation};
+pub use explain::{Explanation, PlannedBatch, PlannedLayer};
 pub use savings::{Budget, Plan};
 pub use schedule::{Check, Circumstances, Schedule, Share, Visit, Wave};
