@@ -133,7 +133,7 @@ pub(crate) fn open(source: &Source) -> Result<Checkpoint> {
         Some("gguf") => {
             let mut gguf = Gguf::open(&path)?;
             let (config, tokenizer) = (gguf.config()?, gguf.tokenizer()?);
-            let weights = Weights::new(Files::Gguf(gguf), source);
+            let weights = Weights::new(Files::Gguf(gguf), source.dtype, &source.device, source.format);
             Ok(Checkpoint { config, tokenizer: Some(tokenizer), weights })
         }
         Some("safetensors") => folder(path.parent().unwrap_or(Path::new(".")), source),
@@ -146,6 +146,6 @@ fn folder(path: &Path, source: &Source) -> Result<Checkpoint> {
     let config = Config::from_json(&std::fs::read_to_string(&file).map_err(at(&file))?)?;
     let tokenizer = path.join("tokenizer.json");
     let tokenizer = tokenizer.exists().then(|| Tokenizer::from_file(&tokenizer)).transpose()?;
-    let weights = Weights::new(Files::Safetensors(Safetensors::open_folder(path)?), source);
+    let weights = Weights::new(Files::Safetensors(Safetensors::open_folder(path)?), source.dtype, &source.device, source.format);
     Ok(Checkpoint { config, tokenizer, weights })
 }

@@ -6,7 +6,6 @@ use candle_core::{DType, Device, Tensor};
 
 use super::gguf::Gguf;
 use super::safetensors::Safetensors;
-use super::source::Source;
 use crate::layers::{Matrix, WeightFormat};
 use crate::{Error, Result};
 
@@ -26,8 +25,8 @@ pub(super) enum Files {
 }
 
 impl Weights {
-    pub(super) fn new(files: Files, source: &Source) -> Self {
-        Weights { files, dtype: source.dtype, device: source.device.clone(), format: source.format, copies: None }
+    pub(super) fn new(files: Files, dtype: DType, device: &Device, format: Option<WeightFormat>) -> Self {
+        Weights { files, dtype, device: device.clone(), format, copies: None }
     }
 
     /// Remembers every tensor from here on.

@@ -16,6 +16,9 @@ const FEWER: usize = 6;
 /// Rows of the input that a task takes: what stays in the cache next to a panel.
 const BLOCK: usize = 14 * 12;
 
+/// Inputs whose products are added up by themselves: the sum of many numbers one after the other loses more than that of such sums.
+const PORTION: usize = 288;
+
 /// Bytes of a matrix that a task reads at least: enough that starting it costs nothing beside them.
 const TASK: usize = 1 << 17;
 
@@ -144,13 +147,15 @@ impl Part<'_> {
     fn run<S: Simd, const M: usize>(&self, simd: S, y: &mut [&mut [MaybeUninit<f32>]]) {
         let (inner, width) = (self.matrix.inner, 2 * S::F32_LANES);
         let mut sums = [[simd.splat_f32s(0.0); 2]; M];
-        if self.matrix.is_plain() {
-            add::<S, M>(simd, self.x, self.matrix.chunk(self.panel, 0..inner, width, &mut [0.0; GROUP * WIDEST]), &mut sums);
-        } else {
-            let mut widened = [0f32; GROUP * WIDEST];
-            for (group, x) in self.x.chunks(GROUP * M).enumerate() {
-                let chunk = self.matrix.chunk(self.panel, group * GROUP..(group + 1) * GROUP, width, &mut widened);
-                add::<S, M>(simd, x, chunk, &mut sums);
+        let mut widened = [0f32; GROUP * WIDEST];
+        let portion = if self.matrix.is_plain() { PORTION } else { GROUP };
+        for (index, x) in self.x.chunks(portion * M).enumerate() {
+            let inputs = index * portion..inner.min((index + 1) * portion);
+            let mut some = [[simd.splat_f32s(0.0); 2]; M];
+            add::<S, M>(simd, x, self.matrix.chunk(self.panel, inputs, width, &mut widened), &mut some);
+            for (sums, some) in sums.iter_mut().zip(&some) {
+                sums[0] = simd.add_f32s(sums[0], some[0]);
+                sums[1] = simd.add_f32s(sums[1], some[1]);
             }
         }
         for (sums, y) in sums.iter().zip(y) {
