@@ -17,7 +17,7 @@ const FEWER: usize = 6;
 const BLOCK: usize = 14 * 12;
 
 /// Inputs whose products are added up by themselves: the sum of many numbers one after the other loses more than that of such sums.
-const PORTION: usize = 288;
+const PORTION: usize = 144;
 
 /// Bytes of a matrix that a task reads at least: enough that starting it costs nothing beside them.
 const TASK: usize = 1 << 17;
