@@ -46,7 +46,8 @@ pub fn session(input: TokenStream) -> TokenStream {
 /// points, but not at all of them.
 ///
 /// On a terminal it says how far it is. With `checkpoint = "grid.safetensors"` before the loop, results are kept in that file as they come, and
-/// a program that was interrupted goes on from there; a file of another sweep is refused.
+/// a program that was interrupted goes on from there; a file of another sweep is refused. The file does not know the model's weights, nor the
+/// edits of a view: give each of those a file of its own.
 #[proc_macro]
 pub fn sweep(input: TokenStream) -> TokenStream {
     trace::sweep(input.into()).into()
