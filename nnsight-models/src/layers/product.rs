@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
+use super::cpu::back::back;
 use super::cpu::panels::Panels;
 use super::cpu::product as kernel;
 use super::matrix::Matrix;
@@ -108,7 +109,7 @@ impl CustomOp1 for InPanels {
         let (storage, layout) = gradient.storage_and_layout();
         match (&*storage, layout.contiguous_offsets()) {
             (Storage::Cpu(CpuStorage::F32(entries)), Some((start, end))) if gradient.dim(D::Minus1)? == self.panels.outer => {
-                Ok(Some(Tensor::from_vec(kernel::back(&entries[start..end], &self.panels), x.dims(), x.device())?))
+                Ok(Some(Tensor::from_vec(back(&entries[start..end], &self.panels), x.dims(), x.device())?))
             }
             _ => bail!("a gradient of {:?} through a product with {:?}", gradient.dims(), (self.panels.inner, self.panels.outer)),
         }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::exp::exp;
 use super::product::add;
+use super::widen::Float;
 use super::{SMALL, entries};
 
 /// Queries that are taken together.
@@ -157,7 +158,7 @@ impl Task<'_> {
         let stride = keys.next_multiple_of(panel);
         for at in 0..seen.div_ceil(panel) {
             let mut sums = [[simd.splat_f32s(0.0); 2]; M];
-            add::<S, M>(simd, &x[..size * M], &k[at * panel * size..(at + 1) * panel * size], &mut sums);
+            add::<S, Float, M>(simd, &x[..size * M], Float, bytemuck::cast_slice(&k[at * panel * size..(at + 1) * panel * size]), false, &mut sums);
             for (query, sums) in sums.iter().enumerate() {
                 let start = query * stride + at * panel;
                 S::as_mut_simd_f32s(&mut scores[start..start + panel]).0.copy_from_slice(sums);
@@ -177,15 +178,12 @@ impl Task<'_> {
         }
         for part in 0..size.div_ceil(panel) {
             let mut sums = [[simd.splat_f32s(0.0); 2]; M];
-            add::<S, M>(simd, &x[..seen * M], &v[part * keys * panel..][..seen * panel], &mut sums);
+            add::<S, Float, M>(simd, &x[..seen * M], Float, bytemuck::cast_slice(&v[part * keys * panel..][..seen * panel]), false, &mut sums);
             for (query, sums) in sums.iter_mut().enumerate() {
                 let weight = simd.splat_f32s(weights[query]);
                 let z = &mut self.z[first + query][head * size + part * panel..(head * size + size).min(head * size + (part + 1) * panel)];
-                let mut whole = [0f32; super::panels::WIDEST];
-                let (vectors, _) = S::as_mut_simd_f32s(&mut whole);
-                vectors[0] = simd.mul_f32s(sums[0], weight);
-                vectors[1] = simd.mul_f32s(sums[1], weight);
-                z.copy_from_slice(&whole[..z.len()]);
+                *sums = [simd.mul_f32s(sums[0], weight), simd.mul_f32s(sums[1], weight)];
+                z.copy_from_slice(&bytemuck::cast_slice(sums)[..z.len()]);
             }
         }
     }

@@ -2,10 +2,12 @@
 //! pays. There are no gradients here: the layers take candle's operations where one is asked for.
 
 mod attention;
+pub(super) mod back;
 mod exp;
 pub(super) mod panels;
 pub(super) mod product;
 mod rows;
+mod widen;
 
 pub(super) use attention::attention;
 pub(super) use rows::{add, rms_norm, rotate, silu_mul};

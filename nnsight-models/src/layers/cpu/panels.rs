@@ -3,8 +3,9 @@
 //! A panel is as wide as two vectors of the processor. A product reads it from the first input to the last and holds its outputs in
 //! registers; no entry is read twice for up to fourteen rows, and nothing is repacked.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
-use half::bf16;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -13,8 +14,8 @@ use crate::layers::WeightFormat;
 /// Inputs that have a scale in common, where weights are held in fewer bits.
 pub const GROUP: usize = 32;
 
-/// As many outputs as the widest panel has.
-pub const WIDEST: usize = 32;
+/// Inputs whose products are added up by themselves: the sum of many numbers one after the other loses more than that of such sums.
+const PORTION: usize = 144;
 
 /// A matrix from `inner` inputs to `outer` outputs.
 #[derive(Debug)]
@@ -23,31 +24,56 @@ pub struct Panels {
     pub outer: usize,
     /// Outputs of a panel; what the last one has too many is zero.
     pub width: usize,
-    store: Store,
+    pub form: Form,
+    /// Panel by panel, input by input, output by output. A word holds the weights of as many inputs as it has bits for, the first in the lowest.
+    words: Vec<Line>,
+    /// One for every output of a group, where weights are codes.
+    scales: Vec<f32>,
+    /// What the code zero stands for, likewise, where that is not zero.
+    offsets: Vec<f32>,
 }
 
-/// The entries: panel by panel, input by input, output by output.
-#[derive(Debug)]
-enum Store {
-    F32(Vec<Line>),
-    Bf16(Vec<bf16>),
-    /// A scale for every output of a group.
-    Q8 {
-        codes: Vec<i8>,
-        scales: Vec<f32>,
-    },
-    /// Two outputs in a byte, half a panel apart; a scale and an offset for every output of a group.
-    Q4 {
-        codes: Vec<u8>,
-        scales: Vec<f32>,
-        offsets: Vec<f32>,
-    },
+/// What a word holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An `f32`.
+    Float,
+    /// The upper halves of two.
+    Halves,
+    /// Four codes, from [`ZERO`] on, in units of a scale.
+    Bytes,
+    /// Eight codes, in units of a scale from an offset on.
+    Nibbles,
 }
 
-/// Sixteen entries on a boundary of the cache, so that no vector lies across two of its lines.
+/// The code in a byte that stands for zero.
+pub const ZERO: u32 = 128;
+
+impl Form {
+    /// The inputs whose weights are in a word.
+    #[inline(always)]
+    pub fn inputs(self) -> usize {
+        match self {
+            Form::Float => 1,
+            Form::Halves => 2,
+            Form::Bytes => 4,
+            Form::Nibbles => 8,
+        }
+    }
+}
+
+/// Some inputs' weights of a panel.
+pub struct Weights<'a> {
+    pub words: &'a [u32],
+    /// Of the outputs, where there are any.
+    pub scales: &'a [f32],
+    pub offsets: &'a [f32],
+}
+
+/// Sixteen words on a boundary of the cache, so that no vector lies across two of its lines.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-struct Line([f32; 16]);
+struct Line([u32; 16]);
 
 /// Outputs of a panel on this processor.
 pub fn width() -> usize {
@@ -66,8 +92,8 @@ impl Panels {
     pub fn new(rows: &[f32], inner: usize) -> Self {
         let (outer, width) = (rows.len() / inner, width());
         let size = inner * width;
-        let mut lines = vec![Line::zeroed(); (outer.div_ceil(width) * size).div_ceil(16)];
-        let entries = bytemuck::cast_slice_mut::<_, f32>(&mut lines);
+        let mut words = vec![Line::zeroed(); (outer.div_ceil(width) * size).div_ceil(16)];
+        let entries = bytemuck::cast_slice_mut::<_, f32>(&mut words);
         entries.par_chunks_mut(size).zip(rows.par_chunks(size)).for_each(|(panel, rows)| {
             // A few inputs of all rows at a time: what is read and what is written stays in the cache.
             for first in (0..inner).step_by(16) {
@@ -78,44 +104,44 @@ impl Panels {
                 }
             }
         });
-        Panels { inner, outer, width, store: Store::F32(lines) }
+        Panels { inner, outer, width, form: Form::Float, words, scales: Vec::new(), offsets: Vec::new() }
     }
 
     /// In fewer bits. The inner size must be a multiple of [`GROUP`].
     pub fn pack(&self, format: WeightFormat) -> Self {
-        let width = self.width;
-        let panels = (0..self.outer.div_ceil(width)).map(|panel| self.chunk_plain(panel, 0..self.inner));
-        let groups = panels.flat_map(|panel| panel.chunks_exact(GROUP * width)).collect::<Vec<_>>();
-        let store = match format {
-            WeightFormat::Bf16 => Store::Bf16(groups.iter().flat_map(|group| group.iter().copied().map(bf16::from_f32)).collect()),
-            WeightFormat::Q8_0 => {
-                let packed = groups.par_iter().map(|group| {
-                    let scales = (0..width).map(|output| column(group, width, output).fold(0f32, |most, entry| most.max(entry.abs())) / 127.0);
-                    let scales = scales.collect::<Vec<_>>();
-                    let code = |(at, entry): (usize, &f32)| rounded(*entry, scales[at % width]) as i8;
-                    (group.iter().enumerate().map(code).collect::<Vec<_>>(), scales)
-                });
-                let (codes, scales): (Vec<_>, Vec<_>) = packed.unzip();
-                Store::Q8 { codes: codes.concat(), scales: scales.concat() }
-            }
-            WeightFormat::Q4_1 => {
-                let packed = groups.par_iter().map(|group| {
-                    let (mut scales, mut offsets) = (Vec::with_capacity(width), Vec::with_capacity(width));
-                    for output in 0..width {
-                        let least = column(group, width, output).fold(f32::MAX, f32::min);
-                        scales.push((column(group, width, output).fold(f32::MIN, f32::max) - least) / 15.0);
-                        offsets.push(least);
-                    }
-                    let code = |input: usize, output: usize| rounded(group[input * width + output] - offsets[output], scales[output]) as u8;
-                    let half = width / 2;
-                    let pair = |at: usize| code(at / half, at % half) | code(at / half, at % half + half) << 4;
-                    ((0..GROUP * half).map(pair).collect::<Vec<_>>(), (scales, offsets))
-                });
-                let (codes, (scales, offsets)): (Vec<_>, (Vec<_>, Vec<_>)) = packed.unzip();
-                Store::Q4 { codes: codes.concat(), scales: scales.concat(), offsets: offsets.concat() }
-            }
+        let (width, size) = (self.width, GROUP * self.width);
+        let form = match format {
+            WeightFormat::Bf16 => Form::Halves,
+            WeightFormat::Q8_0 => Form::Bytes,
+            WeightFormat::Q4_1 => Form::Nibbles,
         };
-        Panels { store, ..*self }
+        let groups = self.outer.div_ceil(width) * self.inner / GROUP;
+        let mut words = vec![Line::zeroed(); (groups * size / form.inputs()).div_ceil(16)];
+        let mut scales = vec![0f32; if form == Form::Halves { 0 } else { groups * width }];
+        let mut offsets = vec![0f32; if form == Form::Nibbles { groups * width } else { 0 }];
+        let of_group = bytemuck::cast_slice_mut::<_, u32>(&mut words).chunks_exact_mut(size / form.inputs());
+        for ((group, words), index) in self.entries().chunks_exact(size).zip(of_group).zip(0..) {
+            let outputs = index * width..(index + 1) * width;
+            match format {
+                WeightFormat::Bf16 => put(words, group, form, width, |_, entry| u32::from(half::bf16::from_f32(entry).to_bits())),
+                WeightFormat::Q8_0 => {
+                    let scales = &mut scales[outputs];
+                    for (output, scale) in scales.iter_mut().enumerate() {
+                        *scale = column(group, width, output).fold(0f32, |most, entry| most.max(entry.abs())) / 127.0;
+                    }
+                    put(words, group, form, width, |output, entry| (rounded(entry, scales[output]) as i32 + ZERO as i32) as u32);
+                }
+                WeightFormat::Q4_1 => {
+                    let (scales, offsets) = (&mut scales[outputs.clone()], &mut offsets[outputs]);
+                    for (output, (scale, offset)) in scales.iter_mut().zip(offsets.iter_mut()).enumerate() {
+                        *offset = column(group, width, output).fold(f32::MAX, f32::min);
+                        *scale = (column(group, width, output).fold(f32::MIN, f32::max) - *offset) / 15.0;
+                    }
+                    put(words, group, form, width, |output, entry| rounded(entry - offsets[output], scales[output]) as u32);
+                }
+            }
+        }
+        Panels { form, words, scales, offsets, ..*self }
     }
 
     /// The rows, `(outer, inner)`.
@@ -130,69 +156,69 @@ impl Panels {
     /// Copies a row.
     pub fn copy_row(&self, output: usize, row: &mut [f32]) {
         let (panel, at) = (output / self.width, output % self.width);
-        let mut widened = [0f32; GROUP * WIDEST];
+        let inputs = self.form.inputs();
         for (group, row) in row.chunks_mut(GROUP).enumerate() {
-            let inputs = group * GROUP..group * GROUP + row.len();
-            let chunk = self.chunk(panel, inputs, self.width, &mut widened);
-            row.iter_mut().zip(chunk[at..].iter().step_by(self.width)).for_each(|(entry, &held)| *entry = held);
+            let Weights { words, scales, offsets } = self.weights(panel, group * GROUP..group * GROUP + row.len(), self.width);
+            for (row, &word) in row.chunks_mut(inputs).zip(words[at..].iter().step_by(self.width)) {
+                for (index, entry) in row.iter_mut().enumerate() {
+                    *entry = match self.form {
+                        Form::Float => f32::from_bits(word),
+                        Form::Halves => f32::from_bits(word >> (16 * index) << 16),
+                        Form::Bytes => ((word >> (8 * index) & 255) as f32 - ZERO as f32) * scales[at],
+                        Form::Nibbles => ((word >> (4 * index) & 15) as f32).mul_add(scales[at], offsets[at]),
+                    };
+                }
+            }
         }
     }
 
-    /// Whether the entries are `f32`, so that any number of inputs is had at once.
+    /// Whether the entries are `f32`.
     pub fn is_plain(&self) -> bool {
-        matches!(self.store, Store::F32(_))
+        self.form == Form::Float
     }
 
-    /// The entries of some inputs of a panel of a matrix in `f32`.
-    #[inline(always)]
-    pub fn chunk_plain(&self, panel: usize, inputs: std::ops::Range<usize>) -> &[f32] {
-        match &self.store {
-            Store::F32(lines) => {
-                let start = panel * self.inner * self.width;
-                &bytemuck::cast_slice(lines)[start + inputs.start * self.width..start + inputs.end * self.width]
-            }
+    /// The entries of all panels, where they are `f32`.
+    pub fn entries(&self) -> &[f32] {
+        match self.form {
+            Form::Float => bytemuck::cast_slice(&self.words),
             _ => &[],
         }
     }
 
-    /// The entries of some inputs of a panel: of all of them, where the matrix is in `f32`; else of one group, which is widened.
+    /// Inputs whose products are added up by themselves: those of a group where they have a scale in common.
+    #[inline(always)]
+    pub fn portion(&self) -> usize {
+        match self.form {
+            Form::Float | Form::Halves => PORTION,
+            Form::Bytes | Form::Nibbles => GROUP,
+        }
+    }
+
+    /// The weights of some inputs of a panel: of one group's at most, where they have a scale in common.
     ///
     /// `width` is that of the panels, given once more for the compiler to know it.
     #[inline(always)]
-    pub fn chunk<'a>(&'a self, panel: usize, inputs: std::ops::Range<usize>, width: usize, widened: &'a mut [f32; GROUP * WIDEST]) -> &'a [f32] {
+    pub fn weights(&self, panel: usize, inputs: Range<usize>, width: usize) -> Weights<'_> {
         let start = panel * self.inner + inputs.start;
-        let entries = start * width..(start + inputs.len()) * width;
-        let scales_at = start / GROUP * width..start / GROUP * width + width;
-        match &self.store {
-            Store::F32(_) => return self.chunk_plain(panel, inputs),
-            Store::Bf16(all) => {
-                for (wide, narrow) in widened.iter_mut().zip(&all[entries.clone()]) {
-                    *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
-                }
-            }
-            Store::Q8 { codes, scales } => {
-                let scales = &scales[scales_at];
-                for (wide, codes) in widened.chunks_exact_mut(width).zip(codes[entries.clone()].chunks_exact(width)) {
-                    for ((wide, code), scale) in wide.iter_mut().zip(codes).zip(scales) {
-                        *wide = f32::from(*code) * scale;
-                    }
-                }
-            }
-            Store::Q4 { codes, scales, offsets } => {
-                let half = width / 2;
-                let (low, high) = scales[scales_at.clone()].split_at(half);
-                let (low_offset, high_offset) = offsets[scales_at].split_at(half);
-                let codes = codes[entries.start / 2..entries.end / 2].chunks_exact(half);
-                for (wide, codes) in widened.chunks_exact_mut(width).zip(codes) {
-                    let (wide_low, wide_high) = wide.split_at_mut(half);
-                    for at in 0..half {
-                        wide_low[at] = f32::from(codes[at] & 15) * low[at] + low_offset[at];
-                        wide_high[at] = f32::from(codes[at] >> 4) * high[at] + high_offset[at];
-                    }
-                }
+        let held = self.form.inputs();
+        let group = start / GROUP * width..start / GROUP * width + width;
+        Weights {
+            words: &bytemuck::cast_slice(&self.words)[start / held * width..(start + inputs.len()) / held * width],
+            scales: self.scales.get(group.clone()).unwrap_or(&[]),
+            offsets: self.offsets.get(group).unwrap_or(&[]),
+        }
+    }
+}
+
+/// Puts the codes of a group's weights into words.
+fn put(words: &mut [u32], group: &[f32], form: Form, width: usize, code: impl Fn(usize, f32) -> u32) {
+    let inputs = form.inputs();
+    for (words, entries) in words.chunks_exact_mut(width).zip(group.chunks_exact(inputs * width)) {
+        for (input, entries) in entries.chunks_exact(width).enumerate() {
+            for (output, (word, &entry)) in words.iter_mut().zip(entries).enumerate() {
+                *word |= code(output, entry) << (32 / inputs * input);
             }
         }
-        &widened[..entries.len()]
     }
 }
 

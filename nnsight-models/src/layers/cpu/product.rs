@@ -1,11 +1,14 @@
-//! The product with a matrix in panels, and the one back.
+//! The product with matrices in panels.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::panels::{GROUP, Panels, WIDEST};
+use super::SMALL;
+use super::panels::{Form, Panels, Weights};
+use super::widen::{Bytes, Float, Halves, Nibbles, Widen};
 
 /// Rows of the input that are held in registers at once, where there are thirty-two of those; else [`FEWER`].
 const MOST: usize = 14;
@@ -13,13 +16,13 @@ const MOST: usize = 14;
 /// As [`MOST`] with sixteen registers.
 const FEWER: usize = 6;
 
-/// Rows of the input that a task takes: what stays in the cache next to a panel.
-const BLOCK: usize = 14 * 12;
+/// Groups of rows that a task takes: what stays in the cache next to a panel.
+const GROUPS: usize = 12;
 
-/// Inputs whose products are added up by themselves: the sum of many numbers one after the other loses more than that of such sums.
-const PORTION: usize = 144;
+/// Panels whose results are written together: as many rows as a task has lie too far apart for each to be written a little at a time.
+const TOGETHER: usize = 8;
 
-/// Bytes of a matrix that a task reads at least: enough that starting it costs nothing beside them.
+/// Bytes of a matrix that a task with one group of rows reads at least: enough that starting it costs nothing beside them.
 const TASK: usize = 1 << 17;
 
 /// `x W` for some matrices of the same inner size, all in one go over the threads.
@@ -28,29 +31,30 @@ const TASK: usize = 1 << 17;
 /// `x`: `(rows, inner)`; the result of each matrix: `(rows, outer)`.
 pub fn products(x: &[f32], matrices: &[&Panels]) -> Vec<Vec<f32>> {
     let Some(inner) = matrices.first().map(|matrix| matrix.inner) else { return Vec::new() };
-    let rows = x.len() / inner;
     let arch = Arch::new();
-    let most = arch.dispatch(Most);
-    let blocks = x.par_chunks(BLOCK * inner).map(|block| Block::new(block, inner, most)).collect::<Vec<_>>();
+    let rows = Rows::new(x, inner, arch.dispatch(Most));
     // Not filled with zeros first: that would be a pass over memory by one thread, and for large results most of what is not a product.
-    let mut results = matrices.iter().map(|matrix| Vec::<f32>::with_capacity(rows * matrix.outer)).collect::<Vec<_>>();
+    let mut results = matrices.iter().map(|matrix| Vec::<f32>::with_capacity(rows.count * matrix.outer)).collect::<Vec<_>>();
     let mut tasks = Vec::new();
     for (result, &matrix) in results.iter_mut().zip(matrices) {
-        let panels = (TASK / (4 * inner * matrix.width)).max(1);
+        let panels = match rows.count <= rows.group {
+            true => (TASK / (4 * inner * matrix.width)).max(1),
+            false => TOGETHER,
+        };
         let outputs = panels * matrix.width;
-        let result = &mut result.spare_capacity_mut()[..rows * matrix.outer];
-        for (block, result) in blocks.iter().zip(result.chunks_mut(BLOCK * matrix.outer)) {
-            let mut parts = (0..matrix.outer.div_ceil(outputs)).map(|_| Vec::with_capacity(block.rows)).collect::<Vec<_>>();
+        let result = &mut result.spare_capacity_mut()[..rows.count * matrix.outer];
+        for (x, result) in rows.blocks().zip(result.chunks_mut(GROUPS * rows.group * matrix.outer)) {
+            let mut parts = (0..matrix.outer.div_ceil(outputs)).map(|_| Vec::with_capacity(x.len() / inner)).collect::<Vec<_>>();
             for row in result.chunks_mut(matrix.outer) {
                 row.chunks_mut(outputs).zip(&mut parts).for_each(|(part, parts)| parts.push(part));
             }
-            tasks.extend(parts.into_iter().enumerate().map(|(index, y)| Task { block, matrix, first: index * panels, y }));
+            tasks.extend(parts.into_iter().enumerate().map(|(index, y)| Task { x, group: rows.group, matrix, first: index * panels, y }));
         }
     }
     tasks.into_par_iter().for_each(|task| arch.dispatch(task));
     for (result, matrix) in results.iter_mut().zip(matrices) {
         // SAFETY: the tasks cover every row and every output, and each writes all of its own.
-        unsafe { result.set_len(rows * matrix.outer) };
+        unsafe { result.set_len(rows.count * matrix.outer) };
     }
     results
 }
@@ -65,33 +69,52 @@ impl WithSimd for Most {
     }
 }
 
-/// Some rows of the input, in groups, in each of which the entries of one input stand side by side.
-struct Block {
-    rows: usize,
+/// The input in groups of rows, in each of which the entries of one input stand side by side.
+struct Rows {
+    count: usize,
+    inner: usize,
     /// The rows of a group; the last may have fewer.
     group: usize,
     entries: Vec<f32>,
 }
 
-impl Block {
+/// Inputs of a group that are put side by side at a time: what is read and what is written stays in the cache.
+const SIDE_BY_SIDE: usize = 64;
+
+impl Rows {
     fn new(x: &[f32], inner: usize, most: usize) -> Self {
-        let rows = x.len() / inner;
+        let count = x.len() / inner;
         // As even as can be.
-        let group = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
+        let group = count.div_ceil(count.div_ceil(most).max(1)).max(1);
         let mut entries = vec![0f32; x.len()];
-        for (entries, x) in entries.chunks_mut(group * inner).zip(x.chunks(group * inner)) {
+        let put = |(entries, x): (&mut [f32], &[f32])| {
             let height = x.len() / inner;
-            for (row, x) in x.chunks(inner).enumerate() {
-                entries[row..].iter_mut().step_by(height).zip(x).for_each(|(entry, &x)| *entry = x);
+            for first in (0..inner).step_by(SIDE_BY_SIDE) {
+                for (row, x) in x.chunks(inner).enumerate() {
+                    let x = &x[first..inner.min(first + SIDE_BY_SIDE)];
+                    entries[first * height + row..].iter_mut().step_by(height).zip(x).for_each(|(entry, &x)| *entry = x);
+                }
             }
+        };
+        let size = group * inner;
+        match x.len() <= SMALL {
+            true => entries.chunks_mut(size).zip(x.chunks(size)).for_each(put),
+            false => entries.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(put),
         }
-        Block { rows, group, entries }
+        Rows { count, inner, group, entries }
+    }
+
+    /// The groups, some at a time.
+    fn blocks(&self) -> impl Iterator<Item = &[f32]> {
+        self.entries.chunks(GROUPS * self.group * self.inner)
     }
 }
 
-/// Some panels for a block of rows.
+/// Some panels for some groups of rows.
 struct Task<'a> {
-    block: &'a Block,
+    x: &'a [f32],
+    /// The rows of a group.
+    group: usize,
     matrix: &'a Panels,
     /// The first panel.
     first: usize,
@@ -104,193 +127,128 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let (inner, width) = (self.matrix.inner, 2 * S::F32_LANES);
+        let (width, rows) = (2 * S::F32_LANES, self.y.len());
         let outputs = self.y.first().map_or(0, |y| y.len());
-        for panel in 0..outputs.div_ceil(width) {
-            let columns = panel * width..outputs.min(panel * width + width);
-            let panel = self.first + panel;
-            let groups = self.block.entries.chunks(self.block.group * inner).zip(self.y.chunks_mut(self.block.group));
-            for (x, y) in groups {
-                let part = Part { x, matrix: self.matrix, panel, columns: columns.clone() };
-                match y.len() {
-                    1 => part.run::<S, 1>(simd, y),
-                    2 => part.run::<S, 2>(simd, y),
-                    3 => part.run::<S, 3>(simd, y),
-                    4 => part.run::<S, 4>(simd, y),
-                    5 => part.run::<S, 5>(simd, y),
-                    6 => part.run::<S, 6>(simd, y),
-                    7 => part.run::<S, 7>(simd, y),
-                    8 => part.run::<S, 8>(simd, y),
-                    9 => part.run::<S, 9>(simd, y),
-                    10 => part.run::<S, 10>(simd, y),
-                    11 => part.run::<S, 11>(simd, y),
-                    12 => part.run::<S, 12>(simd, y),
-                    13 => part.run::<S, 13>(simd, y),
-                    _ => part.run::<S, MOST>(simd, y),
+        let zero = [simd.splat_f32s(0.0); 2];
+        let mut sums = vec![zero; rows * TOGETHER];
+        for first in (0..outputs).step_by(TOGETHER * width) {
+            let columns = first..outputs.min(first + TOGETHER * width);
+            for (index, sums) in sums.chunks_mut(rows).take(columns.len().div_ceil(width)).enumerate() {
+                sums.fill(zero);
+                self.panel(simd, self.first + first / width + index, sums);
+            }
+            for (row, y) in self.y.iter_mut().enumerate() {
+                for (y, sums) in y[columns.clone()].chunks_mut(width).zip(sums[row..].iter().step_by(rows)) {
+                    y.write_copy_of_slice(&bytemuck::cast_slice(sums)[..y.len()]);
                 }
             }
         }
     }
 }
 
-/// One panel for a group of rows.
-struct Part<'a> {
-    x: &'a [f32],
-    matrix: &'a Panels,
-    panel: usize,
-    /// Where the outputs stand in the task's.
-    columns: std::ops::Range<usize>,
-}
-
-impl Part<'_> {
+impl Task<'_> {
+    /// Adds the products of a panel with all rows.
     #[inline(always)]
-    fn run<S: Simd, const M: usize>(&self, simd: S, y: &mut [&mut [MaybeUninit<f32>]]) {
-        let (inner, width) = (self.matrix.inner, 2 * S::F32_LANES);
-        let mut sums = [[simd.splat_f32s(0.0); 2]; M];
-        let mut widened = [0f32; GROUP * WIDEST];
-        let portion = if self.matrix.is_plain() { PORTION } else { GROUP };
-        for (index, x) in self.x.chunks(portion * M).enumerate() {
-            let inputs = index * portion..inner.min((index + 1) * portion);
-            let mut some = [[simd.splat_f32s(0.0); 2]; M];
-            add::<S, M>(simd, x, self.matrix.chunk(self.panel, inputs, width, &mut widened), &mut some);
-            for (sums, some) in sums.iter_mut().zip(&some) {
-                sums[0] = simd.add_f32s(sums[0], some[0]);
-                sums[1] = simd.add_f32s(sums[1], some[1]);
+    fn panel<S: Simd>(&self, simd: S, panel: usize, sums: &mut [[S::f32s; 2]]) {
+        let inner = self.matrix.inner;
+        let portion = self.matrix.portion();
+        for first in (0..inner).step_by(portion) {
+            let inputs = first..inner.min(first + portion);
+            let Weights { words, scales, offsets } = self.matrix.weights(panel, inputs.clone(), 2 * S::F32_LANES);
+            match self.matrix.form {
+                Form::Float => self.portion(simd, inputs, Float, words, sums),
+                Form::Halves => self.portion(simd, inputs, Halves, words, sums),
+                Form::Bytes => self.portion(simd, inputs, Bytes::<S>::new(scales), words, sums),
+                Form::Nibbles => self.portion(simd, inputs, Nibbles::<S>::new(scales, offsets), words, sums),
             }
         }
-        for (sums, y) in sums.iter().zip(y) {
-            let mut whole = [0f32; WIDEST];
-            let (vectors, _) = S::as_mut_simd_f32s(&mut whole);
-            vectors[..2].copy_from_slice(sums);
-            y[self.columns.clone()].write_copy_of_slice(&whole[..self.columns.len()]);
+    }
+
+    /// Adds the products of some inputs' weights with all rows.
+    #[inline(always)]
+    fn portion<S: Simd, W: Widen<S>>(&self, simd: S, inputs: Range<usize>, form: W, words: &[u32], sums: &mut [[S::f32s; 2]]) {
+        for (index, (x, sums)) in self.x.chunks(self.group * self.matrix.inner).zip(sums.chunks_mut(self.group)).enumerate() {
+            let ahead = index == 0;
+            let x = &x[inputs.start * sums.len()..inputs.end * sums.len()];
+            match sums.len() {
+                1 => add::<S, W, 1>(simd, x, form, words, ahead, sums),
+                2 => add::<S, W, 2>(simd, x, form, words, ahead, sums),
+                3 => add::<S, W, 3>(simd, x, form, words, ahead, sums),
+                4 => add::<S, W, 4>(simd, x, form, words, ahead, sums),
+                5 => add::<S, W, 5>(simd, x, form, words, ahead, sums),
+                6 => add::<S, W, 6>(simd, x, form, words, ahead, sums),
+                7 => add::<S, W, 7>(simd, x, form, words, ahead, sums),
+                8 => add::<S, W, 8>(simd, x, form, words, ahead, sums),
+                9 => add::<S, W, 9>(simd, x, form, words, ahead, sums),
+                10 => add::<S, W, 10>(simd, x, form, words, ahead, sums),
+                11 => add::<S, W, 11>(simd, x, form, words, ahead, sums),
+                12 => add::<S, W, 12>(simd, x, form, words, ahead, sums),
+                13 => add::<S, W, 13>(simd, x, form, words, ahead, sums),
+                _ => add::<S, W, MOST>(simd, x, form, words, ahead, sums),
+            }
         }
     }
 }
 
-/// Adds the products of some inputs, of which `x` holds `M` entries each, and the weights two vectors.
+/// Adds the products of some inputs, of which `x` has `M` entries each, and their weights; `ahead` says whether what lies behind these weights
+/// will be read next.
 #[inline(always)]
-pub fn add<S: Simd, const M: usize>(simd: S, x: &[f32], weights: &[f32], sums: &mut [[S::f32s; 2]; M]) {
-    let (vectors, _) = S::as_simd_f32s(weights);
-    let mut held = *sums;
-    for (x, weights) in x.as_chunks::<M>().0.iter().zip(vectors.as_chunks::<2>().0) {
-        prefetch(weights);
-        for row in 0..M {
-            let entry = simd.splat_f32s(x[row]);
-            held[row][0] = simd.mul_add_e_f32s(entry, weights[0], held[row][0]);
-            held[row][1] = simd.mul_add_e_f32s(entry, weights[1], held[row][1]);
+pub fn add<S: Simd, W: Widen<S>, const M: usize>(simd: S, x: &[f32], form: W, words: &[u32], ahead: bool, sums: &mut [[S::f32s; 2]]) {
+    let Some(sums) = sums.first_chunk_mut::<M>() else { return };
+    let (vectors, _) = S::as_simd_u32s(words);
+    // By themselves: the sum of many numbers one after the other loses more than that of such sums.
+    let mut some = [[simd.splat_f32s(0.0); 2]; M];
+    let inputs = (32 / W::BITS) as usize;
+    for (x, words) in x.as_chunks::<M>().0.chunks_exact(inputs).zip(vectors.as_chunks::<2>().0) {
+        if ahead {
+            prefetch(words);
+        }
+        let mut words = *words;
+        for x in x {
+            let weights = form.widen(simd, words);
+            for row in 0..M {
+                let entry = simd.splat_f32s(x[row]);
+                some[row][0] = simd.mul_add_e_f32s(entry, weights[0], some[row][0]);
+                some[row][1] = simd.mul_add_e_f32s(entry, weights[1], some[row][1]);
+            }
+            if W::BITS < 32 {
+                let bits = simd.splat_u32s(W::BITS);
+                words = [simd.wrapping_dyn_shr_u32s(words[0], bits), simd.wrapping_dyn_shr_u32s(words[1], bits)];
+            }
         }
     }
-    *sums = held;
+    for row in 0..M {
+        sums[row][0] = simd.add_f32s(sums[row][0], some[row][0]);
+        sums[row][1] = simd.add_f32s(sums[row][1], some[row][1]);
+    }
 }
 
-/// Bytes between what is read and what is asked for. The processor asks for what comes next by itself, but not beyond a page of memory, and
-/// waits at each of them.
-const AHEAD: usize = 2048;
+/// Bytes between what is read and what the nearer cache is asked for.
+const NEAR: usize = 1024;
+
+/// Pages of memory that the farther cache is asked for side by side, those after the ones that are being read. By itself the processor asks for
+/// what comes next in a page, some lines ahead of each: in one page alone that is too little to keep memory busy while it multiplies.
+const PAGES: usize = 8;
+
+const PAGE: usize = 4096;
 
 /// Asks for weights that will be read soon.
 #[inline(always)]
-fn prefetch<T>(weights: &T) {
+fn prefetch<T>(weights: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let ahead = std::ptr::from_ref(weights).cast::<i8>().wrapping_add(AHEAD);
-        for line in (0..size_of::<T>()).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        let start = weights.as_ptr().cast::<i8>();
+        let place = start.addr() % (PAGES * PAGE);
+        for line in place.div_ceil(64)..(place + size_of_val(weights)).div_ceil(64) {
+            let far = PAGES * PAGE + line % PAGES * PAGE + line / PAGES * 64;
             // SAFETY: a prefetch reads nothing: any address may be asked for.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line)) };
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * 64 + NEAR).wrapping_sub(place));
+                _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(far).wrapping_sub(place));
+            }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = weights;
-}
-
-/// Inputs that a task of the product back computes.
-const INPUTS: usize = 64;
-
-/// `y W^T`, the way that a gradient takes. The matrix is in `f32`.
-///
-/// # Shapes
-/// `y`: `(rows, outer)`; the result: `(rows, inner)`.
-pub fn back(y: &[f32], matrix: &Panels) -> Vec<f32> {
-    let (inner, outer) = (matrix.inner, matrix.outer);
-    let rows = y.len() / outer;
-    // As long as the panels are.
-    let padded = outer.next_multiple_of(matrix.width);
-    let mut whole = vec![0f32; rows * padded];
-    whole.chunks_mut(padded).zip(y.chunks(outer)).for_each(|(whole, y)| whole[..outer].copy_from_slice(y));
-    let mut result = vec![0f32; rows * inner];
-    let mut parts = (0..inner.div_ceil(INPUTS)).map(|_| Vec::with_capacity(rows)).collect::<Vec<_>>();
-    for row in result.chunks_mut(inner) {
-        row.chunks_mut(INPUTS).zip(&mut parts).for_each(|(part, parts)| parts.push(part));
-    }
-    let arch = Arch::new();
-    let tasks = parts.into_iter().enumerate().map(|(index, x)| Back { y: &whole, padded, matrix, first: index * INPUTS, x });
-    tasks.collect::<Vec<_>>().into_par_iter().for_each(|task| arch.dispatch(task));
-    result
-}
-
-/// Some inputs for all rows.
-struct Back<'a> {
-    y: &'a [f32],
-    padded: usize,
-    matrix: &'a Panels,
-    /// The first input.
-    first: usize,
-    /// For each row the inputs.
-    x: Vec<&'a mut [f32]>,
-}
-
-impl WithSimd for Back<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let inputs = self.x.first().map_or(0, |x| x.len());
-        let whole = inputs / 4 * 4;
-        for input in (0..whole).step_by(4) {
-            self.tiles::<S, 4>(simd, input);
-        }
-        for input in whole..inputs {
-            self.tiles::<S, 1>(simd, input);
-        }
-    }
-}
-
-impl Back<'_> {
-    /// `N` inputs from `input` on, for all rows.
-    #[inline(always)]
-    fn tiles<S: Simd, const N: usize>(&mut self, simd: S, input: usize) {
-        for row in (0..self.x.len()).step_by(4) {
-            match self.x.len() - row {
-                1 => self.tile::<S, 1, N>(simd, row, input),
-                2 => self.tile::<S, 2, N>(simd, row, input),
-                3 => self.tile::<S, 3, N>(simd, row, input),
-                _ => self.tile::<S, 4, N>(simd, row, input),
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn tile<S: Simd, const M: usize, const N: usize>(&mut self, simd: S, row: usize, input: usize) {
-        let width = 2 * S::F32_LANES;
-        let rows: [&[f32]; M] = std::array::from_fn(|at| &self.y[(row + at) * self.padded..(row + at + 1) * self.padded]);
-        let first = self.first + input;
-        let mut sums = [[simd.splat_f32s(0.0); N]; M];
-        for panel in 0..self.padded / width {
-            let (weights, _) = S::as_simd_f32s(self.matrix.chunk_plain(panel, first..first + N));
-            let y: [&[S::f32s]; M] = std::array::from_fn(|at| S::as_simd_f32s(&rows[at][panel * width..(panel + 1) * width]).0);
-            for half in 0..2 {
-                for column in 0..N {
-                    let weight = weights[column * 2 + half];
-                    for at in 0..M {
-                        sums[at][column] = simd.mul_add_e_f32s(y[at][half], weight, sums[at][column]);
-                    }
-                }
-            }
-        }
-        for (at, sums) in sums.iter().enumerate() {
-            for (column, sum) in sums.iter().enumerate() {
-                self.x[row + at][input + column] = simd.reduce_sum_f32s(*sum);
-            }
-        }
-    }
 }

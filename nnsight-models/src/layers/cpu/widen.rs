@@ -1,0 +1,105 @@
+//! What a word of weights holds, as numbers in registers.
+
+use pulp::Simd;
+
+use super::panels::ZERO;
+
+/// A form of weights.
+pub trait Widen<S: Simd>: Copy {
+    /// The bits of a weight.
+    const BITS: u32;
+
+    /// The weights in the lowest bits of two vectors of words.
+    fn widen(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2];
+}
+
+/// `f32`.
+#[derive(Clone, Copy)]
+pub struct Float;
+
+impl<S: Simd> Widen<S> for Float {
+    const BITS: u32 = 32;
+
+    #[inline(always)]
+    fn widen(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2] {
+        [simd.transmute_f32s_u32s(words[0]), simd.transmute_f32s_u32s(words[1])]
+    }
+}
+
+/// The upper half of an `f32`.
+#[derive(Clone, Copy)]
+pub struct Halves;
+
+impl<S: Simd> Widen<S> for Halves {
+    const BITS: u32 = 16;
+
+    #[inline(always)]
+    fn widen(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2] {
+        let upper = simd.splat_u32s(16);
+        Float.widen(simd, [simd.wrapping_dyn_shl_u32s(words[0], upper), simd.wrapping_dyn_shl_u32s(words[1], upper)])
+    }
+}
+
+/// A whole number of eight bits, in units of a scale for every output.
+#[derive(Clone, Copy)]
+pub struct Bytes<S: Simd> {
+    scales: [S::f32s; 2],
+}
+
+impl<S: Simd> Bytes<S> {
+    /// With the scales of a panel's outputs.
+    #[inline(always)]
+    pub fn new(scales: &[f32]) -> Self {
+        Bytes { scales: two::<S>(scales) }
+    }
+}
+
+impl<S: Simd> Widen<S> for Bytes<S> {
+    const BITS: u32 = 8;
+
+    #[inline(always)]
+    fn widen(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2] {
+        let codes = [codes(simd, words[0], 255, ZERO), codes(simd, words[1], 255, ZERO)];
+        [simd.mul_f32s(codes[0], self.scales[0]), simd.mul_f32s(codes[1], self.scales[1])]
+    }
+}
+
+/// A whole number of four bits, in units of a scale from an offset on.
+#[derive(Clone, Copy)]
+pub struct Nibbles<S: Simd> {
+    scales: [S::f32s; 2],
+    offsets: [S::f32s; 2],
+}
+
+impl<S: Simd> Nibbles<S> {
+    /// With the scales and the offsets of a panel's outputs.
+    #[inline(always)]
+    pub fn new(scales: &[f32], offsets: &[f32]) -> Self {
+        Nibbles { scales: two::<S>(scales), offsets: two::<S>(offsets) }
+    }
+}
+
+impl<S: Simd> Widen<S> for Nibbles<S> {
+    const BITS: u32 = 4;
+
+    #[inline(always)]
+    fn widen(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2] {
+        let codes = [codes(simd, words[0], 15, 0), codes(simd, words[1], 15, 0)];
+        [simd.mul_add_e_f32s(codes[0], self.scales[0], self.offsets[0]), simd.mul_add_e_f32s(codes[1], self.scales[1], self.offsets[1])]
+    }
+}
+
+/// The numbers in the lowest bits of words, less that which stands for zero.
+#[inline(always)]
+fn codes<S: Simd>(simd: S, words: S::u32s, bits: u32, zero: u32) -> S::f32s {
+    /// 2²³, whose last bits count ones.
+    const WHOLE: f32 = 8_388_608.0;
+    let numbers = simd.or_u32s(simd.and_u32s(words, simd.splat_u32s(bits)), simd.splat_u32s(WHOLE.to_bits()));
+    simd.sub_f32s(simd.transmute_f32s_u32s(numbers), simd.splat_f32s(WHOLE + zero as f32))
+}
+
+#[inline(always)]
+fn two<S: Simd>(entries: &[f32]) -> [S::f32s; 2] {
+    let (vectors, _) = S::as_simd_f32s(entries);
+    [vectors[0], vectors[1]]
+}
