@@ -5,7 +5,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::exp::exp;
-use super::product::add;
+use super::product::{NOTHING, add};
 use super::widen::Float;
 use super::{SMALL, entries};
 
@@ -158,7 +158,7 @@ impl Task<'_> {
         let stride = keys.next_multiple_of(panel);
         for at in 0..seen.div_ceil(panel) {
             let mut sums = [[simd.splat_f32s(0.0); 2]; M];
-            add::<S, Float, M>(simd, &x[..size * M], Float, bytemuck::cast_slice(&k[at * panel * size..(at + 1) * panel * size]), false, &mut sums);
+            add::<S, Float, M>(simd, &x[..size * M], Float, bytemuck::cast_slice(&k[at * panel * size..(at + 1) * panel * size]), NOTHING, &mut sums);
             for (query, sums) in sums.iter().enumerate() {
                 let start = query * stride + at * panel;
                 S::as_mut_simd_f32s(&mut scores[start..start + panel]).0.copy_from_slice(sums);
@@ -178,7 +178,7 @@ impl Task<'_> {
         }
         for part in 0..size.div_ceil(panel) {
             let mut sums = [[simd.splat_f32s(0.0); 2]; M];
-            add::<S, Float, M>(simd, &x[..seen * M], Float, bytemuck::cast_slice(&v[part * keys * panel..][..seen * panel]), false, &mut sums);
+            add::<S, Float, M>(simd, &x[..seen * M], Float, bytemuck::cast_slice(&v[part * keys * panel..][..seen * panel]), NOTHING, &mut sums);
             for (query, sums) in sums.iter_mut().enumerate() {
                 let weight = simd.splat_f32s(weights[query]);
                 let z = &mut self.z[first + query][head * size + part * panel..(head * size + size).min(head * size + (part + 1) * panel)];

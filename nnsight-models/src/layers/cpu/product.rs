@@ -1,5 +1,6 @@
 //! The product with matrices in panels.
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -22,8 +23,27 @@ const GROUPS: usize = 12;
 /// Panels whose results are written together: as many rows as a task has lie too far apart for each to be written a little at a time.
 const TOGETHER: usize = 8;
 
+/// Tasks that a thread should have at least, so that all of them end at about the same time.
+const EACH: usize = 4;
+
 /// Bytes of a matrix that a task with one group of rows reads at least: enough that starting it costs nothing beside them.
 const TASK: usize = 1 << 17;
+
+/// Runs something that knows at compile time how many rows a group has.
+macro_rules! for_height {
+    ($height:expr, $rows:ident => $run:expr) => {
+        for_height!($height, $rows => $run, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    };
+    ($height:expr, $rows:ident => $run:expr, $($number:literal)+) => {
+        match $height {
+            $($number => {
+                const $rows: usize = $number;
+                $run
+            })+
+            height => unreachable!("a group has {MOST} rows at most, not {height}"),
+        }
+    };
+}
 
 /// `x W` for some matrices of the same inner size, all in one go over the threads.
 ///
@@ -35,11 +55,12 @@ pub fn products(x: &[f32], matrices: &[&Panels]) -> Vec<Vec<f32>> {
     let rows = Rows::new(x, inner, arch.dispatch(Most));
     // Not filled with zeros first: that would be a pass over memory by one thread, and for large results most of what is not a product.
     let mut results = matrices.iter().map(|matrix| Vec::<f32>::with_capacity(rows.count * matrix.outer)).collect::<Vec<_>>();
-    let mut tasks = Vec::new();
+    let (blocks, tasks) = (rows.blocks().count(), EACH * rayon::current_num_threads());
+    let mut all = Vec::new();
     for (result, &matrix) in results.iter_mut().zip(matrices) {
         let panels = match rows.count <= rows.group {
             true => (TASK / (4 * inner * matrix.width)).max(1),
-            false => TOGETHER,
+            false => (matrix.outer / matrix.width * blocks / tasks).clamp(1, TOGETHER),
         };
         let outputs = panels * matrix.width;
         let result = &mut result.spare_capacity_mut()[..rows.count * matrix.outer];
@@ -48,10 +69,10 @@ pub fn products(x: &[f32], matrices: &[&Panels]) -> Vec<Vec<f32>> {
             for row in result.chunks_mut(matrix.outer) {
                 row.chunks_mut(outputs).zip(&mut parts).for_each(|(part, parts)| parts.push(part));
             }
-            tasks.extend(parts.into_iter().enumerate().map(|(index, y)| Task { x, group: rows.group, matrix, first: index * panels, y }));
+            all.extend(parts.into_iter().enumerate().map(|(index, y)| Task { x, group: rows.group, matrix, first: index * panels, y }));
         }
     }
-    tasks.into_par_iter().for_each(|task| arch.dispatch(task));
+    all.into_par_iter().for_each(|task| arch.dispatch(task));
     for (result, matrix) in results.iter_mut().zip(matrices) {
         // SAFETY: the tasks cover every row and every output, and each writes all of its own.
         unsafe { result.set_len(rows.count * matrix.outer) };
@@ -78,28 +99,28 @@ struct Rows {
     entries: Vec<f32>,
 }
 
-/// Inputs of a group that are put side by side at a time: what is read and what is written stays in the cache.
-const SIDE_BY_SIDE: usize = 64;
+thread_local! {
+    /// What the last input was held in, for the next one: it lies in the cache.
+    static HELD: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        HELD.set(std::mem::take(&mut self.entries));
+    }
+}
 
 impl Rows {
     fn new(x: &[f32], inner: usize, most: usize) -> Self {
         let count = x.len() / inner;
         // As even as can be.
         let group = count.div_ceil(count.div_ceil(most).max(1)).max(1);
-        let mut entries = vec![0f32; x.len()];
-        let put = |(entries, x): (&mut [f32], &[f32])| {
-            let height = x.len() / inner;
-            for first in (0..inner).step_by(SIDE_BY_SIDE) {
-                for (row, x) in x.chunks(inner).enumerate() {
-                    let x = &x[first..inner.min(first + SIDE_BY_SIDE)];
-                    entries[first * height + row..].iter_mut().step_by(height).zip(x).for_each(|(entry, &x)| *entry = x);
-                }
-            }
-        };
+        let mut entries = HELD.take();
+        entries.resize(x.len(), 0.0);
         let size = group * inner;
         match x.len() <= SMALL {
-            true => entries.chunks_mut(size).zip(x.chunks(size)).for_each(put),
-            false => entries.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(put),
+            true => entries.chunks_mut(size).zip(x.chunks(size)).for_each(|(entries, x)| side_by_side(entries, x, inner)),
+            false => entries.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(entries, x)| side_by_side(entries, x, inner)),
         }
         Rows { count, inner, group, entries }
     }
@@ -108,6 +129,23 @@ impl Rows {
     fn blocks(&self) -> impl Iterator<Item = &[f32]> {
         self.entries.chunks(GROUPS * self.group * self.inner)
     }
+}
+
+/// Puts the entries of a group of rows side by side, input by input.
+fn side_by_side(entries: &mut [f32], x: &[f32], inner: usize) {
+    fn put<const M: usize>(entries: &mut [f32], x: &[f32], inner: usize) {
+        let rows: [&[f32]; M] = std::array::from_fn(|row| &x[row * inner..(row + 1) * inner]);
+        let whole = rows.map(|row| row.as_chunks::<16>().0);
+        let entries = entries.as_chunks_mut::<M>().0;
+        for (at, entries) in entries.chunks_exact_mut(16).enumerate() {
+            let some = whole.map(|row| row[at]);
+            entries.iter_mut().enumerate().for_each(|(input, entries)| *entries = some.map(|row| row[input]));
+        }
+        for (input, entries) in entries.iter_mut().enumerate().skip(inner / 16 * 16) {
+            *entries = rows.map(|row| row[input]);
+        }
+    }
+    for_height!(x.len() / inner, M => put::<M>(entries, x, inner));
 }
 
 /// Some panels for some groups of rows.
@@ -139,7 +177,15 @@ impl WithSimd for Task<'_> {
             }
             for (row, y) in self.y.iter_mut().enumerate() {
                 for (y, sums) in y[columns.clone()].chunks_mut(width).zip(sums[row..].iter().step_by(rows)) {
-                    y.write_copy_of_slice(&bytemuck::cast_slice(sums)[..y.len()]);
+                    match S::as_uninit_mut_simd_f32s(y) {
+                        ([low, high], []) => {
+                            low.write(sums[0]);
+                            high.write(sums[1]);
+                        }
+                        _ => {
+                            y.write_copy_of_slice(&bytemuck::cast_slice(sums)[..y.len()]);
+                        }
+                    }
                 }
             }
         }
@@ -167,59 +213,70 @@ impl Task<'_> {
     /// Adds the products of some inputs' weights with all rows.
     #[inline(always)]
     fn portion<S: Simd, W: Widen<S>>(&self, simd: S, inputs: Range<usize>, form: W, words: &[u32], sums: &mut [[S::f32s; 2]]) {
+        let turns = sums.len().div_ceil(self.group);
         for (index, (x, sums)) in self.x.chunks(self.group * self.matrix.inner).zip(sums.chunks_mut(self.group)).enumerate() {
-            let ahead = index == 0;
+            let ahead = Ahead { turn: index, turns };
             let x = &x[inputs.start * sums.len()..inputs.end * sums.len()];
-            match sums.len() {
-                1 => add::<S, W, 1>(simd, x, form, words, ahead, sums),
-                2 => add::<S, W, 2>(simd, x, form, words, ahead, sums),
-                3 => add::<S, W, 3>(simd, x, form, words, ahead, sums),
-                4 => add::<S, W, 4>(simd, x, form, words, ahead, sums),
-                5 => add::<S, W, 5>(simd, x, form, words, ahead, sums),
-                6 => add::<S, W, 6>(simd, x, form, words, ahead, sums),
-                7 => add::<S, W, 7>(simd, x, form, words, ahead, sums),
-                8 => add::<S, W, 8>(simd, x, form, words, ahead, sums),
-                9 => add::<S, W, 9>(simd, x, form, words, ahead, sums),
-                10 => add::<S, W, 10>(simd, x, form, words, ahead, sums),
-                11 => add::<S, W, 11>(simd, x, form, words, ahead, sums),
-                12 => add::<S, W, 12>(simd, x, form, words, ahead, sums),
-                13 => add::<S, W, 13>(simd, x, form, words, ahead, sums),
-                _ => add::<S, W, MOST>(simd, x, form, words, ahead, sums),
-            }
+            for_height!(sums.len(), M => add::<S, W, M>(simd, x, form, words, ahead, sums));
         }
     }
 }
 
-/// Adds the products of some inputs, of which `x` has `M` entries each, and their weights; `ahead` says whether what lies behind these weights
-/// will be read next.
+/// Which of the words that are read memory is asked for what lies behind: that at a group's turn, of as many as there are groups, for each of them
+/// reads all.
+#[derive(Clone, Copy)]
+pub struct Ahead {
+    turn: usize,
+    turns: usize,
+}
+
+/// Nothing lies behind that will be read.
+pub const NOTHING: Ahead = Ahead { turn: usize::MAX, turns: usize::MAX };
+
+/// Adds the products of some inputs, of which `x` has `M` entries each, and their weights.
 #[inline(always)]
-pub fn add<S: Simd, W: Widen<S>, const M: usize>(simd: S, x: &[f32], form: W, words: &[u32], ahead: bool, sums: &mut [[S::f32s; 2]]) {
+pub fn add<S: Simd, W: Widen<S>, const M: usize>(simd: S, x: &[f32], form: W, words: &[u32], ahead: Ahead, sums: &mut [[S::f32s; 2]]) {
     let Some(sums) = sums.first_chunk_mut::<M>() else { return };
     let (vectors, _) = S::as_simd_u32s(words);
     // By themselves: the sum of many numbers one after the other loses more than that of such sums.
     let mut some = [[simd.splat_f32s(0.0); 2]; M];
     let inputs = (32 / W::BITS) as usize;
-    for (x, words) in x.as_chunks::<M>().0.chunks_exact(inputs).zip(vectors.as_chunks::<2>().0) {
-        if ahead {
+    let (x, words) = (x.as_chunks::<M>().0, vectors.as_chunks::<2>().0);
+    if ahead.turns == 1 {
+        for (x, words) in x.chunks_exact(inputs).zip(words) {
             prefetch(words);
+            add_some(simd, x, form, *words, &mut some);
         }
-        let mut words = *words;
-        for x in x {
-            let weights = form.widen(simd, words);
-            for row in 0..M {
-                let entry = simd.splat_f32s(x[row]);
-                some[row][0] = simd.mul_add_e_f32s(entry, weights[0], some[row][0]);
-                some[row][1] = simd.mul_add_e_f32s(entry, weights[1], some[row][1]);
+    } else {
+        for (x, words) in x.chunks(ahead.turns.saturating_mul(inputs)).zip(words.chunks(ahead.turns)) {
+            if let Some(words) = words.get(ahead.turn) {
+                prefetch(words);
             }
-            if W::BITS < 32 {
-                let bits = simd.splat_u32s(W::BITS);
-                words = [simd.wrapping_dyn_shr_u32s(words[0], bits), simd.wrapping_dyn_shr_u32s(words[1], bits)];
+            for (x, words) in x.chunks_exact(inputs).zip(words) {
+                add_some(simd, x, form, *words, &mut some);
             }
         }
     }
     for row in 0..M {
         sums[row][0] = simd.add_f32s(sums[row][0], some[row][0]);
         sums[row][1] = simd.add_f32s(sums[row][1], some[row][1]);
+    }
+}
+
+/// Adds the products with the weights in two vectors of words.
+#[inline(always)]
+fn add_some<S: Simd, W: Widen<S>, const M: usize>(simd: S, x: &[[f32; M]], form: W, mut words: [S::u32s; 2], sums: &mut [[S::f32s; 2]; M]) {
+    for x in x {
+        let weights = form.widen(simd, words);
+        for row in 0..M {
+            let entry = simd.splat_f32s(x[row]);
+            sums[row][0] = simd.mul_add_e_f32s(entry, weights[0], sums[row][0]);
+            sums[row][1] = simd.mul_add_e_f32s(entry, weights[1], sums[row][1]);
+        }
+        if W::BITS < 32 {
+            let bits = simd.splat_u32s(W::BITS);
+            words = [simd.wrapping_dyn_shr_u32s(words[0], bits), simd.wrapping_dyn_shr_u32s(words[1], bits)];
+        }
     }
 }
 
@@ -239,13 +296,15 @@ fn prefetch<T>(weights: &[T]) {
     {
         use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
         let start = weights.as_ptr().cast::<i8>();
-        let place = start.addr() % (PAGES * PAGE);
-        for line in place.div_ceil(64)..(place + size_of_val(weights)).div_ceil(64) {
-            let far = PAGES * PAGE + line % PAGES * PAGE + line / PAGES * 64;
+        let (address, all) = (start.addr(), PAGES * PAGE);
+        // Lines that follow each other are asked for in pages that follow each other.
+        let line = address / 64 % (all / 64);
+        let far = all - address % all + line % PAGES * PAGE + line / PAGES * 64;
+        for at in 0..size_of_val(weights) / 64 {
             // SAFETY: a prefetch reads nothing: any address may be asked for.
             unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * 64 + NEAR).wrapping_sub(place));
-                _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(far).wrapping_sub(place));
+                _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(NEAR + at * 64));
+                _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(far + at * PAGE));
             }
         }
     }
