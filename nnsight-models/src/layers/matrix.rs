@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
+use rayon::prelude::*;
 
 use super::cpu::panels::{GROUP, Panels};
 
@@ -95,7 +96,8 @@ impl Matrix {
             bail!("row {output} of {}", panels.outer);
         }
         let mut rows = vec![0f32; outputs.len() * panels.inner];
-        rows.chunks_mut(panels.inner).zip(&outputs).for_each(|(row, &output)| panels.copy_row(output as usize, row));
+        // A row lies in as many places as it has entries: some are fetched at a time.
+        rows.par_chunks_mut(panels.inner).zip(&outputs).with_min_len(16).for_each(|(row, &output)| panels.copy_row(output as usize, row));
         Tensor::from_vec(rows, (outputs.len(), panels.inner), &Device::Cpu)
     }
 

@@ -17,14 +17,14 @@ const MOST: usize = 14;
 /// As [`MOST`] with sixteen registers.
 const FEWER: usize = 6;
 
-/// Groups of rows that a task takes: what stays in the cache next to a panel.
-const GROUPS: usize = 12;
+/// Bytes of the input that a task takes at most: what stays in the cache next to a panel.
+const BLOCK: usize = 1 << 19;
 
 /// Panels whose results are written together: as many rows as a task has lie too far apart for each to be written a little at a time.
 const TOGETHER: usize = 8;
 
 /// Tasks that a thread should have at least, so that all of them end at about the same time.
-const EACH: usize = 4;
+const EACH: usize = 16;
 
 /// Bytes of a matrix that a task with one group of rows reads at least: enough that starting it costs nothing beside them.
 const TASK: usize = 1 << 17;
@@ -60,11 +60,14 @@ pub fn products(x: &[f32], matrices: &[&Panels]) -> Vec<Vec<f32>> {
     for (result, &matrix) in results.iter_mut().zip(matrices) {
         let panels = match rows.count <= rows.group {
             true => (TASK / (4 * inner * matrix.width)).max(1),
-            false => (matrix.outer / matrix.width * blocks / tasks).clamp(1, TOGETHER),
+            false => {
+                let all = matrix.outer.div_ceil(matrix.width);
+                all.div_ceil(all.div_ceil((all * blocks / tasks).clamp(1, TOGETHER)))
+            }
         };
         let outputs = panels * matrix.width;
         let result = &mut result.spare_capacity_mut()[..rows.count * matrix.outer];
-        for (x, result) in rows.blocks().zip(result.chunks_mut(GROUPS * rows.group * matrix.outer)) {
+        for (x, result) in rows.blocks().zip(result.chunks_mut(rows.block() * matrix.outer)) {
             let mut parts = (0..matrix.outer.div_ceil(outputs)).map(|_| Vec::with_capacity(x.len() / inner)).collect::<Vec<_>>();
             for row in result.chunks_mut(matrix.outer) {
                 row.chunks_mut(outputs).zip(&mut parts).for_each(|(part, parts)| parts.push(part));
@@ -72,7 +75,8 @@ pub fn products(x: &[f32], matrices: &[&Panels]) -> Vec<Vec<f32>> {
             all.extend(parts.into_iter().enumerate().map(|(index, y)| Task { x, group: rows.group, matrix, first: index * panels, y }));
         }
     }
-    all.into_par_iter().for_each(|task| arch.dispatch(task));
+    // One by one: a thread that is held up leaves its tasks to the others.
+    all.into_par_iter().with_max_len(1).for_each(|task| arch.dispatch(task));
     for (result, matrix) in results.iter_mut().zip(matrices) {
         // SAFETY: the tasks cover every row and every output, and each writes all of its own.
         unsafe { result.set_len(rows.count * matrix.outer) };
@@ -125,9 +129,16 @@ impl Rows {
         Rows { count, inner, group, entries }
     }
 
+    /// The rows of some groups.
+    fn block(&self) -> usize {
+        let groups = self.count.div_ceil(self.group);
+        let most = (BLOCK / (4 * self.inner * self.group)).max(1);
+        groups.div_ceil(groups.div_ceil(most).max(1)).max(1) * self.group
+    }
+
     /// The groups, some at a time.
     fn blocks(&self) -> impl Iterator<Item = &[f32]> {
-        self.entries.chunks(GROUPS * self.group * self.inner)
+        self.entries.chunks(self.block() * self.inner)
     }
 }
 

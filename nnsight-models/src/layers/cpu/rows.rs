@@ -2,13 +2,12 @@
 
 use candle_core::{D, Result, Tensor, bail};
 use pulp::{Arch, WithSimd};
-use rayon::prelude::*;
 
 use super::exp::exp;
-use super::{SMALL, entries};
+use super::{SMALL, entries, filled};
 
-/// Runs something for every row of the result, some rows to a task.
-fn for_rows(result: &mut [f32], width: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
+/// The rows that something computes, some of them to a task.
+fn rows(count: usize, width: usize, body: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
     struct Vectors<F>(F);
     impl<F: FnOnce()> WithSimd for Vectors<F> {
         type Output = ();
@@ -18,16 +17,10 @@ fn for_rows(result: &mut [f32], width: usize, body: impl Fn(usize, &mut [f32]) +
         }
     }
     let arch = Arch::new();
-    let run = |first: usize, rows: &mut [f32]| {
-        arch.dispatch(Vectors(|| rows.chunks_mut(width).enumerate().for_each(|(index, row)| body(first + index, row))));
-    };
-    match result.len() <= SMALL {
-        true => run(0, result),
-        false => {
-            let rows = (SMALL / 4).div_ceil(width);
-            result.par_chunks_mut(rows * width).enumerate().for_each(|(index, part)| run(index * rows, part));
-        }
-    }
+    let some = (SMALL / 4).div_ceil(width);
+    filled(count * width, some * width, |first, part| {
+        arch.dispatch(Vectors(|| part.chunks_mut(width).enumerate().for_each(|(index, row)| body(first / width + index, row))));
+    })
 }
 
 /// `a + b`, of the same shape.
@@ -55,8 +48,7 @@ fn pairs(a: &Tensor, b: &Tensor, op: impl Fn(f32, f32) -> f32 + Sync) -> Result<
     let ((a_storage, a_layout), (b_storage, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
     let (x, y) = (entries(&a_storage, a_layout)?, entries(&b_storage, b_layout)?);
     let width = a.dim(D::Minus1)?.max(1);
-    let mut result = vec![0f32; a.elem_count()];
-    for_rows(&mut result, width, |index, row| {
+    let result = rows(a.elem_count() / width, width, |index, row| {
         let at = index * width..index * width + row.len();
         for ((entry, x), y) in row.iter_mut().zip(&x[at.clone()]).zip(&y[at]) {
             *entry = op(*x, *y);
@@ -77,8 +69,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tensor> {
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     let ((storage, layout), (weight_storage, weight_layout)) = (x.storage_and_layout(), weight.storage_and_layout());
     let (entries_of_x, weights) = (entries(&storage, layout)?, entries(&weight_storage, weight_layout)?);
-    let mut result = vec![0f32; x.elem_count()];
-    for_rows(&mut result, width, |index, row| {
+    let result = rows(x.elem_count() / width, width, |index, row| {
         let x = &entries_of_x[index * width..(index + 1) * width];
         // Sixteen sums side by side, so that they are made in vectors.
         let mut sums = [0f32; 16];
@@ -102,13 +93,13 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tensor> {
 /// # Errors
 /// Where the shapes do not fit.
 pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    let (rows, heads, width, size) = x.dims4()?;
+    let (batch, heads, width, size) = x.dims4()?;
     let half = size / 2;
     let lying = x.transpose(1, 2)?.contiguous()?;
     let (cos, sin) = (cos.contiguous()?, sin.contiguous()?);
     let whole = match cos.rank() {
         2 => width * half,
-        _ => rows * width * half,
+        _ => batch * width * half,
     };
     if cos.elem_count() != whole || sin.elem_count() != whole {
         bail!("angles {:?} for {:?}", cos.dims(), x.dims());
@@ -116,8 +107,7 @@ pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let ((storage, layout), (cos_storage, cos_layout), (sin_storage, sin_layout)) =
         (lying.storage_and_layout(), cos.storage_and_layout(), sin.storage_and_layout());
     let (all, cosines, sines) = (entries(&storage, layout)?, entries(&cos_storage, cos_layout)?, entries(&sin_storage, sin_layout)?);
-    let mut result = vec![0f32; lying.elem_count()];
-    for_rows(&mut result, heads * size, |position, row| {
+    let result = rows(batch * width, heads * size, |position, row| {
         let start = position * half % whole;
         let (cos, sin) = (&cosines[start..start + half], &sines[start..start + half]);
         let x = &all[position * heads * size..(position + 1) * heads * size];
@@ -129,7 +119,7 @@ pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
             }
         }
     });
-    Tensor::from_vec(result, (rows, width, heads, size), x.device())?.transpose(1, 2)
+    Tensor::from_vec(result, (batch, width, heads, size), x.device())?.transpose(1, 2)
 }
 
 #[cfg(test)]
