@@ -45,6 +45,9 @@ pub fn session(input: TokenStream) -> TokenStream {
 /// before those of the block's value. `grid` takes up to three iterators; any other expression is one axis. An edit may reach nothing at some
 /// points, but not at all of them.
 ///
+/// The prompt may be one of the things that the loop goes over: `sweep!(model, prompt, for (prompt, layer) in grid(prompts, 0..30) { … })`. Prompts
+/// of about the same length are run side by side.
+///
 /// On a terminal it says how far it is. With `checkpoint = "grid.safetensors"` before the loop, results are kept in that file as they come, and
 /// a program that was interrupted goes on from there; a file of another sweep is refused. The file does not know the model's weights, nor the
 /// edits of a view: give each of those a file of its own.

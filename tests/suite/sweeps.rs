@@ -89,6 +89,42 @@ fn heads_strengths_and_anything_else_are_gone_over() {
 }
 
 #[test]
+#[allow(clippy::needless_range_loop)]
+fn prompts_of_different_lengths_are_gone_over() {
+    let model = tiny_llama();
+    let prompts = [CLEAN.to_vec(), vec![7, 9], CORRUPTED.to_vec(), vec![1, 2, 3, 4, 5, 6, 7, 8, 9]];
+    let grid = sweep!(
+        model,
+        prompt.clone(),
+        for (prompt, layer) in grid(&prompts, 0..3) {
+            model.layers[layer].output.at(Seq, -1) *= 0.5;
+            model.lm_head.output.at(Seq, -1)
+        }
+    )
+    .unwrap();
+    assert_eq!(grid.dims(), [4, 3, 1, 64]);
+    for (at, prompt) in prompts.iter().enumerate() {
+        for layer in 0..3 {
+            let alone = trace!(model, prompt, {
+                model.layers[layer].output.at(Seq, -1) *= 0.5;
+                model.lm_head.output.at(Seq, -1)
+            });
+            assert!(difference(&grid.get(at).unwrap().get(layer).unwrap(), &alone.unwrap()) < 1e-5, "prompt {at}, layer {layer}");
+        }
+    }
+    // Also where its name stands in a text only.
+    let model = crate::shared::smollm2();
+    let next = sweep!(
+        model,
+        format!("{name} is"),
+        for name in ["Berlin", "The capital of Italy"] {
+            model.lm_head.output.at(Seq, -1).argmax(Vocab)
+        }
+    );
+    assert_eq!(next.unwrap().dims(), [2, 1]);
+}
+
+#[test]
 fn an_edit_that_reaches_something_at_no_point_is_refused() {
     let model = tiny_llama();
     let error = sweep!(

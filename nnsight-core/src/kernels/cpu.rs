@@ -9,30 +9,47 @@ use super::Extent;
 ///
 /// # Errors
 /// As [`patch`](super::patch).
-pub fn patch(base: &Tensor, extents: &[Extent], value: &Tensor) -> Result<Tensor> {
-    let mut starts = vec![0; base.rank()];
-    let mut sizes = base.dims().to_vec();
-    for Extent { axis, span } in extents {
-        if *axis >= sizes.len() || span.start + span.len > sizes[*axis] {
-            bail!("the part {extents:?} lies outside of a tensor of shape {:?}", base.dims());
-        }
-        starts[*axis] += span.start;
-        sizes[*axis] = span.len;
-    }
-    let value = value.broadcast_as(sizes.as_slice())?.contiguous()?;
-    if starts.iter().all(|&start| start == 0) && sizes == base.dims() {
+pub fn patch(base: &Tensor, extents: &[Extent], value: &Tensor, own: &mut bool) -> Result<Tensor> {
+    let write = Write::new(base, extents)?;
+    let value = value.broadcast_as(write.sizes.as_slice())?.contiguous()?;
+    if write.is_whole(base) {
+        *own = false;
         return Ok(value);
     }
-    // Values that were read share the storage of `base`, so it is never written to.
-    let copy = if base.is_contiguous() { base.copy()? } else { base.force_contiguous()? };
-    copy.inplace_op2(&value, &Write { starts, sizes })?;
-    Ok(copy)
+    // Values that were read share the storage of `base`: it is not written to as long as it may have been.
+    let target = match (*own, base.is_contiguous()) {
+        (true, true) => base.clone(),
+        (false, true) => base.copy()?,
+        (_, false) => base.force_contiguous()?,
+    };
+    target.inplace_op2(&value, &write)?;
+    *own = true;
+    Ok(target)
 }
 
 /// Writes the second tensor into a box of the first.
 struct Write {
     starts: Vec<usize>,
     sizes: Vec<usize>,
+}
+
+impl Write {
+    fn new(base: &Tensor, extents: &[Extent]) -> Result<Self> {
+        let mut starts = vec![0; base.rank()];
+        let mut sizes = base.dims().to_vec();
+        for Extent { axis, span } in extents {
+            if *axis >= sizes.len() || span.start + span.len > sizes[*axis] {
+                bail!("the part {extents:?} lies outside of a tensor of shape {:?}", base.dims());
+            }
+            starts[*axis] += span.start;
+            sizes[*axis] = span.len;
+        }
+        Ok(Write { starts, sizes })
+    }
+
+    fn is_whole(&self, base: &Tensor) -> bool {
+        self.starts.iter().all(|&start| start == 0) && self.sizes == base.dims()
+    }
 }
 
 impl Write {

@@ -29,10 +29,21 @@ pub struct Extent {
 /// # Errors
 /// Where an extent lies outside of `base`, or `value` does not broadcast.
 pub fn patch(base: &Tensor, extents: &[Extent], value: &Tensor) -> Result<Tensor> {
+    patch_own(base, extents, value, &mut false)
+}
+
+/// As [`patch`], but where `own` says that nobody else holds `base`, this may be written to itself. `own` then says whether that is so of the result.
+///
+/// # Errors
+/// As [`patch`].
+pub fn patch_own(base: &Tensor, extents: &[Extent], value: &Tensor, own: &mut bool) -> Result<Tensor> {
     let value = value.to_dtype(base.dtype())?;
     match base.device() {
-        Device::Cpu if !base.track_op() && !value.track_op() => cpu::patch(base, extents, &value),
-        _ => patch_reference(base, extents, &value),
+        Device::Cpu if !base.track_op() && !value.track_op() => cpu::patch(base, extents, &value, own),
+        _ => {
+            *own = false;
+            patch_reference(base, extents, &value)
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! and every other run branches off: at the layer of its first edit, and, since under a causal mask no position depends on a later one, at the
 //! first position that it edits or reads. Runs that branch off at one position form a batch that grows as it goes deeper.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::order::{Moment, Order, Time};
 use super::positions::{self, Positions};
@@ -50,31 +50,30 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: 
     // For each invoke where it is before and after its divergence.
     let mut places: HashMap<InvokeId, (usize, Option<(Divergence, usize)>)> = HashMap::new();
     for wave in 0..count {
-        let base = shares.len();
-        let split = if circumstances.shares { sharing.split(wave) } else { None };
-        match split {
-            None => {
-                for (piece, members) in sharing.pieces(wave).into_iter().enumerate() {
+        let members = (0..graph.invokes.len()).filter(|&invoke| sharing.order.waves[invoke] == wave).map(|invoke| InvokeId(invoke as u32));
+        for members in sharing.pieces(members.collect(), circumstances.shares) {
+            let base = shares.len();
+            let Some(Split { rows, branches }) = sharing.split(&members).filter(|_| circumstances.shares) else {
+                for members in sharing.pieces(members, false) {
+                    places.extend(members.into_iter().map(|invoke| (invoke, (shares.len(), None))));
                     shares.push(Share::Nothing);
-                    places.extend(members.into_iter().map(|invoke| (invoke, (base + piece, None))));
                 }
-            }
-            Some(Split { rows, branches }) => {
-                let checks = if circumstances.cutoff { sharing.checks(&branches) } else { BTreeMap::new() };
-                shares.push(Share::Base { rows: rows.clone(), keeps: BTreeSet::new(), until: 0, remembers: false, checks });
-                places.extend(rows.keys().map(|&invoke| (invoke, (base, None))));
-                for Branch { row, position, members } in branches {
-                    let here = shares.len();
-                    let last = sharing.last_stage(&members);
-                    if let Share::Base { keeps, until, remembers, .. } = &mut shares[base] {
-                        keeps.extend(members.iter().map(|(divergence, _)| divergence.stage));
-                        *until = (*until).max(if position > 0 { last.min(table.depth) } else { 0 });
-                        *remembers |= position > 0;
-                    }
-                    places.extend(members.iter().map(|&(divergence, invoke)| (invoke, (base, Some((divergence, here))))));
-                    let entries = members.into_iter().map(|(divergence, invoke)| (invoke, divergence.stage)).collect();
-                    shares.push(Share::Branch { base, row, from: position, entries });
+                continue;
+            };
+            let checks = if circumstances.cutoff { sharing.checks(&branches) } else { BTreeMap::new() };
+            shares.push(Share::Base { rows: rows.clone(), keeps: BTreeSet::new(), until: 0, remembers: false, checks });
+            places.extend(rows.keys().map(|&invoke| (invoke, (base, None))));
+            for Branch { row, position, members } in branches {
+                let here = shares.len();
+                let last = sharing.last_stage(&members);
+                if let Share::Base { keeps, until, remembers, .. } = &mut shares[base] {
+                    keeps.extend(members.iter().map(|(divergence, _)| divergence.stage));
+                    *until = (*until).max(if position > 0 { last.min(table.depth) } else { 0 });
+                    *remembers |= position > 0;
                 }
+                places.extend(members.iter().map(|&(divergence, invoke)| (invoke, (base, Some((divergence, here))))));
+                let entries = members.into_iter().map(|(divergence, invoke)| (invoke, divergence.stage)).collect();
+                shares.push(Share::Branch { base, row, from: position, entries });
             }
         }
     }
@@ -130,19 +129,26 @@ struct Sharing<'a> {
 }
 
 impl Sharing<'_> {
-    /// The split of a wave, or `None` where its runs have nothing in common.
-    fn split(&self, wave: usize) -> Option<Split> {
-        let members = (0..self.graph.invokes.len()).filter(|&invoke| self.order.waves[invoke] == wave).collect::<Vec<_>>();
-        let mut row_of: HashMap<String, usize> = HashMap::new();
+    /// The prompt of a run that may have something in common with others: a text, or tokens.
+    fn prompt(&self, invoke: InvokeId) -> Option<(&str, &[u32])> {
+        let content = &self.graph.invokes[invoke.index()];
+        if content.everything || content.generation.is_some() || self.lengths.get(invoke.index()).copied().flatten().is_none() {
+            return None;
+        }
+        match &content.prompts[..] {
+            [Prompt::Text(text)] => Some((text, &[])),
+            [Prompt::Tokens(tokens)] => Some(("", tokens)),
+            _ => None,
+        }
+    }
+
+    /// Some runs as a base and what branches off, or `None` where they have nothing in common.
+    fn split(&self, members: &[InvokeId]) -> Option<Split> {
+        let mut row_of: HashMap<(&str, &[u32]), usize> = HashMap::new();
         let mut rows = BTreeMap::new();
-        for &invoke in &members {
-            let content = &self.graph.invokes[invoke];
-            let plain = matches!(content.prompts[..], [Prompt::Text(_) | Prompt::Tokens(_)]);
-            if !plain || content.everything || content.generation.is_some() || self.lengths.get(invoke).copied().flatten().is_none() {
-                return None;
-            }
+        for &invoke in members {
             let next = row_of.len();
-            rows.insert(InvokeId(invoke as u32), *row_of.entry(content.prompts[0].to_string()).or_insert(next));
+            rows.insert(invoke, *row_of.entry(self.prompt(invoke)?).or_insert(next));
         }
         if row_of.len() == members.len() {
             return None;
@@ -166,29 +172,31 @@ impl Sharing<'_> {
         Some(Split { rows, branches })
     }
 
-    /// The runs of a wave in batches that fit into the budget: those that wait for each other in one, and beside each other those of about
-    /// the same length.
-    fn pieces(&self, wave: usize) -> Vec<Vec<InvokeId>> {
-        let members = (0..self.graph.invokes.len()).filter(|&invoke| self.order.waves[invoke] == wave).map(|invoke| InvokeId(invoke as u32));
-        let members = members.collect::<Vec<_>>();
+    /// Runs in batches that fit into the budget: those that wait for each other in one, and beside each other those of about the same length.
+    /// Where they share, those on one prompt belong together, and take no more room than one of them.
+    fn pieces(&self, members: Vec<InvokeId>, shares: bool) -> Vec<Vec<InvokeId>> {
         let length = |invoke: &InvokeId| self.lengths.get(invoke.index()).copied().flatten().unwrap_or(0);
-        let rows = |invoke: &InvokeId| self.graph.invokes[invoke.index()].prompts.len();
-        let size = members.iter().map(|invoke| rows(invoke) * length(invoke)).sum::<usize>();
         let apart = members.iter().all(|invoke| length(invoke) > 0 && !self.graph.invokes[invoke.index()].everything);
-        let alike = members.iter().all(|invoke| length(invoke) == length(&members[0]));
-        if members.len() < 2 || !apart || self.limit == usize::MAX || (size <= self.limit && alike) {
+        if members.len() < 2 || !apart || self.limit == usize::MAX {
             return vec![members];
         }
-        let mut batches: Vec<Vec<InvokeId>> = Vec::new();
-        let mut groups = self.waiting_for_each_other(&members);
+        let mut groups = self.groups(&members, shares);
         groups.sort_by_key(|group| group.iter().map(length).max());
-        let (mut all_rows, mut tokens) = (0, 0);
+        let rows = |group: &[InvokeId]| {
+            let prompts = group.iter().filter_map(|invoke| self.prompt(*invoke)).collect::<HashSet<_>>();
+            match shares && prompts.len() < group.len() && group.iter().all(|invoke| self.prompt(*invoke).is_some()) {
+                true => prompts.len(),
+                false => group.iter().map(|invoke| self.graph.invokes[invoke.index()].prompts.len()).sum::<usize>(),
+            }
+        };
+        let mut batches: Vec<Vec<InvokeId>> = Vec::new();
+        let (mut all_rows, mut tokens, mut shortest) = (0, 0, 0);
         for group in groups {
-            let (own_rows, longest) = (group.iter().map(rows).sum::<usize>(), group.iter().map(length).max().unwrap_or(0));
-            let own_tokens = group.iter().map(|invoke| rows(invoke) * length(invoke)).sum::<usize>();
+            let (own_rows, longest) = (rows(&group), group.iter().map(length).max().unwrap_or(0));
+            let own_tokens = own_rows * longest;
             let padded = (all_rows + own_rows) * longest;
             // A large batch is not padded by more than a quarter.
-            let fits = padded <= self.limit && (padded <= POSITIONS / 4 || 4 * padded <= 5 * (tokens + own_tokens));
+            let fits = padded <= self.limit && (longest == shortest || padded <= POSITIONS / 4 || 4 * padded <= 5 * (tokens + own_tokens));
             match batches.last_mut().filter(|_| fits) {
                 Some(batch) => {
                     batch.extend(group);
@@ -196,7 +204,7 @@ impl Sharing<'_> {
                 }
                 None => {
                     batches.push(group);
-                    (all_rows, tokens) = (own_rows, own_tokens);
+                    (all_rows, tokens, shortest) = (own_rows, own_tokens, longest);
                 }
             }
         }
@@ -204,8 +212,8 @@ impl Sharing<'_> {
         batches
     }
 
-    /// Runs of a wave in groups, of which none needs what another holds.
-    fn waiting_for_each_other(&self, members: &[InvokeId]) -> Vec<Vec<InvokeId>> {
+    /// Runs in groups, of which none needs what another holds; where they share, none has a prompt of another.
+    fn groups(&self, members: &[InvokeId], shares: bool) -> Vec<Vec<InvokeId>> {
         let mut group = members.iter().map(|&invoke| (invoke, invoke)).collect::<BTreeMap<_, _>>();
         fn root(group: &BTreeMap<InvokeId, InvokeId>, mut invoke: InvokeId) -> InvokeId {
             while group[&invoke] != invoke {
@@ -213,13 +221,22 @@ impl Sharing<'_> {
             }
             invoke
         }
+        fn join(group: &mut BTreeMap<InvokeId, InvokeId>, a: InvokeId, b: InvokeId) {
+            let (a, b) = (root(group, a), root(group, b));
+            group.insert(a.max(b), a.min(b));
+        }
         for (id, node) in self.graph.iter().filter(|(id, _)| self.reach.needed[id.index()]) {
             let (Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } | Op::Stop { at, .. }) = node.op else { continue };
             for &(other, _) in self.arguments(id).flat_map(|arg| &self.order.needs[arg.index()]) {
                 if group.contains_key(&other) && group.contains_key(&at.invoke) {
-                    let (a, b) = (root(&group, other), root(&group, at.invoke));
-                    group.insert(a.max(b), a.min(b));
+                    join(&mut group, other, at.invoke);
                 }
+            }
+        }
+        let mut first: HashMap<(&str, &[u32]), InvokeId> = HashMap::new();
+        for &invoke in members.iter().filter(|_| shares) {
+            if let Some(prompt) = self.prompt(invoke) {
+                join(&mut group, *first.entry(prompt).or_insert(invoke), invoke);
             }
         }
         let mut groups: BTreeMap<InvokeId, Vec<InvokeId>> = BTreeMap::new();

@@ -226,8 +226,8 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         self.touches(id).is_some_and(|(invoke, _)| self.stopped.contains_key(&invoke))
     }
 
-    /// Does what a node does at a site; gives what the model goes on with.
-    fn act(&mut self, site: usize, id: NodeId, mut value: Tensor) -> Result<Tensor> {
+    /// Does what a node does at a site; gives what the model goes on with. `own` says whether nobody else holds that.
+    fn act(&mut self, site: usize, id: NodeId, mut value: Tensor, own: &mut bool) -> Result<Tensor> {
         if self.touches(id).is_none() || self.lacks(id).is_some() {
             self.run(id)?;
             return Ok(value);
@@ -243,6 +243,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         let failed = |this: &Self, error: candle_core::Error| this.compute_error(id, &error);
         match &graph.node(id).op {
             Op::Get { at, .. } => {
+                *own = false;
                 if self.with_gradient[id.index()] {
                     let part = self.extents_of(at.invoke, site);
                     value = self.gradients.cut(id, &value, part).map_err(|error| failed(self, error))?;
@@ -252,7 +253,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             }
             Op::Set { at, region, .. } => {
                 let new = self.datum(graph.node(id).args[0], id)?;
-                value = self.write(at.invoke, site, &value, region, new).map_err(|error| failed(self, error))?;
+                value = self.write((at.invoke, site), &value, region, new, own).map_err(|error| failed(self, error))?;
                 self.release(id);
             }
             Op::Skip { at, .. } => {
@@ -285,6 +286,7 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
                 value = kernels::patch(&value, extents, embeddings)?;
             }
         }
+        let mut own = false;
         while let Some(&visit) = self.pending.get(self.next) {
             let due = (visit.step, self.table.rank(visit.site));
             if due > now {
@@ -292,7 +294,7 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
             }
             self.next += 1;
             if due == now {
-                value = self.act(site, visit.node, value)?;
+                value = self.act(site, visit.node, value, &mut own)?;
             } else if self.needs_no_pass(visit.node) {
                 self.act_outside(visit)?;
             } else {
@@ -316,8 +318,9 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
             Some(given) => given,
             None => self.blank(site)?,
         };
+        let mut own = false;
         for (invoke, id, value) in std::mem::take(&mut self.skipping) {
-            output = self.write(invoke, site, &output, &Region::default(), &value).map_err(|error| self.compute_error(id, &error))?;
+            output = self.write((invoke, site), &output, &Region::default(), &value, &mut own).map_err(|error| self.compute_error(id, &error))?;
         }
         Ok(output)
     }

@@ -51,7 +51,15 @@ impl<M: Stages> Interleaver<'_, M> {
         }
     }
 
-    pub(super) fn write(&self, invoke: InvokeId, site: usize, whole: &Tensor, region: &Region, value: &Datum) -> candle_core::Result<Tensor> {
+    /// Writes into an invoke's part of what a site holds; `own` is that of [`kernels::patch_own`].
+    pub(super) fn write(
+        &self,
+        (invoke, site): (InvokeId, usize),
+        whole: &Tensor,
+        region: &Region,
+        value: &Datum,
+        own: &mut bool,
+    ) -> candle_core::Result<Tensor> {
         let mut all = self.extents_of(invoke, site);
         let mut dims = kernels::part(whole, &all)?.dims().to_vec();
         let missing = self.missing(invoke, site);
@@ -71,7 +79,7 @@ impl<M: Stages> Interleaver<'_, M> {
             Datum::Tensor(tensor) => tensor.clone(),
             other => self.precision.tensor(other)?.to_dtype(whole.dtype())?,
         };
-        kernels::patch(whole, &all, &unsqueeze(value, region, whole.rank())?)
+        kernels::patch_own(whole, &all, &unsqueeze(value, region, whole.rank())?, own)
     }
 
     /// Zeros in the shape that a site has in this pass.

@@ -65,7 +65,7 @@ pub fn invoke<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, prompts: impl In
     tracer.sites::<M::Network>(Some(At::prompt(tracer.invoke(prompts, None))))
 }
 
-/// Begins the points of a sweep, all of which run on the same prompts.
+/// The prompts of a sweep's points, or of one of them.
 pub fn sweep_on(tracer: &Tracer, prompts: impl IntoPrompts) -> Vec<crate::graph::Prompt> {
     tracer.begin_sweep();
     prompts.into_prompts()

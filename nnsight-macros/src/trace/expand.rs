@@ -1,10 +1,11 @@
 //! What is written in place of a trace.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
+use syn::visit::Visit;
 use syn::visit_mut::VisitMut;
-use syn::{Block, Expr, ItemFn};
+use syn::{Block, Expr, ItemFn, Pat, PatIdent};
 
 use super::Form;
 use super::parse::{Invoke, Settings, Sweep, Trace};
@@ -137,14 +138,18 @@ pub fn sweep(sweep: Sweep, errors: &mut Errors) -> TokenStream {
     for (name, _) in &settings.0 {
         errors.add(name.span(), "a sweep has one setting, the file where its results are kept: `checkpoint = \"grid.safetensors\"`");
     }
+    let prompts = quote!(let prompts = ::nnsight::__private::sweep_on(&#tracer, #prompt););
+    // A prompt that is not the same at all points is made at each.
+    let (for_all, for_each) = if names_any(quote!(#prompt), &bound(pattern)) { (None, Some(prompts)) } else { (Some(prompts), None) };
     let end = quote_spanned!(last=> ::nnsight::__private::sweep(#handle, &#tracer, sizes, #outcome, #checkpoint));
     quote!({
         let #handle = &#model;
         let #tracer = ::nnsight::__private::tracer(#handle);
         let (points, sizes) = #all.into_parts();
-        let prompts = ::nnsight::__private::sweep_on(&#tracer, #prompt);
+        #for_all
         let mut #outcome = ::std::vec::Vec::new();
         for #pattern in points {
+            #for_each
             #[allow(unused_imports)]
             use ::nnsight::__private::{LiteralIndex as _, Traced as _};
             #outcome.push({
@@ -155,6 +160,31 @@ pub fn sweep(sweep: Sweep, errors: &mut Errors) -> TokenStream {
         }
         let result = #end;
         result
+    })
+}
+
+/// The names that a pattern gives to what it takes apart.
+fn bound(pattern: &Pat) -> Vec<String> {
+    #[derive(Default)]
+    struct Bound(Vec<String>);
+    impl<'ast> Visit<'ast> for Bound {
+        fn visit_pat_ident(&mut self, pattern: &'ast PatIdent) {
+            self.0.push(pattern.ident.to_string());
+            syn::visit::visit_pat_ident(self, pattern);
+        }
+    }
+    let mut found = Bound::default();
+    found.visit_pat(pattern);
+    found.0
+}
+
+/// Whether any of these names stands somewhere in the tokens, also inside of a text to be filled in.
+fn names_any(tokens: TokenStream, names: &[String]) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => names_any(group.stream(), names),
+        TokenTree::Ident(ident) => names.iter().any(|name| ident == name),
+        TokenTree::Literal(literal) => names.iter().any(|name| literal.to_string().contains(&format!("{{{name}"))),
+        TokenTree::Punct(_) => false,
     })
 }
 

@@ -23,7 +23,7 @@ pub struct Sweep {
     pub name: Ident,
     /// The model.
     pub model: Expr,
-    /// The prompt of every point.
+    /// The prompt of every point, which may name what the pattern binds.
     pub prompt: Expr,
     /// What else is asked for.
     pub settings: Settings,

@@ -100,6 +100,7 @@ struct Rows {
     inner: usize,
     /// The rows of a group; the last may have fewer.
     group: usize,
+    /// May be longer.
     entries: Vec<f32>,
 }
 
@@ -120,11 +121,13 @@ impl Rows {
         // As even as can be.
         let group = count.div_ceil(count.div_ceil(most).max(1)).max(1);
         let mut entries = HELD.take();
-        entries.resize(x.len(), 0.0);
-        let size = group * inner;
+        if entries.len() < x.len() {
+            entries.resize(x.len(), 0.0);
+        }
+        let (size, all) = (group * inner, &mut entries[..x.len()]);
         match x.len() <= SMALL {
-            true => entries.chunks_mut(size).zip(x.chunks(size)).for_each(|(entries, x)| side_by_side(entries, x, inner)),
-            false => entries.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(entries, x)| side_by_side(entries, x, inner)),
+            true => all.chunks_mut(size).zip(x.chunks(size)).for_each(|(entries, x)| side_by_side(entries, x, inner)),
+            false => all.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(entries, x)| side_by_side(entries, x, inner)),
         }
         Rows { count, inner, group, entries }
     }
@@ -138,7 +141,7 @@ impl Rows {
 
     /// The groups, some at a time.
     fn blocks(&self) -> impl Iterator<Item = &[f32]> {
-        self.entries.chunks(self.block() * self.inner)
+        self.entries[..self.count * self.inner].chunks(self.block() * self.inner)
     }
 }
 
