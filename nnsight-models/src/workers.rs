@@ -1,12 +1,16 @@
 //! The threads that share the products of a pass.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// How many passes are running.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Threads that are kept awake at most: a pass over few positions has no work for more.
 const AWAKE: usize = 8;
+
+/// How long a pass waits for them to be awake.
+const PATIENCE: Duration = Duration::from_micros(100);
 
 /// Runs a pass on one of the threads that share its products, and keeps the others awake: a pass over few positions hands them work a hundred
 /// times, and waking them costs as much as the work. They are let go where another pass begins, which then needs them.
@@ -18,21 +22,33 @@ pub fn among_workers<T: Send>(pass: impl FnOnce() -> T + Send) -> T {
             RUNNING.fetch_sub(1, Ordering::AcqRel);
         }
     }
-    let done = AtomicBool::new(false);
+    let (has_begun, is_done, awake) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
     rayon::scope(|scope| {
         let alone = RUNNING.fetch_add(1, Ordering::AcqRel) == 0;
-        let running = Running(&done);
+        let running = Running(&is_done);
         if alone {
             let here = rayon::current_thread_index();
-            let done = &done;
+            let is_wanted = move |thread: usize| thread < AWAKE && Some(thread) != here;
+            let (has_begun, is_done, awake) = (&has_begun, &is_done, &awake);
             scope.spawn_broadcast(move |_, thread| {
-                let awake = thread.index() < AWAKE && Some(thread.index()) != here;
-                while awake && !done.load(Ordering::Acquire) && RUNNING.load(Ordering::Acquire) == 1 {
+                // A thread that comes to this once the pass has begun may do so in the middle of a part of it, for which the pass would then
+                // wait as this does for the pass.
+                if !is_wanted(thread.index()) || has_begun.load(Ordering::Acquire) {
+                    return;
+                }
+                awake.fetch_add(1, Ordering::AcqRel);
+                while !is_done.load(Ordering::Acquire) && RUNNING.load(Ordering::Acquire) == 1 {
                     if rayon::yield_now() != Some(rayon::Yield::Executed) {
                         std::hint::spin_loop();
                     }
                 }
             });
+            let wanted = (0..rayon::current_num_threads()).filter(|&thread| is_wanted(thread)).count();
+            let start = Instant::now();
+            while awake.load(Ordering::Acquire) < wanted && start.elapsed() < PATIENCE {
+                std::hint::spin_loop();
+            }
+            has_begun.store(true, Ordering::Release);
         }
         let result = pass();
         drop(running);
@@ -61,6 +77,14 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn a_pass_waits_for_no_thread_that_waits_for_it() {
+        for round in 0..20_000usize {
+            let parts = || (0..8usize).into_par_iter().with_max_len(1).map(|part| (0..20 * part).sum::<usize>()).sum::<usize>();
+            assert_eq!(among_workers(parts), parts(), "{round}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ const TOGETHER: usize = 8;
 const EACH: usize = 16;
 
 /// Bytes of a matrix that a task with one group of rows reads at least: enough that starting it costs nothing beside them.
-const TASK: usize = 1 << 17;
+const TASK: usize = 1 << 18;
 
 /// Runs something that knows at compile time how many rows a group has.
 macro_rules! for_height {
