@@ -18,6 +18,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
         ("positions", Plan { positions: true, ..naive }),
         ("common", Plan { common: true, ..naive }),
         ("merge", Plan { merge: true, ..naive }),
+        ("fuse", Plan { fuse: true, ..naive }),
         ("a small budget", Plan { budget: Budget::Bytes(1), ..naive }),
         ("all, in a budget of 50 kB", Plan { budget: Budget::Bytes(50_000), ..Plan::default() }),
         ("all", Plan::default()),
@@ -117,6 +118,46 @@ fn a_lens_is_one_product_and_what_is_written_twice_is_computed_once() {
     for (a, b) in planned.execute(graph.clone()).unwrap().iter().zip(naive.execute(graph).unwrap()) {
         assert!(difference(a, &b) < 1e-4);
     }
+}
+
+#[test]
+fn a_chain_of_operations_is_one_pass() {
+    let (_, naive) = &models()[0];
+    let planned = &models().last().unwrap().1;
+    let graph = graph!(planned, PROMPTS[0].to_vec(), {
+        let (before, behind) = (planned.layers[1].input.value(), planned.layers[1].output.value());
+        // Three operations are computed with the next; the fourth is used twice, and the last is given back.
+        let scaled = ((behind - before) * 0.5).exp() * before;
+        (scaled + behind, scaled.sum(Hidden))
+    })
+    .unwrap();
+    let chained = |model: &Llama<Dynamic>| model.explain(&graph).unwrap().chained;
+    assert_eq!((chained(planned), chained(naive)), (3, 0));
+    assert!(planned.explain(&graph).unwrap().to_string().contains("3 of them in one pass with the next"));
+    for (a, b) in planned.execute(graph.clone()).unwrap().iter().zip(naive.execute(graph).unwrap()) {
+        assert!(difference(a, &b) < 1e-6);
+    }
+}
+
+#[test]
+fn a_sweep_over_prompts_of_different_lengths_has_batches_of_about_one_length() {
+    let prompts = [3, 60, 4, 64, 2].map(|length| (0..length).collect::<Vec<u32>>());
+    let planned = Llama::<Dynamic>::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap();
+    let planned = planned.with_plan(Plan { budget: Budget::Bytes(2_000_000), ..Plan::default() });
+    let graph = graph!(planned, {
+        let points = prompts.iter().flat_map(|prompt| (0..3).map(move |layer| (prompt, layer)));
+        let runs = points.map(|(prompt, layer)| {
+            invoke!(prompt, {
+                planned.layers[layer].output *= 0.5;
+                planned.lm_head.output.at(Seq, -1).norm_all()
+            })
+        });
+        runs.collect::<Vec<_>>()
+    })
+    .unwrap();
+    let explanation = planned.explain(&graph).unwrap();
+    let once = explanation.batches.iter().filter(|batch| batch.what.contains("once")).map(|batch| batch.what.as_str()).collect::<Vec<_>>();
+    assert!(matches!(once[..], [short, long] if short.contains("3 different prompts") && long.contains("2 different")), "{explanation}");
 }
 
 #[test]

@@ -269,6 +269,11 @@ impl Op {
         matches!(self, Op::Set { .. } | Op::Skip { .. } | Op::Stop { .. } | Op::SetGrad | Op::Log { .. })
     }
 
+    /// Whether it computes each entry of its result from those in the same place.
+    pub fn is_element_wise(&self) -> bool {
+        matches!(self, Op::Unary(_) | Op::Binary(_))
+    }
+
     /// Its short name, as the text form writes it.
     pub fn name(&self) -> String {
         match self {

@@ -1,12 +1,14 @@
 //! The one operation that interventions add to a model, writing into a part of a tensor; and what a fast model needs beside candle where
 //! gradients may be asked for.
 
+mod chain;
 mod cpu;
 mod reference;
 mod softmax;
 
 use candle_core::{Device, Result, Tensor};
 
+pub(crate) use chain::{Chain, Operand};
 pub use reference::patch as patch_reference;
 pub use softmax::softmax;
 

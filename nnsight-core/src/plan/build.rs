@@ -2,7 +2,7 @@
 
 use super::order::Time;
 use super::schedule::{Circumstances, Schedule, Share, Visit, Wave};
-use super::{gradient, head, merge, order, reach, share};
+use super::{chains, gradient, head, merge, order, reach, share};
 use crate::Result;
 use crate::graph::{Graph, InvokeId, Op};
 use crate::module::SiteTable;
@@ -70,6 +70,10 @@ impl Schedule {
                 waves[base].last_only &= waves[index].last_only;
             }
         }
-        Ok(Schedule { waves, uses, with_gradient })
+        let chained = match circumstances.fuses {
+            true => chains::chained(graph, &order, needed, &uses),
+            false => vec![false; graph.nodes.len()],
+        };
+        Ok(Schedule { waves, uses, with_gradient, chained })
     }
 }

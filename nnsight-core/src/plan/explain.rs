@@ -13,6 +13,8 @@ pub struct Explanation {
     pub batches: Vec<PlannedBatch>,
     /// Nodes of the graph that are run, and how many there are.
     pub nodes: (usize, usize),
+    /// How many of them are computed in one pass with the node that uses them.
+    pub chained: usize,
     /// Token-layers that are run, and how many there would be if each prompt ran by itself, from the first layer to the last.
     pub token_layers: (usize, usize),
 }
@@ -59,7 +61,12 @@ impl Schedule {
             }
         });
         let visits = self.waves.iter().map(|wave| wave.visits.len() + wave.before.len() + wave.after.len()).sum();
-        Explanation { batches, nodes: (visits, graph.nodes.len()), token_layers: (run, all.sum::<usize>() * table.depth) }
+        Explanation {
+            batches,
+            nodes: (visits, graph.nodes.len()),
+            chained: self.chained.iter().filter(|chained| **chained).count(),
+            token_layers: (run, all.sum::<usize>() * table.depth),
+        }
     }
 }
 
@@ -139,7 +146,8 @@ impl Display for Explanation {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         self.batches.iter().try_for_each(|batch| writeln!(f, "{}", batch.what))?;
         let share = |(part, whole): (usize, usize)| 100.0 * part as f64 / whole.max(1) as f64;
-        writeln!(f, "{} of {} nodes", self.nodes.0, self.nodes.1)?;
+        let chained = if self.chained > 0 { format!(", {} of them in one pass with the next", self.chained) } else { String::new() };
+        writeln!(f, "{} of {} nodes{chained}", self.nodes.0, self.nodes.1)?;
         write!(f, "{} of {} token-layers ({:.1} %)", self.token_layers.0, self.token_layers.1, share(self.token_layers))
     }
 }

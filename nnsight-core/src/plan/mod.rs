@@ -1,6 +1,7 @@
 //! Between graph and execution: what is run, in which order, and what is refused.
 
 mod build;
+mod chains;
 mod common;
 mod explain;
 mod gradient;

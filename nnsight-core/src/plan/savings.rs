@@ -13,6 +13,8 @@ pub struct Plan {
     pub common: bool,
     /// A module that is applied by hand to many values is applied to all of them at once.
     pub merge: bool,
+    /// Element-wise operations one after the other are computed in one pass.
+    pub fuse: bool,
     /// How much memory a batch may take.
     pub budget: Budget,
 }
@@ -51,14 +53,14 @@ fn free_memory() -> Option<usize> {
 impl Plan {
     /// Everything as it is written: no saving is made, and all prompts that can stand in one batch do.
     pub fn naive() -> Self {
-        Plan { share: false, cutoff: false, positions: false, common: false, merge: false, budget: Budget::Unlimited }
+        Plan { share: false, cutoff: false, positions: false, common: false, merge: false, fuse: false, budget: Budget::Unlimited }
     }
 }
 
 impl Default for Plan {
     /// All savings.
     fn default() -> Self {
-        Plan { share: true, cutoff: true, positions: true, common: true, merge: true, budget: Budget::Auto }
+        Plan { share: true, cutoff: true, positions: true, common: true, merge: true, fuse: true, budget: Budget::Auto }
     }
 }
 

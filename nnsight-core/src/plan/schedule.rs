@@ -13,6 +13,8 @@ pub struct Schedule {
     pub uses: Vec<u32>,
     /// Of which values a gradient is asked for.
     pub with_gradient: Vec<bool>,
+    /// Which values are computed in one pass with their only user.
+    pub chained: Vec<bool>,
 }
 
 /// One run of a batch of invokes: a forward pass, and those that follow it where it is continued.
@@ -103,6 +105,8 @@ pub struct Circumstances<'a> {
     pub cutoff: bool,
     /// What is known of every value, where applications of a module are to be merged.
     pub facts: &'a [Facts],
+    /// Whether chains of element-wise operations are computed in one pass.
+    pub fuses: bool,
     /// How much memory a batch may take, in bytes, where that is limited.
     pub budget: Option<usize>,
 }

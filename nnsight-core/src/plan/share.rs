@@ -16,6 +16,9 @@ use crate::module::SiteTable;
 /// How many positions a batch of branches has at most: enough for large products, and so few that their values stay in the cache.
 const POSITIONS: usize = 1024;
 
+/// How many positions of padding cost less than another pass, which reads all weights again. A batch may have more where they are a quarter of it.
+const PADDING: usize = 32;
+
 /// How many positions fit into so many bytes: of each there are about sixteen values as wide as the residual stream at a time.
 fn positions_within(bytes: usize, table: &SiteTable) -> usize {
     let widest = table.sites().iter().filter_map(|site| site.facts.axes.last()?.size).filter(|&size| size <= 1 << 15).max().unwrap_or(1);
@@ -190,13 +193,13 @@ impl Sharing<'_> {
             }
         };
         let mut batches: Vec<Vec<InvokeId>> = Vec::new();
-        let (mut all_rows, mut tokens, mut shortest) = (0, 0, 0);
+        let (mut all_rows, mut tokens) = (0, 0);
         for group in groups {
             let (own_rows, longest) = (rows(&group), group.iter().map(length).max().unwrap_or(0));
             let own_tokens = own_rows * longest;
             let padded = (all_rows + own_rows) * longest;
-            // A large batch is not padded by more than a quarter.
-            let fits = padded <= self.limit && (longest == shortest || padded <= POSITIONS / 4 || 4 * padded <= 5 * (tokens + own_tokens));
+            let padding = padded - tokens - own_tokens;
+            let fits = padded <= self.limit && (padding <= PADDING || 4 * padding <= padded);
             match batches.last_mut().filter(|_| fits) {
                 Some(batch) => {
                     batch.extend(group);
@@ -204,7 +207,7 @@ impl Sharing<'_> {
                 }
                 None => {
                     batches.push(group);
-                    (all_rows, tokens, shortest) = (own_rows, own_tokens, longest);
+                    (all_rows, tokens) = (own_rows, own_tokens);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 use crate::graph::{Binary, Compare, Function, Logic, Op, Reduce, Region, Span, Unary, operation};
-use crate::kernels::{self, Extent};
+use crate::kernels::{self, Chain, Extent, Operand};
 use crate::types::KindTag;
 
 /// A value while the graph runs.
@@ -12,6 +12,8 @@ pub(super) enum Datum {
     Tensor(Tensor),
     /// A number of the program, which takes the type of whatever it meets.
     Number(f64),
+    /// What the next operation is computed with, in one pass.
+    Chain(Chain),
     /// What a loop ends with.
     Several(Vec<Datum>),
 }
@@ -29,6 +31,7 @@ impl Precision<'_> {
         match datum {
             Datum::Tensor(tensor) => Ok(tensor.clone()),
             Datum::Number(number) => Tensor::new(*number, self.device)?.to_dtype(self.dtype),
+            Datum::Chain(chain) => chain.compute(),
             Datum::Several(_) => bail!("a loop ends with several values, and one of them is meant"),
         }
     }
@@ -36,6 +39,7 @@ impl Precision<'_> {
     fn like(&self, datum: &Datum, other: &Datum) -> Result<Tensor> {
         match (datum, other) {
             (Datum::Number(number), Datum::Tensor(other)) => Tensor::new(*number, self.device)?.to_dtype(other.dtype()),
+            (Datum::Number(number), Datum::Chain(_)) => Tensor::new(*number as f32, self.device),
             _ => self.tensor(datum),
         }
     }
@@ -51,6 +55,23 @@ impl Precision<'_> {
             KindTag::Int => DType::I64,
             KindTag::Bool => DType::U8,
         }
+    }
+}
+
+/// An element-wise operation as the next of a chain, where it can be.
+pub(super) fn chain(op: &Op, args: &[&Datum]) -> Option<Chain> {
+    fn operand(arg: &Datum) -> Option<Operand<'_>> {
+        match arg {
+            Datum::Tensor(tensor) => Some(Operand::Tensor(tensor)),
+            Datum::Number(number) => Some(Operand::Number(*number)),
+            Datum::Chain(chain) => Some(Operand::Chain(chain)),
+            Datum::Several(_) => None,
+        }
+    }
+    match (op, args) {
+        (Op::Unary(op), [x]) => Chain::unary(*op, operand(x)?),
+        (Op::Binary(op), [a, b]) => Chain::binary(*op, operand(a)?, operand(b)?),
+        _ => None,
     }
 }
 

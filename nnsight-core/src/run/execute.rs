@@ -114,7 +114,11 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
     let budget = Some(request.plan.budget.bytes()).filter(|_| request.plan.budget != Budget::Unlimited);
     let facts = if request.plan.merge { facts.as_slice() } else { &[] };
     let (streams, cutoff) = (request.watch.on_token.is_some(), request.plan.cutoff);
-    Schedule::new(graph, table, Circumstances { head, lengths: &common_lengths(&lengths), streams, shares, cutoff, facts, budget })
+    Schedule::new(
+        graph,
+        table,
+        Circumstances { head, lengths: &common_lengths(&lengths), streams, shares, cutoff, facts, fuses: request.plan.fuse, budget },
+    )
 }
 
 /// Checks a graph and orders it, without computing anything; gives what is known of every value. `lengths` are the numbers of tokens of the prompts, as far as they are known.

@@ -47,6 +47,7 @@ pub(super) struct Interleaver<'a, M> {
     pub(super) uses: Vec<u32>,
     pub(super) constants: Vec<Option<Tensor>>,
     pub(super) with_gradient: &'a [bool],
+    pub(super) chained: &'a [bool],
     pub(super) gradients: Gradients,
     /// Why a value never came into being, for those that depend on something that was not reached.
     pub(super) absent: HashMap<NodeId, Absence>,
@@ -79,6 +80,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             uses: schedule.uses.clone(),
             constants: vec![None; graph.constants.len()],
             with_gradient: &schedule.with_gradient,
+            chained: &schedule.chained,
             gradients: Gradients::default(),
             absent: HashMap::new(),
             layout: HashMap::new(),

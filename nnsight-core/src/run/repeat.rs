@@ -99,6 +99,7 @@ fn truth(values: &[Option<Datum>], condition: NodeId, source_line: &Source) -> R
     match &values[condition.index()] {
         Some(Datum::Number(number)) => Ok(*number != 0.0),
         Some(Datum::Tensor(tensor)) => Ok(first_is_true(tensor)?),
+        Some(Datum::Chain(chain)) => Ok(first_is_true(&chain.compute()?)?),
         Some(Datum::Several(_)) | None => Err(Error::OutsideBranch { source_line: source_line.clone() }),
     }
 }

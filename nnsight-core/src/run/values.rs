@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::evaluate::{Datum, evaluate};
+use super::evaluate::{Datum, chain, evaluate};
 use super::interleave::Interleaver;
 use super::repeat::first_is_true;
 use super::stages::Stages;
@@ -126,7 +126,13 @@ impl<M: Stages> Interleaver<'_, M> {
             Op::SetGrad => return self.set_gradient(id),
             op => {
                 let args = node.args.iter().map(|&arg| self.datum(arg, id)).collect::<Result<Vec<_>>>()?;
-                let datum = evaluate(op, &args, &graph.functions, self.precision).map_err(|error| self.compute_error(id, &error))?;
+                let is_next = self.chained[id.index()] || args.iter().any(|arg| matches!(arg, Datum::Chain(_)));
+                let datum = match chain(op, &args).filter(|_| is_next) {
+                    Some(chain) if self.chained[id.index()] => Ok(Datum::Chain(chain)),
+                    Some(chain) => chain.compute().map(Datum::Tensor),
+                    None => evaluate(op, &args, &graph.functions, self.precision),
+                };
+                let datum = datum.map_err(|error| self.compute_error(id, &error))?;
                 if let Op::Log { label } = op {
                     let name = if label.is_empty() { node.args[0].to_string() } else { label.clone() };
                     println!("{}: {name} = {}", graph.source(id), self.precision.tensor(&datum)?);
@@ -249,6 +255,7 @@ impl<M: Stages> Interleaver<'_, M> {
         match self.datum(condition, condition)? {
             Datum::Number(number) => Ok(*number != 0.0),
             Datum::Tensor(tensor) => Ok(first_is_true(tensor)?),
+            Datum::Chain(chain) => Ok(first_is_true(&chain.compute()?)?),
             Datum::Several(_) => Ok(false),
         }
     }

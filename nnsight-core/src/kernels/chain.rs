@@ -1,0 +1,262 @@
+//! Element-wise operations one after the other, computed in one pass over memory.
+
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::graph::{Binary, Unary};
+
+/// Element-wise operations on tensors in `f32` on the CPU that are still to be computed.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    shape: Vec<usize>,
+    /// Each in the chain's shape or in that of its last axes.
+    leaves: Vec<Tensor>,
+    /// For a machine with a stack.
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Leaf(usize),
+    Number(f32),
+    Unary(Unary),
+    Binary(Binary),
+}
+
+/// What an operation is applied to.
+pub(crate) enum Operand<'a> {
+    Tensor(&'a Tensor),
+    Number(f64),
+    Chain(&'a Chain),
+}
+
+/// Steps that a chain has at most: what it is computed from is held until it is.
+const LONGEST: usize = 32;
+
+/// Entries that are computed at a time: they stay in the nearest cache.
+const BLOCK: usize = 1024;
+
+/// Blocks below which a second thread costs more than it brings.
+const BLOCKS: usize = 32;
+
+impl Chain {
+    /// An operation as the next of a chain, where it can be.
+    pub fn unary(op: Unary, x: Operand<'_>) -> Option<Self> {
+        let mut chain = Chain::of(&x, x.shape()?)?;
+        chain.steps.push(Step::Unary(op));
+        Some(chain).filter(|chain| !matches!(op, Unary::Gelu | Unary::Silu) && chain.steps.len() <= LONGEST)
+    }
+
+    /// As [`Chain::unary`].
+    pub fn binary(op: Binary, a: Operand<'_>, b: Operand<'_>) -> Option<Self> {
+        let shape = [a.shape(), b.shape()].into_iter().flatten().max_by_key(|shape| shape.len())?;
+        let (mut chain, other) = (Chain::of(&a, shape)?, Chain::of(&b, shape)?);
+        let moved = chain.leaves.len();
+        chain.leaves.extend(other.leaves);
+        chain.steps.extend(other.steps.into_iter().map(|step| match step {
+            Step::Leaf(leaf) => Step::Leaf(leaf + moved),
+            step => step,
+        }));
+        chain.steps.push(Step::Binary(op));
+        Some(chain).filter(|chain| chain.steps.len() <= LONGEST)
+    }
+
+    fn of(operand: &Operand<'_>, shape: &[usize]) -> Option<Self> {
+        let (leaves, steps) = match operand {
+            Operand::Number(number) => (Vec::new(), vec![Step::Number(*number as f32)]),
+            Operand::Chain(chain) if chain.shape == shape => (chain.leaves.clone(), chain.steps.clone()),
+            Operand::Chain(_) => return None,
+            Operand::Tensor(tensor) => {
+                let plain = matches!(tensor.device(), Device::Cpu) && tensor.dtype() == DType::F32 && !tensor.track_op() && tensor.is_contiguous();
+                let fits = shape.ends_with(tensor.dims()) && tensor.elem_count() > 0;
+                (plain && fits).then(|| (vec![Tensor::clone(tensor)], vec![Step::Leaf(0)]))?
+            }
+        };
+        Some(Chain { shape: shape.to_vec(), leaves, steps })
+    }
+
+    /// Computes it.
+    ///
+    /// # Errors
+    /// Where a tensor cannot be read.
+    pub fn compute(&self) -> Result<Tensor> {
+        let held = self.leaves.iter().map(Tensor::storage_and_layout).collect::<Vec<_>>();
+        let leaves = held.iter().map(|(storage, layout)| match &**storage {
+            Storage::Cpu(CpuStorage::F32(entries)) => Ok(&entries[layout.start_offset()..layout.start_offset() + layout.shape().elem_count()]),
+            _ => bail!("a chain is for f32 on the CPU"),
+        });
+        let leaves = leaves.collect::<Result<Vec<_>>>()?;
+        let mut result = vec![0f32; self.shape.iter().product()];
+        let part = BLOCKS / 4 * BLOCK;
+        let run = |(index, part_of_result): (usize, &mut [f32])| self.run(&leaves, index * part, part_of_result);
+        match result.len() <= BLOCKS * BLOCK {
+            true => result.chunks_mut(part).enumerate().for_each(run),
+            false => result.par_chunks_mut(part).enumerate().for_each(run),
+        }
+        drop(leaves);
+        drop(held);
+        Tensor::from_vec(result, self.shape.as_slice(), &Device::Cpu)
+    }
+
+    /// Computes the entries of the result from one on.
+    fn run(&self, leaves: &[&[f32]], first: usize, result: &mut [f32]) {
+        let mut stack: Vec<Vec<f32>> = Vec::new();
+        let mut spare: Vec<Vec<f32>> = Vec::new();
+        for (index, result) in result.chunks_mut(BLOCK).enumerate() {
+            let start = first + index * BLOCK;
+            for step in &self.steps {
+                match *step {
+                    Step::Leaf(leaf) => {
+                        let mut block = spare.pop().unwrap_or_default();
+                        block.clear();
+                        let leaf = leaves[leaf];
+                        // A leaf of fewer axes is read again and again.
+                        let mut at = start % leaf.len();
+                        while block.len() < result.len() {
+                            let count = (leaf.len() - at).min(result.len() - block.len());
+                            block.extend_from_slice(&leaf[at..at + count]);
+                            at = 0;
+                        }
+                        stack.push(block);
+                    }
+                    Step::Number(number) => {
+                        let mut block = spare.pop().unwrap_or_default();
+                        block.clear();
+                        block.resize(result.len(), number);
+                        stack.push(block);
+                    }
+                    Step::Unary(op) => {
+                        if let Some(block) = stack.last_mut() {
+                            apply(op, block);
+                        }
+                    }
+                    Step::Binary(op) => {
+                        if let (Some(b), Some(a)) = (stack.pop(), stack.last_mut()) {
+                            combine(op, a, &b);
+                            spare.push(b);
+                        }
+                    }
+                }
+            }
+            if let Some(block) = stack.pop() {
+                result.copy_from_slice(&block);
+                spare.push(block);
+            }
+        }
+    }
+}
+
+impl Operand<'_> {
+    fn shape(&self) -> Option<&[usize]> {
+        match self {
+            Operand::Tensor(tensor) => Some(tensor.dims()),
+            Operand::Number(_) => None,
+            Operand::Chain(chain) => Some(&chain.shape),
+        }
+    }
+}
+
+/// As candle computes it.
+fn apply(op: Unary, x: &mut [f32]) {
+    fn each(x: &mut [f32], op: impl Fn(f32) -> f32) {
+        x.iter_mut().for_each(|x| *x = op(*x));
+    }
+    match op {
+        Unary::Neg => each(x, |x| -x),
+        Unary::Exp => each(x, f32::exp),
+        Unary::Ln => each(x, f32::ln),
+        Unary::Sqrt => each(x, f32::sqrt),
+        Unary::Sqr => each(x, |x| x * x),
+        Unary::Abs => each(x, f32::abs),
+        Unary::Tanh => each(x, f32::tanh),
+        Unary::Sigmoid => each(x, |x| 1.0 / ((-x).exp() + 1.0)),
+        Unary::Relu => each(x, |x| x.max(0.0)),
+        Unary::Recip => each(x, f32::recip),
+        Unary::Powf(exponent) => each(x, |x| x.powf(exponent as f32)),
+        Unary::Clamp(low, high) => each(x, |x| at_most(at_least(x, low as f32), high as f32)),
+        // They are not taken into a chain.
+        Unary::Gelu | Unary::Silu => {}
+    }
+}
+
+fn combine(op: Binary, a: &mut [f32], b: &[f32]) {
+    fn each(a: &mut [f32], b: &[f32], op: impl Fn(f32, f32) -> f32) {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a = op(*a, *b));
+    }
+    match op {
+        Binary::Add => each(a, b, |a, b| a + b),
+        Binary::Sub => each(a, b, |a, b| a - b),
+        Binary::Mul => each(a, b, |a, b| a * b),
+        Binary::Div => each(a, b, |a, b| a / b),
+        Binary::Maximum => each(a, b, at_least),
+        Binary::Minimum => each(a, b, at_most),
+    }
+}
+
+fn at_least(a: f32, b: f32) -> f32 {
+    if a < b { b } else { a }
+}
+
+fn at_most(a: f32, b: f32) -> f32 {
+    if a > b { b } else { a }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(shape: &[usize]) -> Tensor {
+        Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_chain_is_what_its_operations_give_one_by_one() {
+        for shape in [&[3, 5, 7][..], &[1, 40, 1025], &[2, 31, 576]] {
+            let (x, y, z) = (random(shape), random(shape), random(&shape[2..]));
+            let sum = Chain::binary(Binary::Sub, Operand::Tensor(&x), Operand::Tensor(&y)).unwrap();
+            let exp = Chain::unary(Unary::Exp, Operand::Chain(&sum)).unwrap();
+            let half = Chain::binary(Binary::Mul, Operand::Number(0.5), Operand::Tensor(&y)).unwrap();
+            let scaled = Chain::binary(Binary::Mul, Operand::Chain(&exp), Operand::Tensor(&z)).unwrap();
+            let found = Chain::binary(Binary::Maximum, Operand::Chain(&scaled), Operand::Chain(&half)).unwrap().compute().unwrap();
+            let expected = (&x - &y).unwrap().exp().unwrap().broadcast_mul(&z).unwrap().maximum(&(&y * 0.5).unwrap()).unwrap();
+            assert_eq!(found.dims(), expected.dims());
+            let difference = (found - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(difference == 0.0, "{difference}");
+        }
+    }
+
+    #[test]
+    fn each_operation_is_candles() {
+        let x = random(&[4, 9]);
+        let found = |op| Chain::unary(op, Operand::Tensor(&x)).unwrap().compute().unwrap();
+        let expected = [
+            (Unary::Neg, x.neg()),
+            (Unary::Ln, x.log()),
+            (Unary::Sqrt, x.sqrt()),
+            (Unary::Sqr, x.sqr()),
+            (Unary::Abs, x.abs()),
+            (Unary::Tanh, x.tanh()),
+            (Unary::Relu, x.relu()),
+            (Unary::Recip, x.recip()),
+            (Unary::Powf(3.0), x.powf(3.0)),
+            (Unary::Clamp(-0.5, 0.5), x.clamp(-0.5f32, 0.5f32)),
+        ];
+        for (op, expected) in expected {
+            let (found, expected) = (found(op).to_vec2::<f32>().unwrap().concat(), expected.unwrap().to_vec2::<f32>().unwrap().concat());
+            let same = |(a, b): (&f32, &f32)| a == b || a.is_nan() && b.is_nan();
+            assert!(found.iter().zip(&expected).all(same), "{op:?}: {found:?} {expected:?}");
+        }
+        assert!(Chain::unary(Unary::Gelu, Operand::Tensor(&x)).is_none());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_no_chain() {
+        let (x, y) = (random(&[4, 9]), random(&[4, 1]));
+        assert!(Chain::binary(Binary::Add, Operand::Tensor(&x), Operand::Tensor(&y)).is_none());
+        assert!(Chain::binary(Binary::Add, Operand::Tensor(&x.t().unwrap()), Operand::Number(1.0)).is_none());
+        assert!(Chain::binary(Binary::Add, Operand::Number(1.0), Operand::Number(1.0)).is_none());
+        let long =
+            (0..40).try_fold(Chain::unary(Unary::Neg, Operand::Tensor(&x)).unwrap(), |chain, _| Chain::unary(Unary::Neg, Operand::Chain(&chain)));
+        assert!(long.is_none());
+    }
+}
