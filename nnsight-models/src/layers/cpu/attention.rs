@@ -55,7 +55,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> R
         tasks.extend(parts.into_iter().enumerate().map(|(head, z)| Task { whole: &whole, row, head, z }));
     }
     let arch = Arch::new();
-    match rows * heads * width * keys * size <= 8 * SMALL {
+    match rows * heads * width * keys * size <= 4 * SMALL {
         true => tasks.into_iter().for_each(|task| arch.dispatch(task)),
         false => tasks.into_par_iter().for_each(|task| arch.dispatch(task)),
     }

@@ -50,4 +50,4 @@ fn filled(count: usize, part: usize, compute: impl Fn(usize, &mut [f32]) + Sync)
 }
 
 /// Entries below which a second thread costs more than it brings.
-const SMALL: usize = 1 << 15;
+const SMALL: usize = 1 << 14;
