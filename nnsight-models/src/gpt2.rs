@@ -9,7 +9,7 @@ use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Between, Embedding, LayerNorm, Linear, add, attention, last_position, mask, merge_heads, split_heads};
+use crate::layers::{Between, Embedding, LayerNorm, Linear, add, attention, last_positions, mask, merge_heads, split_heads};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -135,23 +135,23 @@ impl<C: Signature> DecoderLayer<C> {
         Ok(add(&middle, &cx.call(&self.mlp, &normed)?)?)
     }
 
-    /// What the layer gives at the last position, which is all that is needed of it, and nobody looks into it.
-    fn at_last_position(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+    /// What the layer gives at the last positions, which is all that is needed of it, and nobody looks into it.
+    fn at_last_positions(&self, x: &Tensor, tail: usize, cx: &mut Cx) -> Result<Tensor> {
         cx.within(self, |cx| {
             let normed = cx.call(&self.ln_1, x)?;
-            let attention = cx.within(&self.attn, |cx| self.attn.at_last_position(&normed, cx))?;
-            self.behind_attention(&last_position(x)?, &attention, cx)
+            let attention = cx.within(&self.attn, |cx| self.attn.at_last_positions(&normed, tail, cx))?;
+            self.behind_attention(&last_positions(x, tail)?, &attention, cx)
         })
     }
 }
 
 impl<C: Signature> SelfAttention<C> {
-    fn at_last_position(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+    fn at_last_positions(&self, x: &Tensor, tail: usize, cx: &mut Cx) -> Result<Tensor> {
         let hidden = x.dim(2)?;
         let qkv = cx.call(&self.c_attn, x)?;
         let part = |qkv: &Tensor, index: usize| split_heads(&qkv.narrow(2, index * hidden, hidden)?, self.heads);
         let (k, v) = cx.extend(part(&qkv, 1)?, part(&qkv, 2)?)?;
-        let q = part(&last_position(&qkv)?, 0)?;
+        let q = part(&last_positions(&qkv, tail)?, 0)?;
         let z = attention(cx, Between { scores: Self::SCORES, pattern: Self::PATTERN }, [&q, &k, &v], None)?;
         cx.call(&self.c_proj, &merge_heads(&z)?)
     }
@@ -200,10 +200,16 @@ impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
             return self.transformer.embed(&state, cx);
         }
         if let Some(layer) = self.transformer.h.get(index - 1) {
-            let is_last = index == self.transformer.h.len() && cx.batch().only_last_behind_layers && !cx.looks_into(layer);
-            return if is_last { layer.at_last_position(&state, cx) } else { cx.call(layer, &state) };
+            let tail = cx.batch().tail.filter(|_| index == self.transformer.h.len() && cx.batch().tail_behind_layers && !cx.looks_into(layer));
+            return match tail {
+                Some(tail) => layer.at_last_positions(&state, tail, cx),
+                None => cx.call(layer, &state),
+            };
         }
-        let state = if cx.batch().last_only { last_position(&state)? } else { state };
+        let state = match cx.batch().tail {
+            Some(tail) => last_positions(&state, tail)?,
+            None => state,
+        };
         let normed = cx.call(&self.transformer.ln_f, &state)?;
         cx.call(&self.lm_head, &normed)
     }

@@ -185,8 +185,8 @@ impl<N: Network> LanguageModel<N> {
         let tokens = self.tokens(0, prompts)?;
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
-        batch.last_only = true;
-        batch.only_last_behind_layers = true;
+        batch.tail = Some(1);
+        batch.tail_behind_layers = true;
         Ok(among_workers(|| forward(&self.network, &batch))?.squeeze(1)?)
     }
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Between, Embedding, Linear, RmsNorm, Rotary, add, attention, last_position, mask, merge_heads, silu_mul, split_heads, together};
+use crate::layers::{
+    Between, Embedding, Linear, RmsNorm, Rotary, add, attention, last_positions, mask, merge_heads, silu_mul, split_heads, together,
+};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -125,24 +127,24 @@ impl<C: Signature> DecoderLayer<C> {
         Ok(add(&middle, &cx.call(&self.mlp, &normed)?)?)
     }
 
-    /// What the layer gives at the last position, which is all that is needed of it, and nobody looks into it: of the other positions only
+    /// What the layer gives at the last positions, which is all that is needed of it, and nobody looks into it: of the other positions only
     /// keys and values are computed.
-    fn at_last_position(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+    fn at_last_positions(&self, x: &Tensor, tail: usize, cx: &mut Cx) -> Result<Tensor> {
         cx.within(self, |cx| {
             let normed = cx.call(&self.input_layernorm, x)?;
-            let attention = cx.within(&self.self_attn, |cx| self.self_attn.at_last_position(&normed, cx))?;
-            self.behind_attention(&last_position(x)?, &attention, cx)
+            let attention = cx.within(&self.self_attn, |cx| self.self_attn.at_last_positions(&normed, tail, cx))?;
+            self.behind_attention(&last_positions(x, tail)?, &attention, cx)
         })
     }
 }
 
 impl<C: Signature> SelfAttention<C> {
-    fn at_last_position(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+    fn at_last_positions(&self, x: &Tensor, tail: usize, cx: &mut Cx) -> Result<Tensor> {
         let positions = cx.batch().whole_positions()?;
         let [k, v] = together([&self.k_proj, &self.v_proj], x, cx)?;
-        let [q] = together([&self.q_proj], &last_position(x)?, cx)?;
+        let [q] = together([&self.q_proj], &last_positions(x, tail)?, cx)?;
         let (k, v) = (split_heads(&k, self.kv_heads)?, split_heads(&v, self.kv_heads)?);
-        let q = self.rotary.apply(&split_heads(&q, self.heads)?, Some(&last_position(&positions)?))?;
+        let q = self.rotary.apply(&split_heads(&q, self.heads)?, Some(&last_positions(&positions, tail)?))?;
         let (k, v) = cx.extend(self.rotary.apply(&k, Some(&positions))?, v)?;
         let z = attention(cx, Between { scores: Self::SCORES, pattern: Self::PATTERN }, [&q, &k, &v], None)?;
         cx.call(&self.o_proj, &merge_heads(&z)?)
@@ -200,10 +202,16 @@ impl<C: Signature> Stages for LlamaForCausalLm<C> {
             return cx.call(&self.embed_tokens, &state);
         }
         if let Some(layer) = self.layers.get(index - 1) {
-            let is_last = index == self.layers.len() && cx.batch().only_last_behind_layers && !cx.looks_into(layer);
-            return if is_last { layer.at_last_position(&state, cx) } else { cx.call(layer, &state) };
+            let tail = cx.batch().tail.filter(|_| index == self.layers.len() && cx.batch().tail_behind_layers && !cx.looks_into(layer));
+            return match tail {
+                Some(tail) => layer.at_last_positions(&state, tail, cx),
+                None => cx.call(layer, &state),
+            };
         }
-        let state = if cx.batch().last_only { last_position(&state)? } else { state };
+        let state = match cx.batch().tail {
+            Some(tail) => last_positions(&state, tail)?,
+            None => state,
+        };
         let normed = cx.call(&self.norm, &state)?;
         cx.call(&self.lm_head, &normed)
     }

@@ -121,6 +121,31 @@ fn a_lens_is_one_product_and_what_is_written_twice_is_computed_once() {
 }
 
 #[test]
+fn the_head_runs_for_the_last_positions_that_hold_what_is_read() {
+    let (_, naive) = &models()[0];
+    let planned = &models().last().unwrap().1;
+    let heads = |positions: [i64; 2], what: &str| {
+        // Prompts of 7 and of 4 tokens: a position is counted from the end of its own.
+        let graph = graph!(planned, {
+            let long = invoke!(PROMPTS[0].to_vec(), { planned.lm_head.output.at(Seq, positions[0]) });
+            let short = invoke!(PROMPTS[2].to_vec(), { planned.norm.output.slice(Seq, positions[1]..).norm_all() });
+            (long, short)
+        })
+        .unwrap();
+        let explanation = planned.explain(&graph).unwrap().to_string();
+        assert_eq!(explanation.contains("the head for"), !what.is_empty(), "{explanation}");
+        assert!(explanation.contains(what), "{explanation}");
+        for (a, b) in planned.execute(graph.clone()).unwrap().iter().zip(naive.execute(graph).unwrap()) {
+            assert!(difference(a, &b) < 1e-4);
+        }
+    };
+    heads([-1, -1], "the head for the last position only");
+    heads([5, -1], "the head for the last 2 positions only");
+    heads([4, 0], "the head for the last 4 positions only");
+    heads([0, 3], "the head for the last 7 positions only");
+}
+
+#[test]
 fn a_chain_of_operations_is_one_pass() {
     let (_, naive) = &models()[0];
     let planned = &models().last().unwrap().1;

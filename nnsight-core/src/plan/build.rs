@@ -62,12 +62,12 @@ impl Schedule {
             if let Share::Branch { entries, .. } = &wave.share {
                 wave.invokes = entries.iter().map(|(invoke, _)| *invoke).collect();
             }
-            wave.last_only = circumstances.head.is_some_and(|head| head::last_position_only(graph, table, head, &wave.visits, needed));
+            wave.tail = circumstances.head.and_then(|head| head::tail(graph, table, head, &wave.visits, needed));
         }
         // A run that stays the base's reads there what it would have read in its branch.
         for index in (0..waves.len()).rev() {
             if let Share::Branch { base, .. } = waves[index].share {
-                waves[base].last_only &= waves[index].last_only;
+                waves[base].tail = waves[base].tail.zip(waves[index].tail).map(|(a, b)| a.max(b));
             }
         }
         let chained = match circumstances.fuses {

@@ -91,7 +91,7 @@ impl Explaining<'_> {
         // The last layer that the pass comes to.
         let last = stages().max().unwrap_or(0).min(depth);
         // Of the last layer one position for each run is enough where nobody looks into it.
-        let one_position = wave.last_only && stages().all(|stage| stage != depth);
+        let tail = wave.tail.filter(|_| stages().all(|stage| stage != depth));
         let mut what = String::new();
         let mut layers = vec![PlannedLayer::default(); depth];
         let mut add = |first: usize, last: usize, runs: usize, (run, shared): (usize, usize)| {
@@ -100,13 +100,20 @@ impl Explaining<'_> {
                 let found = match layer {
                     _ if layer > last => PlannedLayer { skipped: whole, ..PlannedLayer::default() },
                     _ if layer < first => PlannedLayer { shared: whole, ..PlannedLayer::default() },
-                    _ if layer == depth && one_position => PlannedLayer { run: runs.min(run), shared, skipped: run.saturating_sub(runs) },
+                    _ if layer == depth && tail.is_some() => {
+                        let needed = tail.map_or(run, |tail| (runs * tail).min(run));
+                        PlannedLayer { run: needed, shared, skipped: run - needed }
+                    }
                     _ => PlannedLayer { run, shared, skipped: 0 },
                 };
                 *cell = PlannedLayer { run: cell.run + found.run, shared: cell.shared + found.shared, skipped: cell.skipped + found.skipped };
             }
         };
-        let head = if wave.last_only { "; the head for the last position only" } else { "" };
+        let head = match wave.tail {
+            None => String::new(),
+            Some(1) => "; the head for the last position only".to_string(),
+            Some(tail) => format!("; the head for the last {tail} positions only"),
+        };
         match &wave.share {
             Share::Nothing => {
                 let own = || wave.invokes.iter().copied().filter(|invoke| !self.graph.invokes[invoke.index()].everything);

@@ -16,5 +16,6 @@ mod share;
 
 pub(crate) use common::common;
 pub use explain::{Explanation, PlannedBatch, PlannedLayer};
+pub(crate) use head::counted_from_the_end;
 pub use savings::{Budget, Plan};
 pub use schedule::{Check, Circumstances, Schedule, Share, Visit, Wave};

@@ -7,7 +7,7 @@ pub struct Plan {
     pub share: bool,
     /// Where a run's only edit writes what is there already, bit for bit, nothing behind it is computed again.
     pub cutoff: bool,
-    /// The head is run for the positions only that are read.
+    /// The head is run for those last positions only that hold all that is read.
     pub positions: bool,
     /// What is computed twice is computed once.
     pub common: bool,

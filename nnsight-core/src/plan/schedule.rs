@@ -30,8 +30,8 @@ pub struct Wave {
     pub visits: Vec<Visit>,
     /// What runs after the last step, because it needs the generated tokens.
     pub after: Vec<NodeId>,
-    /// Whether the head is needed at the last position only.
-    pub last_only: bool,
+    /// At how many of the last positions the head is needed, where not at all of them.
+    pub tail: Option<usize>,
     /// What it has in common with others.
     pub share: Share,
 }

@@ -19,10 +19,10 @@ pub struct TokenBatch {
     /// Tokens that no other position may look at: row, and position in the prompt.
     hidden: Vec<(usize, usize)>,
     mask: OnceLock<Option<Tensor>>,
-    /// Whether the model's head is asked for the last position only.
-    pub last_only: bool,
+    /// For how many of the last positions the model's head is asked, where not for all.
+    pub tail: Option<usize>,
     /// Whether nobody else needs what the last layer gives at other positions, so that it need not be computed.
-    pub only_last_behind_layers: bool,
+    pub tail_behind_layers: bool,
 }
 
 impl TokenBatch {
@@ -54,8 +54,8 @@ impl TokenBatch {
             positions,
             hidden: Vec::new(),
             mask: OnceLock::new(),
-            last_only: false,
-            only_last_behind_layers: false,
+            tail: None,
+            tail_behind_layers: false,
         })
     }
 
@@ -81,8 +81,8 @@ impl TokenBatch {
             positions: (past > 0).then(|| positions.broadcast_as(shape)?.contiguous()).transpose()?,
             hidden: Vec::new(),
             mask: OnceLock::new(),
-            last_only: false,
-            only_last_behind_layers: false,
+            tail: None,
+            tail_behind_layers: false,
         })
     }
 
@@ -102,8 +102,8 @@ impl TokenBatch {
             positions: Some(Tensor::from_vec(positions, shape, device)?),
             hidden: self.hidden.clone(),
             mask: OnceLock::new(),
-            last_only: false,
-            only_last_behind_layers: false,
+            tail: None,
+            tail_behind_layers: false,
         })
     }
 

@@ -34,16 +34,16 @@ pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &W
     let mut prompts = vec![[].as_slice(); rows.values().max().map_or(0, |last| last + 1)];
     rows.iter().for_each(|(invoke, &row)| prompts[row] = &request.tokens[invoke.index()][0]);
     let mut batch = TokenBatch::new(&prompts, model.device())?;
-    batch.last_only = wave.last_only;
+    batch.tail = wave.tail;
     // Others may branch off behind the last layer.
-    batch.only_last_behind_layers = wave.last_only && keeps.last().is_none_or(|&last| last + 1 < model.count());
+    batch.tail_behind_layers = wave.tail.is_some() && keeps.last().is_none_or(|&last| last + 1 < model.count());
     let padding = prompts.iter().map(|prompt| batch.width() - prompt.len()).collect::<Vec<_>>();
     let place = |(&invoke, &row): (&InvokeId, &usize)| {
         let positions = Span { start: padding[row], len: prompts[row].len() };
         (invoke, Rows { rows: Span { start: row, len: 1 }, positions, before: 0 })
     };
     interleaver.start(rows.iter().map(place).collect(), wave.visits.clone(), Vec::new());
-    interleaver.start_pass(Pass { step: 0, batch: (prompts.len(), batch.width()), one_position: model.head().filter(|_| batch.last_only) });
+    interleaver.start_pass(Pass { step: 0, batch: (prompts.len(), batch.width()), tail: model.head().zip(batch.tail) });
     let mut used = used_sites(&wave.visits, 0, interleaver.table.sites().len());
     for site in interleaver.start_checks(checks) {
         used[site] = true;
@@ -100,10 +100,9 @@ pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: 
                 entered += 1;
             }
             batch = TokenBatch::behind(tokens, entered, from, model.device())?;
-            batch.last_only = wave.last_only;
-            batch.only_last_behind_layers = wave.last_only && !entries[entered..].iter().any(|(_, at)| at + 1 >= model.count());
-            let one_position = model.head().filter(|_| batch.last_only);
-            interleaver.start_pass(Pass { step: 0, batch: (entered, kept.len), one_position });
+            batch.tail = wave.tail;
+            batch.tail_behind_layers = wave.tail.is_some() && !entries[entered..].iter().any(|(_, at)| at + 1 >= model.count());
+            interleaver.start_pass(Pass { step: 0, batch: (entered, kept.len), tail: model.head().zip(batch.tail) });
         }
         let Some(before) = state.take() else { break };
         if interleaver.pass_is_done() {

@@ -20,7 +20,7 @@ pub(super) struct Cutoff {
     checks: BTreeMap<usize, Vec<Check>>,
     /// Where the runs stand in the base.
     layout: HashMap<InvokeId, Rows>,
-    one_position: Option<usize>,
+    tail: Option<(usize, usize)>,
     /// The runs that stay, with the last stage that they visit.
     stays: HashMap<InvokeId, usize>,
     /// The sites that they may read.
@@ -43,14 +43,7 @@ impl<M: Stages> Interleaver<'_, M> {
             reads.dedup();
         }
         let sites = checks.keys().chain(&reads).copied().collect();
-        self.cutoff = Cutoff {
-            is_base: true,
-            checks: checks.clone(),
-            layout: self.layout.clone(),
-            one_position: self.pass.one_position,
-            reads,
-            ..Cutoff::default()
-        };
+        self.cutoff = Cutoff { is_base: true, checks: checks.clone(), layout: self.layout.clone(), tail: self.pass.tail, reads, ..Cutoff::default() };
         sites
     }
 
@@ -108,10 +101,10 @@ impl<M: Stages> Interleaver<'_, M> {
     /// What a run that stays the base's reads at a site.
     pub(super) fn read_base(&mut self, invoke: InvokeId, site: usize) -> Result<Option<Tensor>> {
         let Some(shown) = self.cutoff.shown.get(&site).cloned() else { return Ok(None) };
-        let own = (std::mem::replace(&mut self.layout, self.cutoff.layout.clone()), self.pass.one_position);
-        self.pass.one_position = self.cutoff.one_position;
+        let own = (std::mem::replace(&mut self.layout, self.cutoff.layout.clone()), self.pass.tail);
+        self.pass.tail = self.cutoff.tail;
         let read = self.read(invoke, site, &shown);
-        (self.layout, self.pass.one_position) = own;
+        (self.layout, self.pass.tail) = own;
         Ok(Some(read?))
     }
 }

@@ -16,7 +16,7 @@ use super::{Past, Prompts, TokenBatch};
 use crate::graph::{Facts, Graph, InvokeId, Limits, Prompt, Span, infer};
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
-use crate::plan::{Budget, Circumstances, Explanation, Plan, Schedule, Share, Wave, common};
+use crate::plan::{Budget, Circumstances, Explanation, Schedule, Share, Wave, common, counted_from_the_end};
 use crate::{Error, Result};
 
 /// Runs all stages without looking at anything; gives the logits.
@@ -37,7 +37,7 @@ pub fn forward(model: &impl Stages, batch: &TokenBatch) -> Result<Tensor> {
 /// What is wrong with the graph, before anything runs; then what a computation fails with. Each with the line in the user's program.
 pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Tensor>>> {
     share_prompts(graph, &mut request.tokens);
-    let graph = &*simplified(graph, request.plan)?;
+    let graph = &*simplified(model, table, graph, &request)?;
     let schedule = schedule(model, table, graph, &request)?;
     graph.check_constants()?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
@@ -94,18 +94,27 @@ fn whole_lengths(tokens: &[Vec<Vec<u32>>]) -> Vec<Vec<usize>> {
 /// What is wrong with the graph, with the line in the user's program.
 pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Explanation> {
     share_prompts(graph, &mut request.tokens);
-    let graph = &*simplified(graph, request.plan)?;
+    let graph = &*simplified(model, table, graph, &request)?;
     Ok(schedule(model, table, graph, &request)?.explain(graph, table, &whole_lengths(&request.tokens)))
 }
 
-/// The graph without what it computes twice.
-fn simplified(graph: &Graph, plan: Plan) -> Result<Cow<'_, Graph>> {
+/// The graph without what it computes twice, and with positions of the head counted from the end, so that the other end need not be there.
+fn simplified<'a, M: Stages>(model: &M, table: &SiteTable, graph: &'a Graph, request: &Request<'_, '_>) -> Result<Cow<'a, Graph>> {
     graph.validate(&Limits::default())?;
-    Ok(if plan.common { common(graph) } else { Cow::Borrowed(graph) })
+    let simplified = if request.plan.common { common(graph) } else { Cow::Borrowed(graph) };
+    Ok(match model.head().filter(|_| request.plan.positions) {
+        Some(head) => counted_from_the_end(simplified, table, head, &common_lengths(&lengths(request))),
+        None => simplified,
+    })
+}
+
+/// The numbers of tokens of all prompts.
+fn lengths(request: &Request<'_, '_>) -> Vec<Vec<Option<usize>>> {
+    request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect()
 }
 
 fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<Schedule> {
-    let lengths = request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<Vec<_>>>();
+    let lengths = lengths(request);
     // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
     // positions, and a run that branches off has the later ones only.
     let shares = request.plan.share && model.count() == table.depth + 2 && !table.has_guests();
@@ -197,10 +206,10 @@ fn run_steps<M: Stages>(
     let mut past = (steps > 1).then(Past::default);
     let model = interleaver.model;
     for step in 0..steps {
-        batch.last_only = step == 0 && wave.last_only;
-        batch.only_last_behind_layers = batch.last_only;
-        let one_position = model.head().filter(|_| batch.last_only);
-        interleaver.start_pass(Pass { step: step as u32, batch: (batch.lengths().len(), batch.width()), one_position });
+        batch.tail = wave.tail.filter(|_| step == 0);
+        batch.tail_behind_layers = batch.tail.is_some();
+        let tail = model.head().zip(batch.tail);
+        interleaver.start_pass(Pass { step: step as u32, batch: (batch.lengths().len(), batch.width()), tail });
         let mut used = used_sites(&wave.visits, step as u32, interleaver.table.sites().len());
         if let (0, true, Some(embedding)) = (step, interleaver.has_embeddings(), interleaver.table.embedding()) {
             used[embedding] = true;

@@ -33,8 +33,8 @@ pub(super) struct Pass {
     pub step: u32,
     /// The rows and positions of what the model computes in it.
     pub batch: (usize, usize),
-    /// From which site on it holds one position only.
-    pub one_position: Option<usize>,
+    /// From which site on it holds some of the last positions only, and how many.
+    pub tail: Option<(usize, usize)>,
 }
 
 /// The values of a run.

@@ -16,9 +16,13 @@ impl<M: Stages> Interleaver<'_, M> {
         let facts: &Facts = &self.table.sites()[site].facts;
         let Rows { rows, positions, before } = self.layout[&invoke];
         let one = Span { start: 0, len: 1 };
-        let now = match self.pass.one_position {
+        let now = match self.pass.tail {
             _ if self.pass.step > 0 => one,
-            Some(head) if self.table.rank(site) >= self.table.rank(head) => one,
+            Some((head, tail)) if self.table.rank(site) >= self.table.rank(head) => {
+                let tail = tail.min(self.pass.batch.1);
+                let before = self.pass.batch.1 - tail;
+                Span { start: positions.start.saturating_sub(before), len: positions.len.min(tail) }
+            }
             _ => positions,
         };
         let keys = Span { start: positions.start, len: positions.len + before + self.pass.step as usize };
@@ -34,7 +38,7 @@ impl<M: Stages> Interleaver<'_, M> {
     /// The axis along which the model holds only the later positions of an invoke's prompt at a site, and how many come before.
     fn missing(&self, invoke: InvokeId, site: usize) -> Option<(usize, usize)> {
         let before = self.layout[&invoke].before;
-        let cut = before > 0 && self.pass.one_position.is_none_or(|head| self.table.rank(site) < self.table.rank(head));
+        let cut = before > 0 && self.pass.tail.is_none_or(|(head, _)| self.table.rank(site) < self.table.rank(head));
         let axis = self.table.sites()[site].facts.axes.iter().position(|axis| matches!(axis.name.as_ref(), "Seq" | "Query"));
         axis.filter(|_| cut).map(|axis| (axis, before))
     }

@@ -24,12 +24,13 @@ pub fn merge_heads(z: &Tensor) -> Result<Tensor> {
     Ok(z.transpose(1, 2)?.flatten_from(2)?)
 }
 
-/// The last position of `(Batch, Seq, …)`, with an axis of one position.
+/// As many of the last positions of `(Batch, Seq, …)`, or all where there are no more.
 ///
 /// # Errors
-/// Where there is none.
-pub fn last_position(x: &Tensor) -> Result<Tensor> {
-    Ok(x.narrow(1, x.dim(1)? - 1, 1)?)
+/// Where `x` has one axis.
+pub fn last_positions(x: &Tensor, count: usize) -> Result<Tensor> {
+    let count = count.min(x.dim(1)?);
+    Ok(x.narrow(1, x.dim(1)? - count, count)?)
 }
 
 /// How much each position looks at each other, before the softmax: `q k^T / sqrt(HeadDim)`, with a large negative number where it may
