@@ -130,9 +130,10 @@ impl<C: Signature> Forward for DecoderLayer<C> {
 
 impl<C: Signature> DecoderLayer<C> {
     fn behind_attention(&self, x: &Tensor, attention: &Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let middle = cx.tap(Self::RESID_MID, add(x, attention)?)?;
+        let own = !cx.looks_into(&self.attn);
+        let middle = cx.tap(Self::RESID_MID, add(attention, x, own)?)?;
         let normed = cx.call(&self.ln_2, &middle)?;
-        Ok(add(&middle, &cx.call(&self.mlp, &normed)?)?)
+        Ok(add(&cx.call(&self.mlp, &normed)?, &middle, !cx.looks_into(&self.mlp))?)
     }
 
     /// What the layer gives at the last positions, which is all that is needed of it, and nobody looks into it.

@@ -122,9 +122,10 @@ impl<C: Signature> Forward for DecoderLayer<C> {
 
 impl<C: Signature> DecoderLayer<C> {
     fn behind_attention(&self, x: &Tensor, attention: &Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let middle = cx.tap(Self::RESID_MID, add(x, attention)?)?;
+        let own = !cx.looks_into(&self.self_attn);
+        let middle = cx.tap(Self::RESID_MID, add(attention, x, own)?)?;
         let normed = cx.call(&self.post_attention_layernorm, &middle)?;
-        Ok(add(&middle, &cx.call(&self.mlp, &normed)?)?)
+        Ok(add(&cx.call(&self.mlp, &normed)?, &middle, !cx.looks_into(&self.mlp))?)
     }
 
     /// What the layer gives at the last positions, which is all that is needed of it, and nobody looks into it: of the other positions only
@@ -178,7 +179,7 @@ impl<C: Signature> Forward for GatedMlp<C> {
         // The activation by itself exists only where somebody looks at it.
         let neurons = match cx.wants(&[Self::ACT]) {
             true => (cx.tap(Self::ACT, gate.silu()?)? * up)?,
-            false => silu_mul(&gate, &up)?,
+            false => silu_mul(&gate, &up, !cx.looks_into(&self.gate_proj))?,
         };
         cx.call(&self.down_proj, &neurons)
     }

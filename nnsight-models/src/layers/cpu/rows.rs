@@ -1,21 +1,26 @@
 //! What is done row by row.
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{CpuStorage, D, InplaceOp2, Layout, Result, Tensor, bail};
 use pulp::{Arch, WithSimd};
+use rayon::prelude::*;
 
 use super::exp::exp;
 use super::{SMALL, entries, filled};
 
+/// Something to be compiled for the widest vectors.
+struct Vectors<F>(F);
+
+impl<F: FnOnce()> WithSimd for Vectors<F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _simd: S) {
+        (self.0)();
+    }
+}
+
 /// The rows that something computes, some of them to a task.
 fn rows(count: usize, width: usize, body: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-    struct Vectors<F>(F);
-    impl<F: FnOnce()> WithSimd for Vectors<F> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _simd: S) {
-            (self.0)();
-        }
-    }
     let arch = Arch::new();
     let some = (SMALL / 4).div_ceil(width);
     filled(count * width, some * width, |first, part| {
@@ -23,28 +28,33 @@ fn rows(count: usize, width: usize, body: impl Fn(usize, &mut [f32]) + Sync) -> 
     })
 }
 
-/// `a + b`, of the same shape.
+/// `a + b`, of the same shape; `own` as in the layers' own.
 ///
 /// # Errors
 /// Where the shapes differ.
-pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    pairs(a, b, |a, b| a + b)
+pub fn add(a: &Tensor, b: &Tensor, own: bool) -> Result<Tensor> {
+    pairs(a, b, own, |a, b| a + b)
 }
 
-/// `silu(gate) * up`, of the same shape.
+/// `silu(gate) * up`, of the same shape; `own` as in the layers' own.
 ///
 /// # Errors
 /// Where the shapes differ.
-pub fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    pairs(gate, up, |gate, up| gate / (1.0 + exp(-gate)) * up)
+pub fn silu_mul(gate: &Tensor, up: &Tensor, own: bool) -> Result<Tensor> {
+    pairs(gate, up, own, |gate, up| gate / (1.0 + exp(-gate)) * up)
 }
 
 #[inline(always)]
-fn pairs(a: &Tensor, b: &Tensor, op: impl Fn(f32, f32) -> f32 + Sync) -> Result<Tensor> {
+fn pairs(a: &Tensor, b: &Tensor, own: bool, op: impl Fn(f32, f32) -> f32 + Sync) -> Result<Tensor> {
     if a.shape() != b.shape() {
         bail!("shapes {:?} and {:?} differ", a.dims(), b.dims());
     }
-    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    let b = b.contiguous()?;
+    if own && a.is_contiguous() {
+        a.inplace_op2(&b, &InPlace(op))?;
+        return Ok(a.clone());
+    }
+    let a = a.contiguous()?;
     let ((a_storage, a_layout), (b_storage, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
     let (x, y) = (entries(&a_storage, a_layout)?, entries(&b_storage, b_layout)?);
     let width = a.dim(D::Minus1)?.max(1);
@@ -55,6 +65,28 @@ fn pairs(a: &Tensor, b: &Tensor, op: impl Fn(f32, f32) -> f32 + Sync) -> Result<
         }
     });
     Tensor::from_vec(result, a.shape(), a.device())
+}
+
+/// Puts what an operation gives for two tensors in the place of the first.
+struct InPlace<F>(F);
+
+impl<F: Fn(f32, f32) -> f32 + Sync> InplaceOp2 for InPlace<F> {
+    fn name(&self) -> &'static str {
+        "in place"
+    }
+
+    fn cpu_fwd(&self, a: &mut CpuStorage, a_layout: &Layout, b: &CpuStorage, b_layout: &Layout) -> Result<()> {
+        let (CpuStorage::F32(a), CpuStorage::F32(b)) = (a, b) else { bail!("not in f32") };
+        let count = a_layout.shape().elem_count();
+        let (a, b) = (&mut a[a_layout.start_offset()..][..count], &b[b_layout.start_offset()..][..count]);
+        let arch = Arch::new();
+        let run = |(a, b): (&mut [f32], &[f32])| arch.dispatch(Vectors(|| a.iter_mut().zip(b).for_each(|(a, b)| *a = (self.0)(*a, *b))));
+        match count <= SMALL {
+            true => run((a, b)),
+            false => a.par_chunks_mut(SMALL / 4).zip(b.par_chunks(SMALL / 4)).for_each(run),
+        }
+        Ok(())
+    }
 }
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight` along the innermost axis.
@@ -142,8 +174,12 @@ mod tests {
             for rows in [1, 7, 300] {
                 let a = random(&[2, width, rows]).transpose(1, 2).unwrap();
                 let b = random(&[2, rows, width]);
-                same(add(&a, &b).unwrap(), (&a + &b).unwrap());
-                same(silu_mul(&a, &b).unwrap(), (a.silu().unwrap() * &b).unwrap());
+                same(add(&a, &b, false).unwrap(), (&a + &b).unwrap());
+                let expected = (a.silu().unwrap() * &b).unwrap();
+                same(silu_mul(&a, &b, false).unwrap(), expected.clone());
+                let own = a.force_contiguous().unwrap();
+                same(silu_mul(&own, &b, true).unwrap(), expected.clone());
+                same(own, expected);
                 let weight = random(&[width]);
                 same(rms_norm(&a, &weight, 1e-5).unwrap(), candle_nn::ops::rms_norm(&a.contiguous().unwrap(), &weight, 1e-5).unwrap());
             }
@@ -161,7 +197,7 @@ mod tests {
 
     #[test]
     fn shapes_that_differ_are_refused() {
-        assert!(add(&random(&[2, 3]), &random(&[3, 2])).is_err());
+        assert!(add(&random(&[2, 3]), &random(&[3, 2]), false).is_err());
         assert!(rms_norm(&random(&[2, 3]), &random(&[2]), 1e-5).is_err());
         assert!(rotate(&random(&[1, 2, 3, 4]), &random(&[2, 2]), &random(&[2, 2])).is_err());
     }
