@@ -14,7 +14,7 @@ use crate::graph::{Graph, InvokeId, NodeId, Op, Prompt, Region};
 use crate::module::SiteTable;
 
 /// How many positions a batch of branches has at most: enough for large products, and so few that their values stay in the cache.
-const POSITIONS: usize = 1024;
+const POSITIONS: usize = 512;
 
 /// How many positions of padding cost less than another pass, which reads all weights again. A batch may have more where they are a quarter of it.
 const PADDING: usize = 32;
