@@ -207,10 +207,7 @@ impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
                 None => cx.call(layer, &state),
             };
         }
-        let state = match cx.batch().tail {
-            Some(tail) => last_positions(&state, tail)?,
-            None => state,
-        };
+        let state = last_positions(&state, cx.batch().tail.unwrap_or(usize::MAX))?;
         let normed = cx.call(&self.transformer.ln_f, &state)?;
         cx.call(&self.lm_head, &normed)
     }

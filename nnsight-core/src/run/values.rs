@@ -127,7 +127,7 @@ impl<M: Stages> Interleaver<'_, M> {
             op => {
                 let args = node.args.iter().map(|&arg| self.datum(arg, id)).collect::<Result<Vec<_>>>()?;
                 let is_next = self.chained[id.index()] || args.iter().any(|arg| matches!(arg, Datum::Chain(_)));
-                let datum = match chain(op, &args).filter(|_| is_next) {
+                let datum = match is_next.then(|| chain(op, &args)).flatten() {
                     Some(chain) if self.chained[id.index()] => Ok(Datum::Chain(chain)),
                     Some(chain) => chain.compute().map(Datum::Tensor),
                     None => evaluate(op, &args, &graph.functions, self.precision),
