@@ -1,9 +1,12 @@
 //! Attention in one pass: nothing as large as the scores of all positions is ever written down.
 
+use std::mem::MaybeUninit;
+
 use candle_core::{Result, Tensor, bail};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::columns::Columns;
 use super::exp::exp;
 use super::product::{NOTHING, add};
 use super::widen::Float;
@@ -11,6 +14,9 @@ use super::{SMALL, entries};
 
 /// Queries that are taken together.
 const QUERIES: usize = 6;
+
+/// Tasks that a thread should have at least, so that all of them end at about the same time.
+const EACH: usize = 8;
 
 /// What each head gathers: `softmax(q k^T / sqrt(HeadDim) + mask) v`, where a position looks at itself and at what comes before it.
 ///
@@ -44,21 +50,26 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> R
         keys,
         size,
     };
-    let mut result = vec![0f32; rows * width * heads * size];
-    // A task for every key head of every row; its outputs lie apart from each other.
-    let mut tasks = Vec::with_capacity(rows * kv_heads);
-    for (row, result) in result.chunks_mut(width * heads * size).enumerate() {
-        let mut parts = (0..kv_heads).map(|_| Vec::with_capacity(width)).collect::<Vec<_>>();
-        for position in result.chunks_mut(heads * size) {
-            position.chunks_mut(heads / kv_heads * size).zip(&mut parts).for_each(|(part, parts)| parts.push(part));
+    let count = rows * width * heads * size;
+    let mut result = Vec::<f32>::with_capacity(count);
+    // Some positions of the heads of a key head of a row are a task: as few as there must be for every thread to have enough of them, since
+    // each puts the keys and values that it looks at side by side.
+    let pieces = (EACH * rayon::current_num_threads()).div_ceil((rows * kv_heads).max(1));
+    let piece = width.div_ceil(pieces).next_multiple_of(QUERIES).min(width);
+    let mut tasks = Vec::with_capacity(rows * kv_heads * pieces);
+    for (row, result) in result.spare_capacity_mut()[..count].chunks_mut((width * heads * size).max(1)).enumerate() {
+        for (index, result) in result.chunks_mut(piece * heads * size).enumerate() {
+            let heads = Columns::of(result, heads * size, heads / kv_heads * size).enumerate();
+            tasks.extend(heads.map(|(head, z)| Task { whole: &whole, row, head, first: index * piece, z }));
         }
-        tasks.extend(parts.into_iter().enumerate().map(|(head, z)| Task { whole: &whole, row, head, z }));
     }
     let arch = Arch::new();
     match rows * heads * width * keys * size <= 4 * SMALL {
         true => tasks.into_iter().for_each(|task| arch.dispatch(task)),
-        false => tasks.into_par_iter().for_each(|task| arch.dispatch(task)),
+        false => tasks.into_par_iter().with_max_len(1).for_each(|task| arch.dispatch(task)),
     }
+    // SAFETY: the tasks cover every position and every head, and each writes all of its own.
+    unsafe { result.set_len(count) };
     Tensor::from_vec(result, (rows, width, heads, size), q.device())?.transpose(1, 2)
 }
 
@@ -88,13 +99,15 @@ struct Whole<'a> {
     size: usize,
 }
 
-/// The heads of one key head.
+/// The heads of one key head at some positions.
 struct Task<'a> {
     whole: &'a Whole<'a>,
     row: usize,
     head: usize,
-    /// For each position what its heads gather.
-    z: Vec<&'a mut [f32]>,
+    /// The first position.
+    first: usize,
+    /// What the heads gather.
+    z: Columns<'a, MaybeUninit<f32>>,
 }
 
 impl WithSimd for Task<'_> {
@@ -104,6 +117,9 @@ impl WithSimd for Task<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let Whole { keys, size, width, .. } = *self.whole;
         let panel = 2 * S::F32_LANES;
+        let positions = self.z.rows();
+        // What the last of the positions may look at.
+        let keys = keys - width + self.first + positions;
         // Keys and values in panels, as weights are.
         let (k_panels, v_panels) = (keys.div_ceil(panel), size.div_ceil(panel));
         let mut k = vec![0f32; k_panels * panel * size];
@@ -117,10 +133,10 @@ impl WithSimd for Task<'_> {
                 v[start..start + entries.len()].copy_from_slice(entries);
             }
         }
-        let mut scratch = Scratch { x: vec![0f32; size.max(keys) * QUERIES], scores: vec![0f32; QUERIES * k_panels * panel], k, v };
+        let mut scratch = Scratch { keys, x: vec![0f32; size.max(keys) * QUERIES], scores: vec![0f32; QUERIES * k_panels * panel], k, v };
         for head in 0..self.whole.heads {
-            for first in (0..width).step_by(QUERIES) {
-                match width - first {
+            for first in (0..positions).step_by(QUERIES) {
+                match positions - first {
                     1 => self.queries::<S, 1>(simd, head, first, &mut scratch),
                     2 => self.queries::<S, 2>(simd, head, first, &mut scratch),
                     3 => self.queries::<S, 3>(simd, head, first, &mut scratch),
@@ -134,6 +150,8 @@ impl WithSimd for Task<'_> {
 }
 
 struct Scratch {
+    /// How many keys there are.
+    keys: usize,
     /// The queries, then the pattern: the entries of one input side by side.
     x: Vec<f32>,
     scores: Vec<f32>,
@@ -145,16 +163,17 @@ impl Task<'_> {
     /// Some positions of one head.
     #[inline(always)]
     fn queries<S: Simd, const M: usize>(&mut self, simd: S, head: usize, first: usize, scratch: &mut Scratch) {
-        let Whole { keys, size, width, .. } = *self.whole;
+        let Whole { size, width, .. } = *self.whole;
         let panel = 2 * S::F32_LANES;
-        let Scratch { x, scores, k, v } = scratch;
+        let Scratch { keys, x, scores, k, v } = scratch;
+        let keys = *keys;
         let scale = 1.0 / (size as f32).sqrt();
         for query in 0..M {
-            let entries = self.whole.q.at(self.row, self.head * self.whole.heads + head, first + query, size);
+            let entries = self.whole.q.at(self.row, self.head * self.whole.heads + head, self.first + first + query, size);
             x[query..].iter_mut().step_by(M).zip(entries).for_each(|(place, entry)| *place = entry * scale);
         }
         // What the last of these positions may look at.
-        let seen = keys - width + first + M;
+        let seen = keys - self.z.rows() + first + M;
         let stride = keys.next_multiple_of(panel);
         for at in 0..seen.div_ceil(panel) {
             let mut sums = [[simd.splat_f32s(0.0); 2]; M];
@@ -166,42 +185,50 @@ impl Task<'_> {
         }
         let mut weights = [0f32; M];
         for (query, weight) in weights.iter_mut().enumerate() {
-            let own = keys - width + first + query + 1;
-            let scores = &mut scores[query * stride..query * stride + seen];
+            let own = seen - M + query + 1;
+            let scores = &mut scores[query * stride..(query + 1) * stride];
             if let Some(mask) = self.whole.mask {
-                let mask = &mask[(self.row * width + first + query) * keys..][..own];
+                let mask = &mask[(self.row * width + self.first + first + query) * self.whole.keys..][..own];
                 scores.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask);
             }
-            *weight = soften(&mut scores[..own]);
-            scores[own..].fill(0.0);
-            x[query..].iter_mut().step_by(M).zip(&*scores).for_each(|(place, entry)| *place = *entry);
+            *weight = soften::<S>(simd, scores, own);
+            x[query..seen * M].iter_mut().step_by(M).zip(&*scores).for_each(|(place, entry)| *place = *entry);
         }
         for part in 0..size.div_ceil(panel) {
             let mut sums = [[simd.splat_f32s(0.0); 2]; M];
             add::<S, Float, M>(simd, &x[..seen * M], Float, bytemuck::cast_slice(&v[part * keys * panel..][..seen * panel]), NOTHING, &mut sums);
             for (query, sums) in sums.iter_mut().enumerate() {
                 let weight = simd.splat_f32s(weights[query]);
-                let z = &mut self.z[first + query][head * size + part * panel..(head * size + size).min(head * size + (part + 1) * panel)];
+                let outputs = head * size + part * panel..(head * size + size).min(head * size + (part + 1) * panel);
                 *sums = [simd.mul_f32s(sums[0], weight), simd.mul_f32s(sums[1], weight)];
-                z.copy_from_slice(&bytemuck::cast_slice(sums)[..z.len()]);
+                self.z.row(first + query)[outputs.clone()].write_copy_of_slice(&bytemuck::cast_slice(sums)[..outputs.len()]);
             }
         }
     }
 }
 
-/// Puts `e^(x - max)` in the place of each number; gives what makes their sum one.
+/// Puts `e^(x - max)` in the place of each of the first `own` numbers, which are whole vectors with what follows them, and zero in that of what
+/// follows; gives what makes their sum one.
 #[inline(always)]
-fn soften(scores: &mut [f32]) -> f32 {
-    // Side by side, so that it is done in vectors.
-    let mut most = [f32::MIN; 16];
-    let (chunks, rest) = scores.as_chunks::<16>();
-    chunks.iter().for_each(|chunk| most.iter_mut().zip(chunk).for_each(|(most, score)| *most = most.max(*score)));
-    let most = most.iter().chain(rest).fold(f32::MIN, |most, score| most.max(*score));
-    scores.iter_mut().for_each(|score| *score = exp(*score - most));
-    let mut sums = [0f32; 16];
-    let (chunks, rest) = scores.as_chunks::<16>();
-    chunks.iter().for_each(|chunk| sums.iter_mut().zip(chunk).for_each(|(sum, score)| *sum += score));
-    1.0 / (sums.iter().sum::<f32>() + rest.iter().sum::<f32>())
+fn soften<S: Simd>(simd: S, scores: &mut [f32], own: usize) -> f32 {
+    let vectors = own.div_ceil(S::F32_LANES);
+    scores[own..vectors * S::F32_LANES].fill(f32::NEG_INFINITY);
+    let (whole, behind) = S::as_mut_simd_f32s(scores).0.split_at_mut(vectors);
+    behind.fill(simd.splat_f32s(0.0));
+    let mut most = simd.splat_f32s(f32::MIN);
+    for &scores in &*whole {
+        most = simd.max_f32s(most, scores);
+    }
+    let most = simd.splat_f32s(simd.reduce_max_f32s(most));
+    for scores in whole {
+        *scores = exp(simd, simd.sub_f32s(*scores, most));
+    }
+    scores[own..vectors * S::F32_LANES].fill(0.0);
+    let mut sum = simd.splat_f32s(0.0);
+    for &scores in &S::as_simd_f32s(scores).0[..vectors] {
+        sum = simd.add_f32s(sum, scores);
+    }
+    1.0 / simd.reduce_sum_f32s(sum)
 }
 
 #[cfg(test)]

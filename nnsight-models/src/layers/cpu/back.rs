@@ -3,6 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::columns::Columns;
 use super::panels::Panels;
 
 /// Inputs that a task of the product back computes.
@@ -20,12 +21,9 @@ pub fn back(y: &[f32], matrix: &Panels) -> Vec<f32> {
     let mut whole = vec![0f32; rows * padded];
     whole.chunks_mut(padded).zip(y.chunks(outer)).for_each(|(whole, y)| whole[..outer].copy_from_slice(y));
     let mut result = vec![0f32; rows * inner];
-    let mut parts = (0..inner.div_ceil(INPUTS)).map(|_| Vec::with_capacity(rows)).collect::<Vec<_>>();
-    for row in result.chunks_mut(inner) {
-        row.chunks_mut(INPUTS).zip(&mut parts).for_each(|(part, parts)| parts.push(part));
-    }
     let arch = Arch::new();
-    let tasks = parts.into_iter().enumerate().map(|(index, x)| Back { y: &whole, padded, matrix, first: index * INPUTS, x });
+    let parts = Columns::of(&mut result, inner, INPUTS).enumerate();
+    let tasks = parts.map(|(index, x)| Back { y: &whole, padded, matrix, first: index * INPUTS, x });
     tasks.collect::<Vec<_>>().into_par_iter().for_each(|task| arch.dispatch(task));
     result
 }
@@ -37,8 +35,8 @@ struct Back<'a> {
     matrix: &'a Panels,
     /// The first input.
     first: usize,
-    /// For each row the inputs.
-    x: Vec<&'a mut [f32]>,
+    /// The inputs.
+    x: Columns<'a, f32>,
 }
 
 impl WithSimd for Back<'_> {
@@ -46,7 +44,7 @@ impl WithSimd for Back<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let inputs = self.x.first().map_or(0, |x| x.len());
+        let inputs = self.x.width();
         let whole = inputs / 4 * 4;
         for input in (0..whole).step_by(4) {
             self.tiles::<S, 4>(simd, input);
@@ -61,8 +59,8 @@ impl Back<'_> {
     /// `N` inputs from `input` on, for all rows.
     #[inline(always)]
     fn tiles<S: Simd, const N: usize>(&mut self, simd: S, input: usize) {
-        for row in (0..self.x.len()).step_by(4) {
-            match self.x.len() - row {
+        for row in (0..self.x.rows()).step_by(4) {
+            match self.x.rows() - row {
                 1 => self.tile::<S, 1, N>(simd, row, input),
                 2 => self.tile::<S, 2, N>(simd, row, input),
                 3 => self.tile::<S, 3, N>(simd, row, input),
@@ -91,7 +89,7 @@ impl Back<'_> {
         }
         for (at, sums) in sums.iter().enumerate() {
             for (column, sum) in sums.iter().enumerate() {
-                self.x[row + at][input + column] = simd.reduce_sum_f32s(*sum);
+                self.x.row(row + at)[input + column] = simd.reduce_sum_f32s(*sum);
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod attention;
 pub(super) mod back;
+mod columns;
 mod exp;
 pub(super) mod panels;
 pub(super) mod product;

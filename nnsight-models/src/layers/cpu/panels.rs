@@ -73,7 +73,7 @@ pub struct Weights<'a> {
 /// Sixteen words on a boundary of the cache, so that no vector lies across two of its lines.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-struct Line([u32; 16]);
+pub struct Line([u32; 16]);
 
 /// Outputs of a panel on this processor.
 pub fn width() -> usize {

@@ -4,11 +4,13 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use bytemuck::Zeroable;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::SMALL;
-use super::panels::{Form, Panels, Weights};
+use super::columns::Columns;
+use super::panels::{Form, Line, Panels, Weights};
 use super::widen::{Bytes, Float, Halves, Nibbles, Widen};
 
 /// Rows of the input that are held in registers at once, where there are thirty-two of those; else [`FEWER`].
@@ -68,11 +70,8 @@ pub fn products(x: &[f32], matrices: &[&Panels]) -> Vec<Vec<f32>> {
         let outputs = panels * matrix.width;
         let result = &mut result.spare_capacity_mut()[..rows.count * matrix.outer];
         for (x, result) in rows.blocks().zip(result.chunks_mut(rows.block() * matrix.outer)) {
-            let mut parts = (0..matrix.outer.div_ceil(outputs)).map(|_| Vec::with_capacity(x.len() / inner)).collect::<Vec<_>>();
-            for row in result.chunks_mut(matrix.outer) {
-                row.chunks_mut(outputs).zip(&mut parts).for_each(|(part, parts)| parts.push(part));
-            }
-            all.extend(parts.into_iter().enumerate().map(|(index, y)| Task { x, group: rows.group, matrix, first: index * panels, y }));
+            let parts = Columns::of(result, matrix.outer, outputs).enumerate();
+            all.extend(parts.map(|(index, y)| Task { x, group: rows.group, matrix, first: index * panels, y }));
         }
     }
     // One by one: a thread that is held up leaves its tasks to the others.
@@ -107,6 +106,9 @@ struct Rows {
 thread_local! {
     /// What the last input was held in, for the next one: it lies in the cache.
     static HELD: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+
+    /// What the last task's sums were held in, likewise.
+    static SUMS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 impl Drop for Rows {
@@ -170,8 +172,8 @@ struct Task<'a> {
     matrix: &'a Panels,
     /// The first panel.
     first: usize,
-    /// For each row the outputs.
-    y: Vec<&'a mut [MaybeUninit<f32>]>,
+    /// The outputs.
+    y: Columns<'a, MaybeUninit<f32>>,
 }
 
 impl WithSimd for Task<'_> {
@@ -179,18 +181,19 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let (width, rows) = (2 * S::F32_LANES, self.y.len());
-        let outputs = self.y.first().map_or(0, |y| y.len());
+        let (width, rows, outputs) = (2 * S::F32_LANES, self.y.rows(), self.y.width());
         let zero = [simd.splat_f32s(0.0); 2];
-        let mut sums = vec![zero; rows * TOGETHER];
+        let mut held = SUMS.take();
+        held.resize(held.len().max(size_of_val(&zero) * rows * TOGETHER / size_of::<Line>()), Line::zeroed());
+        let sums = &mut bytemuck::cast_slice_mut::<_, [S::f32s; 2]>(&mut held)[..rows * TOGETHER];
         for first in (0..outputs).step_by(TOGETHER * width) {
             let columns = first..outputs.min(first + TOGETHER * width);
             for (index, sums) in sums.chunks_mut(rows).take(columns.len().div_ceil(width)).enumerate() {
                 sums.fill(zero);
                 self.panel(simd, self.first + first / width + index, sums);
             }
-            for (row, y) in self.y.iter_mut().enumerate() {
-                for (y, sums) in y[columns.clone()].chunks_mut(width).zip(sums[row..].iter().step_by(rows)) {
+            for row in 0..rows {
+                for (y, sums) in self.y.row(row)[columns.clone()].chunks_mut(width).zip(sums[row..].iter().step_by(rows)) {
                     match S::as_uninit_mut_simd_f32s(y) {
                         ([low, high], []) => {
                             low.write(sums[0]);
@@ -203,6 +206,7 @@ impl WithSimd for Task<'_> {
                 }
             }
         }
+        SUMS.set(held);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is done row by row.
 
 use candle_core::{CpuStorage, D, InplaceOp2, Layout, Result, Tensor, bail};
-use pulp::{Arch, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::exp::exp;
@@ -14,7 +14,7 @@ impl<F: FnOnce()> WithSimd for Vectors<F> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _simd: S) {
+    fn with_simd<S: Simd>(self, _simd: S) {
         (self.0)();
     }
 }
@@ -22,10 +22,59 @@ impl<F: FnOnce()> WithSimd for Vectors<F> {
 /// The rows that something computes, some of them to a task.
 fn rows(count: usize, width: usize, body: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
     let arch = Arch::new();
-    let some = (SMALL / 4).div_ceil(width);
+    let some = PART.div_ceil(width);
     filled(count * width, some * width, |first, part| {
         arch.dispatch(Vectors(|| part.chunks_mut(width).enumerate().for_each(|(index, row)| body(first / width + index, row))));
     })
+}
+
+/// Something computed of two numbers.
+trait Pairwise: Copy + Sync {
+    fn of<S: Simd>(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s;
+}
+
+/// `a + b`
+#[derive(Clone, Copy)]
+struct Add;
+
+impl Pairwise for Add {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.add_f32s(a, b)
+    }
+}
+
+/// `silu(gate) * up`
+#[derive(Clone, Copy)]
+struct SiluMul;
+
+impl Pairwise for SiluMul {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, gate: S::f32s, up: S::f32s) -> S::f32s {
+        let one_and_power = simd.add_f32s(simd.splat_f32s(1.0), exp(simd, simd.neg_f32s(gate)));
+        simd.mul_f32s(simd.div_f32s(gate, one_and_power), up)
+    }
+}
+
+/// Puts what is computed in the place of `a`.
+struct Pairs<'a, O> {
+    a: &'a mut [f32],
+    b: &'a [f32],
+    op: O,
+}
+
+impl<O: Pairwise> WithSimd for Pairs<'_, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let ((a, a_rest), (b, b_rest)) = (S::as_mut_simd_f32s(self.a), S::as_simd_f32s(self.b));
+        for (a, &b) in a.iter_mut().zip(b) {
+            *a = self.op.of(simd, *a, b);
+        }
+        let rest = self.op.of(simd, simd.partial_load_f32s(a_rest), simd.partial_load_f32s(b_rest));
+        simd.partial_store_f32s(a_rest, rest);
+    }
 }
 
 /// `a + b`, of the same shape; `own` as in the layers' own.
@@ -33,7 +82,7 @@ fn rows(count: usize, width: usize, body: impl Fn(usize, &mut [f32]) + Sync) -> 
 /// # Errors
 /// Where the shapes differ.
 pub fn add(a: &Tensor, b: &Tensor, own: bool) -> Result<Tensor> {
-    pairs(a, b, own, |a, b| a + b)
+    pairs(a, b, own, Add)
 }
 
 /// `silu(gate) * up`, of the same shape; `own` as in the layers' own.
@@ -41,11 +90,13 @@ pub fn add(a: &Tensor, b: &Tensor, own: bool) -> Result<Tensor> {
 /// # Errors
 /// Where the shapes differ.
 pub fn silu_mul(gate: &Tensor, up: &Tensor, own: bool) -> Result<Tensor> {
-    pairs(gate, up, own, |gate, up| gate / (1.0 + exp(-gate)) * up)
+    pairs(gate, up, own, SiluMul)
 }
 
-#[inline(always)]
-fn pairs(a: &Tensor, b: &Tensor, own: bool, op: impl Fn(f32, f32) -> f32 + Sync) -> Result<Tensor> {
+/// Entries that are computed by one task.
+const PART: usize = SMALL / 4;
+
+fn pairs(a: &Tensor, b: &Tensor, own: bool, op: impl Pairwise) -> Result<Tensor> {
     if a.shape() != b.shape() {
         bail!("shapes {:?} and {:?} differ", a.dims(), b.dims());
     }
@@ -57,20 +108,19 @@ fn pairs(a: &Tensor, b: &Tensor, own: bool, op: impl Fn(f32, f32) -> f32 + Sync)
     let a = a.contiguous()?;
     let ((a_storage, a_layout), (b_storage, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
     let (x, y) = (entries(&a_storage, a_layout)?, entries(&b_storage, b_layout)?);
-    let width = a.dim(D::Minus1)?.max(1);
-    let result = rows(a.elem_count() / width, width, |index, row| {
-        let at = index * width..index * width + row.len();
-        for ((entry, x), y) in row.iter_mut().zip(&x[at.clone()]).zip(&y[at]) {
-            *entry = op(*x, *y);
-        }
+    let arch = Arch::new();
+    let result = filled(a.elem_count(), PART, |first, part| {
+        part.copy_from_slice(&x[first..first + part.len()]);
+        let b = &y[first..first + part.len()];
+        arch.dispatch(Pairs { a: part, b, op });
     });
     Tensor::from_vec(result, a.shape(), a.device())
 }
 
 /// Puts what an operation gives for two tensors in the place of the first.
-struct InPlace<F>(F);
+struct InPlace<O>(O);
 
-impl<F: Fn(f32, f32) -> f32 + Sync> InplaceOp2 for InPlace<F> {
+impl<O: Pairwise> InplaceOp2 for InPlace<O> {
     fn name(&self) -> &'static str {
         "in place"
     }
@@ -80,10 +130,10 @@ impl<F: Fn(f32, f32) -> f32 + Sync> InplaceOp2 for InPlace<F> {
         let count = a_layout.shape().elem_count();
         let (a, b) = (&mut a[a_layout.start_offset()..][..count], &b[b_layout.start_offset()..][..count]);
         let arch = Arch::new();
-        let run = |(a, b): (&mut [f32], &[f32])| arch.dispatch(Vectors(|| a.iter_mut().zip(b).for_each(|(a, b)| *a = (self.0)(*a, *b))));
+        let run = |(a, b)| arch.dispatch(Pairs { a, b, op: self.0 });
         match count <= SMALL {
             true => run((a, b)),
-            false => a.par_chunks_mut(SMALL / 4).zip(b.par_chunks(SMALL / 4)).for_each(run),
+            false => a.par_chunks_mut(PART).zip(b.par_chunks(PART)).for_each(run),
         }
         Ok(())
     }
