@@ -13,6 +13,9 @@ pub enum From {
     These(&'static [&'static str]),
 }
 
+/// Sizes above it are those of vocabularies.
+const VOCABULARY: usize = 1 << 15;
+
 /// Writes a [`SiteTable`]; `derive(Module)` calls it.
 pub struct Registrar {
     table: SiteTable,
@@ -105,6 +108,8 @@ impl Registrar {
         let facts = Facts { kind, axes };
         let from_elsewhere = matches!(from, From::These([])) && facts.axes.iter().any(|axis| axis.name == "Batch");
         let is_argument = name == "input" || from_elsewhere;
+        let width = facts.axes.last().and_then(|axis| axis.size).filter(|&width| width <= VOCABULARY);
+        self.table.widest = self.table.widest.max(width.unwrap_or(0));
         self.table.sites.push(SiteInfo { path, facts, is_bottleneck, is_argument, parent });
     }
 
@@ -134,9 +139,17 @@ impl Registrar {
         let path = self.path(name);
         self.element(name, from);
         self.open("List", &path, None, true);
+        // The layers are the first list of a model.
+        let is_first = self.table.layers.is_empty();
+        let mut starts = Vec::with_capacity(self.table.depth + 1);
         for layer in 0..self.table.depth {
+            starts.push(self.table.sites.len());
             self.element("", From::All);
             M::describe(self, &format!("{path}.{layer}"), None);
+        }
+        if is_first {
+            starts.push(self.table.sites.len());
+            self.table.layers = starts;
         }
         self.end();
     }

@@ -53,6 +53,10 @@ pub struct SiteTable {
     pub depth: usize,
     pub(super) sites: Vec<SiteInfo>,
     pub(super) modules: Vec<ModuleInfo>,
+    /// The first site of each layer, and the one behind the last.
+    pub(super) layers: Vec<usize>,
+    /// The largest size of a value at one position, without those that are as large as a vocabulary.
+    pub(super) widest: usize,
     pub(super) by_path: HashMap<String, usize>,
     pub(super) size_of: HashMap<String, usize>,
     /// Other names: the beginning of a path, and what it stands for.
@@ -280,14 +284,12 @@ impl SiteTable {
     /// model has no list of layers.
     pub fn stage_of(&self, site: usize) -> Option<usize> {
         let site = self.host_of(site);
-        let list = self.modules.iter().position(|module| module.type_name == "List")?;
-        let layers = self.modules.iter().filter(|module| module.parent.is_some_and(|parent| parent.module == list));
-        let list = &self.modules[list].sites;
-        match site {
-            site if site < list.start => Some(0),
-            site if site >= list.end => Some(self.depth + 1),
-            site => layers.into_iter().position(|layer| layer.sites.contains(&site)).map(|layer| layer + 1),
-        }
+        (!self.layers.is_empty()).then(|| self.layers.partition_point(|&start| start <= site))
+    }
+
+    /// The largest size of a value at one position, without those that are as large as a vocabulary.
+    pub(crate) fn widest(&self) -> usize {
+        self.widest.max(1)
     }
 
     /// The site at which the embeddings of tokens come out: the first that holds a vector of the residual stream for each position.

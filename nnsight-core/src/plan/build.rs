@@ -21,7 +21,7 @@ impl Schedule {
         gradient::check(graph, table, &order, needed)?;
         let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
         let shares = share::share(graph, table, &mut order, &reach, &Circumstances { shares: circumstances.shares && !gradients, ..circumstances });
-        merge::merge(graph, &mut order, needed, circumstances.facts, circumstances.budget.unwrap_or(usize::MAX));
+        merge::merge(graph, &mut order, needed, circumstances.facts, circumstances.budget);
         let mut run = graph.iter().map(|(id, _)| id).filter(|id| needed[id.index()]).collect::<Vec<_>>();
         run.sort_by_key(|id| (order.moments[id.index()], *id));
         let mut uses = vec![0; graph.nodes.len()];

@@ -1,16 +1,18 @@
 //! One product for a module that is applied by hand to many values: they wait for each other where nothing in the model waits for them.
 
+use super::Budget;
 use super::order::{Order, Time};
 use crate::graph::{Facts, Graph, NodeId, Op};
 
 /// Has the applications of modules wait for the end of their pass, where only what is saved depends on them, and where together they fit into
-/// so many bytes.
-pub(super) fn merge(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[Facts], bytes: usize) {
+/// the budget.
+pub(super) fn merge(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[Facts], budget: Budget) {
     let is_call = |id: NodeId| matches!(graph.node(id).op, Op::Call { .. });
     let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
     if facts.len() != graph.nodes.len() || gradients || graph.iter().filter(|(id, _)| needed[id.index()] && is_call(*id)).count() < 2 {
         return;
     }
+    let bytes = budget.bytes();
     // From the last to the first: whether nothing in the model depends on it.
     let mut free = vec![true; graph.nodes.len()];
     for (id, node) in graph.iter().rev() {

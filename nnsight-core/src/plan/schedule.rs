@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Budget;
 use crate::graph::{Facts, Generation, InvokeId, NodeId};
 
 /// What is run: some forward passes one after the other, and what happens at which site of each.
@@ -107,6 +108,6 @@ pub struct Circumstances<'a> {
     pub facts: &'a [Facts],
     /// Whether chains of element-wise operations are computed in one pass.
     pub fuses: bool,
-    /// How much memory a batch may take, in bytes, where that is limited.
-    pub budget: Option<usize>,
+    /// How much memory a batch may take.
+    pub budget: Budget,
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::Budget;
 use super::order::{Moment, Order, Time};
 use super::positions::{self, Positions};
 use super::reach::Reach;
@@ -21,8 +22,7 @@ const PADDING: usize = 32;
 
 /// How many positions fit into so many bytes: of each there are about sixteen values as wide as the residual stream at a time.
 fn positions_within(bytes: usize, table: &SiteTable) -> usize {
-    let widest = table.sites().iter().filter_map(|site| site.facts.axes.last()?.size).filter(|&size| size <= 1 << 15).max().unwrap_or(1);
-    (bytes / (16 * widest * size_of::<f32>())).max(1)
+    (bytes / (16 * table.widest() * size_of::<f32>())).max(1)
 }
 
 /// Where a run stops being the base's.
@@ -46,7 +46,12 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: 
             *last = stage.max(*last);
         }
     }
-    let limit = circumstances.budget.map_or(usize::MAX, |bytes| positions_within(bytes, table));
+    // Asking the system for its memory takes longer than the rest of this for a single run.
+    let limit = match circumstances.budget {
+        Budget::Unlimited => usize::MAX,
+        _ if graph.invokes.len() < 2 => usize::MAX,
+        budget => positions_within(budget.bytes(), table),
+    };
     let lengths = circumstances.lengths;
     let sharing = Sharing { graph, table, order, reach, lengths, last_stages, limit };
     let mut shares = Vec::new();

@@ -120,13 +120,21 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
     let shares = request.plan.share && model.count() == table.depth + 2 && !table.has_guests();
     let head = model.head().filter(|_| request.plan.positions);
     let facts = check(graph, table, &lengths)?;
-    let budget = Some(request.plan.budget.bytes()).filter(|_| request.plan.budget != Budget::Unlimited);
     let facts = if request.plan.merge { facts.as_slice() } else { &[] };
     let (streams, cutoff) = (request.watch.on_token.is_some(), request.plan.cutoff);
     Schedule::new(
         graph,
         table,
-        Circumstances { head, lengths: &common_lengths(&lengths), streams, shares, cutoff, facts, fuses: request.plan.fuse, budget },
+        Circumstances {
+            head,
+            lengths: &common_lengths(&lengths),
+            streams,
+            shares,
+            cutoff,
+            facts,
+            fuses: request.plan.fuse,
+            budget: request.plan.budget,
+        },
     )
 }
 
@@ -136,7 +144,7 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
 /// What is wrong with the graph, with the line in the user's program.
 pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>]) -> Result<Vec<Facts>> {
     let facts = check(graph, table, lengths)?;
-    Schedule::new(graph, table, Circumstances { lengths: &common_lengths(lengths), ..Circumstances::default() })?;
+    Schedule::new(graph, table, Circumstances { lengths: &common_lengths(lengths), budget: Budget::Unlimited, ..Circumstances::default() })?;
     Ok(facts)
 }
 
