@@ -9,6 +9,9 @@ use crate::shared::difference;
 
 const PROMPTS: [&[u32]; 4] = [&[3, 17, 5, 40, 22, 8, 11], &[3, 17, 6, 40, 22, 8, 11], &[9, 2, 33, 4], &[7, 7]];
 
+/// One prompt, or several of one length or of different lengths.
+const LISTS: [&[usize]; 7] = [&[0], &[1], &[2], &[3], &[0, 1], &[3, 2, 0], &[2, 2]];
+
 /// Each saving by itself, and some together.
 fn plans() -> Vec<(&'static str, Plan)> {
     let naive = Plan::naive();
@@ -34,22 +37,26 @@ fn models() -> &'static [(&'static str, Llama<Dynamic>)] {
     })
 }
 
-/// What a run does: its prompt, edits (kind, layer, position, strength) and readings (kind, layer, position).
+/// What a run does: its prompts, edits (kind, layer, position, strength) and readings (kind, layer, position).
 type Run = (usize, Vec<(usize, usize, i64, f64)>, Vec<(usize, usize, i64)>);
 
 fn run() -> impl Strategy<Value = Run> {
     let edit = (0..4usize, 0..3usize, 0..2i64, -2.0..2.0f64);
     let read = (0..7usize, 0..3usize, -2..2i64);
-    (0..PROMPTS.len(), prop::collection::vec(edit, 0..3), prop::collection::vec(read, 1..5))
+    (0..LISTS.len(), prop::collection::vec(edit, 0..3), prop::collection::vec(read, 1..5))
 }
 
 fn graph(model: &Llama<Dynamic>, runs: &[Run], gradients: bool) -> Graph {
     graph!(model, {
-        let runs = runs.iter().map(|(prompt, edits, reads)| {
-            invoke!(PROMPTS[*prompt].to_vec(), {
+        let runs = runs.iter().map(|(list, edits, reads)| {
+            let prompts = LISTS[*list].iter().map(|&prompt| PROMPTS[prompt].to_vec()).collect::<Vec<_>>();
+            // Of prompts of different lengths only whole sites and the ends are known.
+            let differ = prompts.iter().any(|prompt| prompt.len() != prompts[0].len());
+            invoke!(prompts, {
                 for &(kind, layer, position, strength) in edits {
                     let block = *model.layers.layer(layer);
                     match kind {
+                        _ if differ => effect(block.output).__mul_assign(strength),
                         0 => effect(block.output.at(Seq, position)).__mul_assign(strength),
                         1 => effect(block.self_attn.z.at(Heads, 1)).__add_assign(strength),
                         2 => effect(block.mlp.output.slice(Seq, position..)).__assign(strength),
@@ -61,6 +68,7 @@ fn graph(model: &Llama<Dynamic>, runs: &[Run], gradients: bool) -> Graph {
                     // Twice the same, a lens, a chain, and the head at different positions.
                     match kind {
                         0 => model.lm_head.output.at(Seq, -1).norm_all(),
+                        _ if differ => block.output.at(Seq, -1).norm_all(),
                         1 => block.output.norm_all() * 2.0 + block.output.norm_all(),
                         2 => model.lm_head(model.norm(block.output)).softmax(Vocab).max(Vocab).sum_all(),
                         3 => model.lm_head(block.mlp.output.at(Seq, position) * 0.5).norm_all(),

@@ -7,9 +7,15 @@ use crate::shared::{difference, tiny_gpt2, tiny_llama};
 
 const PROMPTS: [&[u32]; 3] = [&[3, 17, 5, 40, 22, 8, 11], &[3, 17, 6, 40, 22, 8, 11], &[9, 2, 33, 4]];
 
+/// One prompt, or several of one length; the last list has different lengths.
+fn prompts(list: usize) -> Vec<Vec<u32>> {
+    let list: &[usize] = [&[0][..], &[1], &[2], &[0, 1], &[2, 2], &[1, 0, 1], &[2, 0]][list];
+    list.iter().map(|&prompt| PROMPTS[prompt].to_vec()).collect()
+}
+
 #[derive(Clone, Debug)]
 struct Run {
-    prompt: usize,
+    prompts: usize,
     edits: Vec<Edit>,
     reads: Vec<(usize, usize, i64)>,
 }
@@ -20,7 +26,11 @@ type Edit = (usize, usize, i64, f64);
 fn run() -> impl Strategy<Value = Run> {
     let edit = (0..6usize, 0..3usize, 0..4i64, -2.0..2.0f64);
     let read = (0..6usize, 0..3usize, -4..4i64);
-    (0..3usize, prop::collection::vec(edit, 0..3), prop::collection::vec(read, 1..4)).prop_map(|(prompt, edits, reads)| Run { prompt, edits, reads })
+    (0..6usize, prop::collection::vec(edit, 0..3), prop::collection::vec(read, 1..4)).prop_map(|(prompts, edits, reads)| Run {
+        prompts,
+        edits,
+        reads,
+    })
 }
 
 /// What is saved of one run: tensors of different shapes, as their norms along the last axis.
@@ -70,12 +80,12 @@ proptest! {
     fn llamas_together_give_what_each_gives_alone(runs in prop::collection::vec(run(), 1..12)) {
         let model = tiny_llama();
         let together = trace!(model, {
-            runs.iter().map(|run| invoke!(PROMPTS[run.prompt].to_vec(), { record!(model, run, layers, self_attn) })).collect::<Vec<_>>()
+            runs.iter().map(|run| invoke!(prompts(run.prompts), { record!(model, run, layers, self_attn) })).collect::<Vec<_>>()
         })
         .unwrap();
         let alone = |index: usize| {
             let run = &runs[index];
-            trace!(model, PROMPTS[run.prompt].to_vec(), { record!(model, run, layers, self_attn) }).unwrap()
+            trace!(model, prompts(run.prompts), { record!(model, run, layers, self_attn) }).unwrap()
         };
         check(&together, alone)?;
     }
@@ -84,12 +94,12 @@ proptest! {
     fn gpt2s_together_give_what_each_gives_alone(runs in prop::collection::vec(run(), 1..12)) {
         let model = tiny_gpt2();
         let together = trace!(model, {
-            runs.iter().map(|run| invoke!(PROMPTS[run.prompt].to_vec(), { record!(model, run, transformer.h, attn) })).collect::<Vec<_>>()
+            runs.iter().map(|run| invoke!(prompts(run.prompts), { record!(model, run, transformer.h, attn) })).collect::<Vec<_>>()
         })
         .unwrap();
         let alone = |index: usize| {
             let run = &runs[index];
-            trace!(model, PROMPTS[run.prompt].to_vec(), { record!(model, run, transformer.h, attn) }).unwrap()
+            trace!(model, prompts(run.prompts), { record!(model, run, transformer.h, attn) }).unwrap()
         };
         check(&together, alone)?;
     }
@@ -144,6 +154,31 @@ proptest! {
         for (planned, naive) in planned.iter().zip(&naive) {
             let size = f64::from(naive.to_scalar::<f32>().unwrap()).abs().max(1.0);
             prop_assert!(difference(planned, naive) < 1e-4 * size);
+        }
+    }
+}
+
+#[test]
+fn runs_on_the_same_several_prompts_share_them() {
+    use nnsight::trace::Traceable;
+    let (naive, model) = (naive_llama(), tiny_llama());
+    // Of one length, and so shared by position too; of different lengths, by layer only.
+    for (lists, token_layers) in [(3, 2 * (7 * 2 + 1) + 3 * 2 * (1 + 1)), (6, (4 + 7) * 2 + 3 * (4 + 7 + 2))] {
+        let graph = graph!(model, {
+            let run = |factor: f64| {
+                invoke!(prompts(lists), {
+                    model.layers[1].output.at(Seq, -1) *= factor;
+                    model.lm_head.output.at(Seq, -1)
+                })
+            };
+            [run(0.0), run(1.0), run(-1.0)]
+        })
+        .unwrap();
+        let explanation = model.explain(&graph).unwrap();
+        assert!(explanation.to_string().contains("2 different prompts of 3 runs, once"), "{explanation}");
+        assert_eq!(explanation.token_layers.0, token_layers, "{explanation}");
+        for (planned, naive) in model.execute(graph.clone()).unwrap().iter().zip(naive.execute(graph).unwrap()) {
+            assert!(difference(planned, &naive) < 1e-5);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A schedule in words, numbers and a picture: what is run, shared and left out.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter, Write as _};
 
 use super::schedule::{Schedule, Share, Wave};
@@ -81,10 +82,6 @@ impl Explaining<'_> {
         self.lengths[invoke.index()].iter().sum()
     }
 
-    fn longest(&self, invoke: InvokeId) -> usize {
-        self.lengths[invoke.index()].iter().copied().max().unwrap_or(0)
-    }
-
     fn batch(&self, index: usize, wave: &Wave) -> PlannedBatch {
         let depth = self.table.depth;
         let stages = || wave.visits.iter().filter(|visit| visit.step == 0).filter_map(|visit| self.table.stage_of(visit.site));
@@ -127,14 +124,15 @@ impl Explaining<'_> {
             Share::Base { rows, keeps, until, .. } => {
                 let kept = keeps.last().map_or(0, |last| last.saturating_sub(1).min(depth));
                 let last = last.max(*until).max(kept);
-                let prompts = rows.values().max().map_or(0, |last| last + 1);
-                let once = (0..prompts).filter_map(|row| rows.iter().find(|(_, other)| **other == row)).map(|(invoke, _)| self.longest(*invoke));
-                add(1, last, prompts, (once.sum(), 0));
+                let once = rows.iter().map(|(&invoke, rows)| (rows.start, (rows.len, self.tokens(invoke)))).collect::<BTreeMap<_, _>>();
+                let (prompts, tokens) = once.values().fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
+                add(1, last, prompts, (tokens, 0));
                 _ = write!(what, "{index}: {prompts} different prompts of {} runs, once, through {last} layers{head}", rows.len());
             }
-            Share::Branch { base, from, entries, .. } => {
+            Share::Branch { base, rows, from, entries } => {
                 for &(invoke, stage) in entries {
-                    add(stage.max(1), last, 1, (self.longest(invoke) - from, *from));
+                    let shared = rows.len * from;
+                    add(stage.max(1), last, rows.len, (self.tokens(invoke) - shared, shared));
                 }
                 let (first, deepest) = (entries.first().map_or(0, |entry| entry.1), entries.last().map_or(0, |entry| entry.1));
                 let (first, deepest) = (first.saturating_sub(1), deepest.saturating_sub(1));

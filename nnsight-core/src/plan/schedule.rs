@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Budget;
-use crate::graph::{Facts, Generation, InvokeId, NodeId};
+use crate::graph::{Facts, Generation, InvokeId, NodeId, Span};
 
 /// What is run: some forward passes one after the other, and what happens at which site of each.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +45,8 @@ pub enum Share {
     Nothing,
     /// Equal prompts stand in it once, and others branch off from it.
     Base {
-        /// The row of each invoke.
-        rows: BTreeMap<InvokeId, usize>,
+        /// The rows of each invoke's prompts.
+        rows: BTreeMap<InvokeId, Span>,
         /// The stages at which others branch off.
         keeps: BTreeSet<usize>,
         /// The last stage that others need.
@@ -60,8 +60,8 @@ pub enum Share {
     Branch {
         /// From which wave.
         base: usize,
-        /// From which of its rows.
-        row: usize,
+        /// From which of its rows, all of which each invoke has.
+        rows: Span,
         /// At which position.
         from: usize,
         /// Its invokes in the order in which they come in, each with the stage.
@@ -98,6 +98,8 @@ pub struct Circumstances<'a> {
     pub head: Option<usize>,
     /// The numbers of tokens of the invokes, where all prompts of one have the same.
     pub lengths: &'a [Option<usize>],
+    /// Those of the longest prompt of each.
+    pub longest: &'a [usize],
     /// Whether somebody looks at the generated tokens as they come.
     pub streams: bool,
     /// Whether runs on equal prompts may share what they have in common: the model is embedding, layers and head.

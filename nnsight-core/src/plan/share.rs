@@ -11,7 +11,7 @@ use super::order::{Moment, Order, Time};
 use super::positions::{self, Positions};
 use super::reach::Reach;
 use super::schedule::{Check, Circumstances, Share};
-use crate::graph::{Graph, InvokeId, NodeId, Op, Prompt, Region};
+use crate::graph::{Graph, InvokeId, NodeId, Op, Prompt, Region, Span};
 use crate::module::SiteTable;
 
 /// How many positions a batch of branches has at most: enough for large products, and so few that their values stay in the cache.
@@ -52,8 +52,8 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: 
         _ if graph.invokes.len() < 2 => usize::MAX,
         budget => positions_within(budget.bytes(), table),
     };
-    let lengths = circumstances.lengths;
-    let sharing = Sharing { graph, table, order, reach, lengths, last_stages, limit };
+    let Circumstances { lengths, longest, .. } = *circumstances;
+    let sharing = Sharing { graph, table, order, reach, lengths, longest, last_stages, limit };
     let mut shares = Vec::new();
     // For each invoke where it is before and after its divergence.
     let mut places: HashMap<InvokeId, (usize, Option<(Divergence, usize)>)> = HashMap::new();
@@ -71,7 +71,7 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: 
             let checks = if circumstances.cutoff { sharing.checks(&branches) } else { BTreeMap::new() };
             shares.push(Share::Base { rows: rows.clone(), keeps: BTreeSet::new(), until: 0, remembers: false, checks });
             places.extend(rows.keys().map(|&invoke| (invoke, (base, None))));
-            for Branch { row, position, members } in branches {
+            for Branch { rows, position, members } in branches {
                 let here = shares.len();
                 let last = sharing.last_stage(&members);
                 if let Share::Base { keeps, until, remembers, .. } = &mut shares[base] {
@@ -81,7 +81,7 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: 
                 }
                 places.extend(members.iter().map(|&(divergence, invoke)| (invoke, (base, Some((divergence, here))))));
                 let entries = members.into_iter().map(|(divergence, invoke)| (invoke, divergence.stage)).collect();
-                shares.push(Share::Branch { base, row, from: position, entries });
+                shares.push(Share::Branch { base, rows, from: position, entries });
             }
         }
     }
@@ -112,13 +112,14 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: 
 
 /// A wave as a base and what branches off.
 struct Split {
-    /// The base's row for each invoke.
-    rows: BTreeMap<InvokeId, usize>,
+    /// The base's rows for each invoke.
+    rows: BTreeMap<InvokeId, Span>,
     branches: Vec<Branch>,
 }
 
 struct Branch {
-    row: usize,
+    /// Those of each of its members.
+    rows: Span,
     position: usize,
     /// In the order in which they come in.
     members: Vec<(Divergence, InvokeId)>,
@@ -130,6 +131,7 @@ struct Sharing<'a> {
     order: &'a Order,
     reach: &'a Reach,
     lengths: &'a [Option<usize>],
+    longest: &'a [usize],
     /// The last stage that each run visits.
     last_stages: HashMap<InvokeId, usize>,
     /// How many positions a batch has at most.
@@ -137,44 +139,59 @@ struct Sharing<'a> {
 }
 
 impl Sharing<'_> {
-    /// The prompt of a run that may have something in common with others: a text, or tokens.
-    fn prompt(&self, invoke: InvokeId) -> Option<(&str, &[u32])> {
+    /// The prompts of a run that may have something in common with others: texts, or tokens.
+    fn prompts(&self, invoke: InvokeId) -> Option<Vec<(&str, &[u32])>> {
         let content = &self.graph.invokes[invoke.index()];
-        if content.everything || content.generation.is_some() || self.lengths.get(invoke.index()).copied().flatten().is_none() {
+        if content.everything || content.generation.is_some() || content.prompts.is_empty() {
             return None;
         }
-        match &content.prompts[..] {
-            [Prompt::Text(text)] => Some((text, &[])),
-            [Prompt::Tokens(tokens)] => Some(("", tokens)),
-            _ => None,
-        }
+        let prompts = content.prompts.iter().map(|prompt| match prompt {
+            Prompt::Text(text) => Some((text.as_str(), [].as_slice())),
+            Prompt::Tokens(tokens) => Some(("", tokens.as_slice())),
+            Prompt::Masked { .. } | Prompt::Embeddings(_) => None,
+        });
+        prompts.collect()
+    }
+
+    /// How many prompts a run has.
+    fn count(&self, invoke: InvokeId) -> usize {
+        self.graph.invokes[invoke.index()].prompts.len()
+    }
+
+    /// The number of tokens of its longest prompt.
+    fn longest(&self, invoke: InvokeId) -> usize {
+        self.longest.get(invoke.index()).copied().unwrap_or(0)
     }
 
     /// Some runs as a base and what branches off, or `None` where they have nothing in common.
     fn split(&self, members: &[InvokeId]) -> Option<Split> {
-        let mut row_of: HashMap<(&str, &[u32]), usize> = HashMap::new();
+        let mut rows_of: HashMap<Vec<(&str, &[u32])>, Span> = HashMap::new();
         let mut rows = BTreeMap::new();
+        let mut next = 0;
         for &invoke in members {
-            let next = row_of.len();
-            rows.insert(invoke, *row_of.entry(self.prompt(invoke)?).or_insert(next));
+            let own = *rows_of.entry(self.prompts(invoke)?).or_insert(Span { start: next, len: self.count(invoke) });
+            rows.insert(invoke, own);
+            next = next.max(own.start + own.len);
         }
-        if row_of.len() == members.len() {
+        if rows_of.len() == members.len() {
             return None;
         }
         let divergences = self.divergences(&rows)?;
         let mut groups: BTreeMap<(usize, usize), Vec<(Divergence, InvokeId)>> = BTreeMap::new();
         for (&invoke, divergence) in &divergences {
-            groups.entry((rows[&invoke], divergence.position)).or_default().push((*divergence, invoke));
+            groups.entry((rows[&invoke].start, divergence.position)).or_default().push((*divergence, invoke));
         }
         let mut branches = Vec::new();
-        for ((row, position), mut members) in groups {
+        for ((_, position), mut members) in groups {
             members.sort_by_key(|(divergence, invoke)| (divergence.stage, *invoke));
-            let length = members.first().and_then(|(_, invoke)| self.lengths[invoke.index()]).unwrap_or(1);
+            let Some(&(_, first)) = members.first() else { continue };
+            let rows = rows[&first];
             // The last layer is run for fewer positions where nobody looks into it; those who do stand apart.
             let (before, within) = members.split_at(members.partition_point(|(divergence, _)| divergence.stage < self.table.depth));
-            let size = (POSITIONS.min(self.limit) / (length - position).max(1)).max(1);
+            let each = rows.len * self.longest(first).saturating_sub(position).max(1);
+            let size = (POSITIONS.min(self.limit) / each).max(1);
             for chunk in before.chunks(size).chain(within.chunks(size)) {
-                branches.push(Branch { row, position, members: chunk.to_vec() });
+                branches.push(Branch { rows, position, members: chunk.to_vec() });
             }
         }
         Some(Split { rows, branches })
@@ -183,24 +200,24 @@ impl Sharing<'_> {
     /// Runs in batches that fit into the budget: those that wait for each other in one, and beside each other those of about the same length.
     /// Where they share, those on one prompt belong together, and take no more room than one of them.
     fn pieces(&self, members: Vec<InvokeId>, shares: bool) -> Vec<Vec<InvokeId>> {
-        let length = |invoke: &InvokeId| self.lengths.get(invoke.index()).copied().flatten().unwrap_or(0);
-        let apart = members.iter().all(|invoke| length(invoke) > 0 && !self.graph.invokes[invoke.index()].everything);
+        let apart = members.iter().all(|invoke| self.longest(*invoke) > 0 && !self.graph.invokes[invoke.index()].everything);
         if members.len() < 2 || !apart || self.limit == usize::MAX {
             return vec![members];
         }
         let mut groups = self.groups(&members, shares);
-        groups.sort_by_key(|group| group.iter().map(length).max());
+        let longest = |group: &[InvokeId]| group.iter().map(|invoke| self.longest(*invoke)).max().unwrap_or(0);
+        groups.sort_by_key(|group| longest(group));
         let rows = |group: &[InvokeId]| {
-            let prompts = group.iter().filter_map(|invoke| self.prompt(*invoke)).collect::<HashSet<_>>();
-            match shares && prompts.len() < group.len() && group.iter().all(|invoke| self.prompt(*invoke).is_some()) {
-                true => prompts.len(),
-                false => group.iter().map(|invoke| self.graph.invokes[invoke.index()].prompts.len()).sum::<usize>(),
+            let different = group.iter().map(|invoke| self.prompts(*invoke)).collect::<Option<HashSet<_>>>();
+            match different.filter(|different| shares && different.len() < group.len()) {
+                Some(different) => different.iter().map(Vec::len).sum::<usize>(),
+                None => group.iter().map(|invoke| self.count(*invoke)).sum(),
             }
         };
         let mut batches: Vec<Vec<InvokeId>> = Vec::new();
         let (mut all_rows, mut tokens) = (0, 0);
         for group in groups {
-            let (own_rows, longest) = (rows(&group), group.iter().map(length).max().unwrap_or(0));
+            let (own_rows, longest) = (rows(&group), longest(&group));
             let own_tokens = own_rows * longest;
             let padded = (all_rows + own_rows) * longest;
             let padding = padded - tokens - own_tokens;
@@ -241,10 +258,10 @@ impl Sharing<'_> {
                 }
             }
         }
-        let mut first: HashMap<(&str, &[u32]), InvokeId> = HashMap::new();
+        let mut first: HashMap<Vec<(&str, &[u32])>, InvokeId> = HashMap::new();
         for &invoke in members.iter().filter(|_| shares) {
-            if let Some(prompt) = self.prompt(invoke) {
-                join(&mut group, *first.entry(prompt).or_insert(invoke), invoke);
+            if let Some(prompts) = self.prompts(invoke) {
+                join(&mut group, *first.entry(prompts).or_insert(invoke), invoke);
             }
         }
         let mut groups: BTreeMap<InvokeId, Vec<InvokeId>> = BTreeMap::new();
@@ -253,7 +270,7 @@ impl Sharing<'_> {
     }
 
     /// Where each of these runs diverges, if it does; `None` where they cannot be run apart from each other.
-    fn divergences(&self, rows: &BTreeMap<InvokeId, usize>) -> Option<BTreeMap<InvokeId, Divergence>> {
+    fn divergences(&self, rows: &BTreeMap<InvokeId, Span>) -> Option<BTreeMap<InvokeId, Divergence>> {
         let mut found: BTreeMap<InvokeId, Divergence> = BTreeMap::new();
         let needed = || self.graph.iter().filter(|(id, _)| self.reach.needed[id.index()]);
         for (id, node) in needed() {

@@ -66,24 +66,20 @@ impl TokenBatch {
         self
     }
 
-    /// Some rows of the same tokens, behind `past` positions that all of them have in common.
+    /// Prompts of which the first `past` positions are had already; of one length, where there are any such.
     ///
     /// # Errors
     /// Where the device fails.
-    pub(crate) fn behind(tokens: &[u32], rows: usize, past: usize, device: &Device) -> Result<Self> {
-        let (width, shape) = (tokens.len(), (rows, tokens.len()));
-        let positions = Tensor::arange(past as u32, (past + width) as u32, device)?;
-        Ok(TokenBatch {
-            lengths: vec![past + width; rows],
-            past,
-            width,
-            tokens: Tensor::new(tokens, device)?.broadcast_as(shape)?.contiguous()?,
-            positions: (past > 0).then(|| positions.broadcast_as(shape)?.contiguous()).transpose()?,
-            hidden: Vec::new(),
-            mask: OnceLock::new(),
-            tail: None,
-            tail_behind_layers: false,
-        })
+    pub(crate) fn behind(prompts: &[&[u32]], past: usize, device: &Device) -> Result<Self> {
+        let rest = prompts.iter().map(|prompt| prompt.get(past..).unwrap_or_default()).collect::<Vec<_>>();
+        let mut batch = TokenBatch::new(&rest, device)?;
+        if past > 0 {
+            let positions = Tensor::arange(past as u32, (past + batch.width) as u32, device)?;
+            batch.positions = Some(positions.broadcast_as((prompts.len(), batch.width))?.contiguous()?);
+            batch.lengths.iter_mut().for_each(|length| *length += past);
+            batch.past = past;
+        }
+        Ok(batch)
     }
 
     /// One more token for each prompt, behind all that came before.

@@ -19,8 +19,8 @@ pub(super) struct Base {
     /// What the model held before the stages at which others branch off.
     states: BTreeMap<usize, Tensor>,
     past: Past,
-    /// The padding before each row.
-    padding: Vec<usize>,
+    /// How many positions there are, padding included.
+    width: usize,
 }
 
 /// Runs each prompt of a wave once.
@@ -31,16 +31,17 @@ pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &W
     };
     wave.before.iter().try_for_each(|&node| interleaver.run(node))?;
     let model = interleaver.model;
-    let mut prompts = vec![[].as_slice(); rows.values().max().map_or(0, |last| last + 1)];
-    rows.iter().for_each(|(invoke, &row)| prompts[row] = &request.tokens[invoke.index()][0]);
+    let mut prompts = vec![[].as_slice(); rows.values().map(|rows| rows.start + rows.len).max().unwrap_or(0)];
+    for (invoke, rows) in rows {
+        prompts[rows.start..rows.start + rows.len].iter_mut().zip(&request.tokens[invoke.index()]).for_each(|(prompt, tokens)| *prompt = tokens);
+    }
     let mut batch = TokenBatch::new(&prompts, model.device())?;
     batch.tail = wave.tail;
     // Others may branch off behind the last layer.
     batch.tail_behind_layers = wave.tail.is_some() && keeps.last().is_none_or(|&last| last + 1 < model.count());
-    let padding = prompts.iter().map(|prompt| batch.width() - prompt.len()).collect::<Vec<_>>();
-    let place = |(&invoke, &row): (&InvokeId, &usize)| {
-        let positions = Span { start: padding[row], len: prompts[row].len() };
-        (invoke, Rows { rows: Span { start: row, len: 1 }, positions, before: 0 })
+    let place = |(&invoke, &rows): (&InvokeId, &Span)| {
+        let longest = prompts[rows.start..rows.start + rows.len].iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        (invoke, Rows { rows, positions: Span { start: batch.width() - longest, len: longest }, before: 0 })
     };
     interleaver.start(rows.iter().map(place).collect(), wave.visits.clone(), Vec::new());
     interleaver.start_pass(Pass { step: 0, batch: (prompts.len(), batch.width()), tail: model.head().zip(batch.tail) });
@@ -66,13 +67,13 @@ pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &W
     interleaver.finish_pass()?;
     interleaver.finish(1)?;
     interleaver.run_behind(&wave.after)?;
-    Ok(Base { states, past, padding })
+    Ok(Base { states, past, width: batch.width() })
 }
 
 /// Runs a batch that branches off from a base, and grows where further runs come in.
 pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, base: &Base, request: &Request<'_, '_>) -> Result<()> {
-    let Share::Branch { row, from, entries, .. } = &wave.share else { return Ok(()) };
-    let (row, from) = (*row, *from);
+    let Share::Branch { rows, from, entries, .. } = &wave.share else { return Ok(()) };
+    let (rows, from) = (*rows, *from);
     wave.before.iter().try_for_each(|&node| interleaver.run(node))?;
     // Runs whose edit changes nothing do not come in.
     let entries = entries.iter().copied().filter(|(invoke, _)| !interleaver.stays(*invoke)).collect::<Vec<_>>();
@@ -83,8 +84,10 @@ pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: 
         return interleaver.run_behind(&wave.after);
     };
     let model = interleaver.model;
-    let tokens = &request.tokens[first.index()][0][from..];
-    let kept = Span { start: base.padding[row] + from, len: tokens.len() };
+    let prompts = request.tokens[first.index()].iter().map(Vec::as_slice).collect::<Vec<_>>();
+    let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+    let padding = base.width - longest;
+    let kept = Span { start: padding + from, len: longest - from };
     let used = used_sites(&wave.visits, 0, interleaver.table.sites().len());
     let mut batch = TokenBatch::new(&[], model.device())?;
     let mut state: Option<Tensor> = None;
@@ -92,17 +95,18 @@ pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: 
     for stage in first_stage..model.count() {
         let enters = entries[entered..].iter().take_while(|(_, at)| *at <= stage).count();
         if let (1.., Some(here)) = (enters, base.states.get(&stage)) {
-            let here = here.narrow(0, row, 1)?.narrow(1, kept.start, kept.len)?;
+            let here = here.narrow(0, rows.start, rows.len)?.narrow(1, kept.start, kept.len)?;
             let copies = std::iter::repeat_n(here, enters);
             state = Some(Tensor::cat(&state.take().into_iter().chain(copies).collect::<Vec<_>>(), 0)?);
             for (invoke, _) in &entries[entered..entered + enters] {
-                interleaver.place(*invoke, Rows { rows: Span { start: entered, len: 1 }, positions: Span { start: 0, len: kept.len }, before: from });
+                let own = Span { start: entered * rows.len, len: rows.len };
+                interleaver.place(*invoke, Rows { rows: own, positions: Span { start: 0, len: kept.len }, before: from });
                 entered += 1;
             }
-            batch = TokenBatch::behind(tokens, entered, from, model.device())?;
+            batch = TokenBatch::behind(&prompts.repeat(entered), from, model.device())?;
             batch.tail = wave.tail;
             batch.tail_behind_layers = wave.tail.is_some() && !entries[entered..].iter().any(|(_, at)| at + 1 >= model.count());
-            interleaver.start_pass(Pass { step: 0, batch: (entered, kept.len), tail: model.head().zip(batch.tail) });
+            interleaver.start_pass(Pass { step: 0, batch: (entered * rows.len, kept.len), tail: model.head().zip(batch.tail) });
         }
         let Some(before) = state.take() else { break };
         if interleaver.pass_is_done() {
@@ -110,7 +114,7 @@ pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: 
         }
         let mut past = match from {
             0 => None,
-            from => Some(base.past.branch(row, base.padding[row], from)?),
+            from => Some(base.past.branch(rows, padding, from)?),
         };
         state = Some(model.stage(stage, before, &mut Cx::hooked(&used, interleaver, past.as_mut(), &batch))?);
     }

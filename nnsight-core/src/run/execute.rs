@@ -128,6 +128,7 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
         Circumstances {
             head,
             lengths: &common_lengths(&lengths),
+            longest: &whole_lengths(&request.tokens).iter().map(|prompts| prompts.iter().copied().max().unwrap_or(0)).collect::<Vec<_>>(),
             streams,
             shares,
             cutoff,

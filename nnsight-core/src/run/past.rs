@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use candle_core::{Result, Tensor};
 
+use crate::graph::Span;
+
 /// The keys and values of earlier positions, by the module that keeps them. They are those that the model went on with, edits included.
 #[derive(Debug, Default)]
 pub struct Past {
     kept: HashMap<usize, (Tensor, Tensor)>,
-    /// Whether they are those of another run, which every row begins with and none adds to.
+    /// Whether they are those of another run, which every run begins with and none adds to.
     is_borrowed: bool,
 }
 
@@ -23,8 +25,11 @@ impl Past {
     pub fn extend(&mut self, module: usize, past: usize, keys: Tensor, values: Tensor) -> Result<(Tensor, Tensor)> {
         let all = match self.kept.get(&module) {
             Some((k, v)) if self.is_borrowed => {
-                let (rows, (_, heads, past, dim)) = (keys.dim(0)?, k.dims4()?);
-                let repeat = |x: &Tensor| x.expand((rows, heads, past, dim));
+                let (rows, (own, heads, past, dim)) = (keys.dim(0)?, k.dims4()?);
+                let repeat = |x: &Tensor| match own {
+                    1 => x.expand((rows, heads, past, dim)),
+                    _ => x.repeat((rows / own, 1, 1, 1)),
+                };
                 return Ok((Tensor::cat(&[&repeat(k)?, &keys], 2)?, Tensor::cat(&[&repeat(v)?, &values], 2)?));
             }
             None if past == 0 => (keys, values),
@@ -35,12 +40,12 @@ impl Past {
         Ok(all)
     }
 
-    /// The keys and values of the first `positions` positions of one row, behind its padding, for runs that branch off there.
+    /// The keys and values of the first `positions` positions of some rows, behind their padding, for runs that branch off there.
     ///
     /// # Errors
     /// Where there are not so many.
-    pub(super) fn branch(&self, row: usize, padding: usize, positions: usize) -> Result<Self> {
-        let part = |x: &Tensor| x.narrow(0, row, 1)?.narrow(2, padding, positions);
+    pub(super) fn branch(&self, rows: Span, padding: usize, positions: usize) -> Result<Self> {
+        let part = |x: &Tensor| x.narrow(0, rows.start, rows.len)?.narrow(2, padding, positions);
         let kept = self.kept.iter().map(|(&module, (k, v))| Ok((module, (part(k)?, part(v)?))));
         Ok(Past { kept: kept.collect::<Result<_>>()?, is_borrowed: true })
     }
