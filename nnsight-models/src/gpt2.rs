@@ -3,13 +3,14 @@
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
+use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
 use nnsight_core::types::{Batch, Context, Dim, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Signature, Vocab};
 use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Between, Embedding, LayerNorm, Linear, add, attention, last_positions, mask, merge_heads, split_heads};
+use crate::layers::{Between, Embedding, LayerNorm, Linear, add, attention, mask, merge_heads, split_heads, without_last};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -136,24 +137,25 @@ impl<C: Signature> DecoderLayer<C> {
         Ok(add(&cx.call(&self.mlp, &normed)?, &middle, !cx.looks_into(&self.mlp))?)
     }
 
-    /// What the layer gives at the last positions, which is all that is needed of it, and nobody looks into it.
-    fn at_last_positions(&self, x: &Tensor, tail: usize, cx: &mut Cx) -> Result<Tensor> {
+    /// What the layer gives at some positions, which is all that is needed of it, and nobody looks into it.
+    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
         cx.within(self, |cx| {
             let normed = cx.call(&self.ln_1, x)?;
-            let attention = cx.within(&self.attn, |cx| self.attn.at_last_positions(&normed, tail, cx))?;
-            self.behind_attention(&last_positions(x, tail)?, &attention, cx)
+            let attention = cx.within(&self.attn, |cx| self.attn.at_window(&normed, window, cx))?;
+            self.behind_attention(&window.of(x)?, &attention, cx)
         })
     }
 }
 
 impl<C: Signature> SelfAttention<C> {
-    fn at_last_positions(&self, x: &Tensor, tail: usize, cx: &mut Cx) -> Result<Tensor> {
+    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
         let hidden = x.dim(2)?;
         let qkv = cx.call(&self.c_attn, x)?;
         let part = |qkv: &Tensor, index: usize| split_heads(&qkv.narrow(2, index * hidden, hidden)?, self.heads);
         let (k, v) = cx.extend(part(&qkv, 1)?, part(&qkv, 2)?)?;
-        let q = part(&last_positions(&qkv, tail)?, 0)?;
-        let z = attention(cx, Between { scores: Self::SCORES, pattern: Self::PATTERN }, [&q, &k, &v], None)?;
+        let q = part(&window.of(&qkv)?, 0)?;
+        let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
+        let z = attention(cx, between, [&q, &without_last(&k, window.behind)?, &without_last(&v, window.behind)?], None)?;
         cx.call(&self.c_proj, &merge_heads(&z)?)
     }
 }
@@ -201,13 +203,13 @@ impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
             return self.transformer.embed(&state, cx);
         }
         if let Some(layer) = self.transformer.h.get(index - 1) {
-            let tail = cx.batch().tail.filter(|_| index == self.transformer.h.len() && cx.batch().tail_behind_layers && !cx.looks_into(layer));
-            return match tail {
-                Some(tail) => layer.at_last_positions(&state, tail, cx),
+            let window = cx.batch().window.filter(|_| index == self.transformer.h.len() && cx.batch().cuts_last_layer && !cx.looks_into(layer));
+            return match window {
+                Some(window) => layer.at_window(&state, window, cx),
                 None => cx.call(layer, &state),
             };
         }
-        let state = last_positions(&state, cx.batch().tail.unwrap_or(usize::MAX))?;
+        let state = cx.batch().for_head(state)?;
         let normed = cx.call(&self.transformer.ln_f, &state)?;
         cx.call(&self.lm_head, &normed)
     }

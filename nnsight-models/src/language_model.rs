@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nnsight_core::graph::{Facts, Graph, Prompt};
 use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTable};
-use nnsight_core::plan::{Explanation, Plan};
+use nnsight_core::plan::{Explanation, Plan, Window};
 use nnsight_core::run::{Hosting, Request, Stages, TokenBatch, Vocabulary, Watch, execute, explain, forward, prepare};
 use nnsight_core::trace::{Attached, Edits, Host, Traceable};
 use nnsight_core::types::{Describes, Signature, Sizes};
@@ -185,8 +185,8 @@ impl<N: Network> LanguageModel<N> {
         let tokens = self.tokens(0, prompts)?;
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
-        batch.tail = Some(1);
-        batch.tail_behind_layers = true;
+        batch.window = Some(Window::LAST);
+        batch.cuts_last_layer = true;
         Ok(among_workers(|| forward(&self.network, &batch))?.squeeze(1)?)
     }
 

@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
+use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
 use nnsight_core::types::{Batch, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Query, Seq, Signature, Vocab};
 use nnsight_macros::Module;
@@ -10,9 +11,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{
-    Between, Embedding, Linear, RmsNorm, Rotary, add, attention, last_positions, mask, merge_heads, silu_mul, split_heads, together,
-};
+use crate::layers::{Between, Embedding, Linear, RmsNorm, Rotary, add, attention, mask, merge_heads, silu_mul, split_heads, together, without_last};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -128,26 +127,27 @@ impl<C: Signature> DecoderLayer<C> {
         Ok(add(&cx.call(&self.mlp, &normed)?, &middle, !cx.looks_into(&self.mlp))?)
     }
 
-    /// What the layer gives at the last positions, which is all that is needed of it, and nobody looks into it: of the other positions only
+    /// What the layer gives at some positions, which is all that is needed of it, and nobody looks into it: of the other positions only
     /// keys and values are computed.
-    fn at_last_positions(&self, x: &Tensor, tail: usize, cx: &mut Cx) -> Result<Tensor> {
+    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
         cx.within(self, |cx| {
             let normed = cx.call(&self.input_layernorm, x)?;
-            let attention = cx.within(&self.self_attn, |cx| self.self_attn.at_last_positions(&normed, tail, cx))?;
-            self.behind_attention(&last_positions(x, tail)?, &attention, cx)
+            let attention = cx.within(&self.self_attn, |cx| self.self_attn.at_window(&normed, window, cx))?;
+            self.behind_attention(&window.of(x)?, &attention, cx)
         })
     }
 }
 
 impl<C: Signature> SelfAttention<C> {
-    fn at_last_positions(&self, x: &Tensor, tail: usize, cx: &mut Cx) -> Result<Tensor> {
+    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
         let positions = cx.batch().whole_positions()?;
         let [k, v] = together([&self.k_proj, &self.v_proj], x, cx)?;
-        let [q] = together([&self.q_proj], &last_positions(x, tail)?, cx)?;
+        let [q] = together([&self.q_proj], &window.of(x)?, cx)?;
         let (k, v) = (split_heads(&k, self.kv_heads)?, split_heads(&v, self.kv_heads)?);
-        let q = self.rotary.apply(&split_heads(&q, self.heads)?, Some(&last_positions(&positions, tail)?))?;
+        let q = self.rotary.apply(&split_heads(&q, self.heads)?, Some(&window.of(&positions)?))?;
         let (k, v) = cx.extend(self.rotary.apply(&k, Some(&positions))?, v)?;
-        let z = attention(cx, Between { scores: Self::SCORES, pattern: Self::PATTERN }, [&q, &k, &v], None)?;
+        let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
+        let z = attention(cx, between, [&q, &without_last(&k, window.behind)?, &without_last(&v, window.behind)?], None)?;
         cx.call(&self.o_proj, &merge_heads(&z)?)
     }
 }
@@ -203,13 +203,13 @@ impl<C: Signature> Stages for LlamaForCausalLm<C> {
             return cx.call(&self.embed_tokens, &state);
         }
         if let Some(layer) = self.layers.get(index - 1) {
-            let tail = cx.batch().tail.filter(|_| index == self.layers.len() && cx.batch().tail_behind_layers && !cx.looks_into(layer));
-            return match tail {
-                Some(tail) => layer.at_last_positions(&state, tail, cx),
+            let window = cx.batch().window.filter(|_| index == self.layers.len() && cx.batch().cuts_last_layer && !cx.looks_into(layer));
+            return match window {
+                Some(window) => layer.at_window(&state, window, cx),
                 None => cx.call(layer, &state),
             };
         }
-        let state = last_positions(&state, cx.batch().tail.unwrap_or(usize::MAX))?;
+        let state = cx.batch().for_head(state)?;
         let normed = cx.call(&self.norm, &state)?;
         cx.call(&self.lm_head, &normed)
     }

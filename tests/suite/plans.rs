@@ -42,7 +42,7 @@ type Run = (usize, Vec<(usize, usize, i64, f64)>, Vec<(usize, usize, i64)>);
 
 fn run() -> impl Strategy<Value = Run> {
     let edit = (0..4usize, 0..3usize, 0..2i64, -2.0..2.0f64);
-    let read = (0..7usize, 0..3usize, -2..2i64);
+    let read = (0..8usize, 0..3usize, -2..2i64);
     (0..LISTS.len(), prop::collection::vec(edit, 0..3), prop::collection::vec(read, 1..5))
 }
 
@@ -73,6 +73,7 @@ fn graph(model: &Llama<Dynamic>, runs: &[Run], gradients: bool) -> Graph {
                         2 => model.lm_head(model.norm(block.output)).softmax(Vocab).max(Vocab).sum_all(),
                         3 => model.lm_head(block.mlp.output.at(Seq, position) * 0.5).norm_all(),
                         4 => model.lm_head.output.at(Seq, position).norm_all(),
+                        7 => model.lm_head.output.slice(Seq, position.min(-1) - 1..position.min(-1)).norm_all(),
                         5 => ((block.output - block.input).exp() * 0.1 + 1.0).norm_all(),
                         _ => model.norm.output.slice(Seq, -2..).norm_all(),
                     }
@@ -151,6 +152,47 @@ fn the_head_runs_for_the_last_positions_that_hold_what_is_read() {
     heads([5, -1], "the head for the last 2 positions only");
     heads([4, 0], "the head for the last 4 positions only");
     heads([0, 3], "the head for the last 7 positions only");
+}
+
+#[test]
+fn the_head_runs_for_no_position_behind_those_that_are_read() {
+    let (naive, planned) = (&models()[0].1, &models().last().unwrap().1);
+    let heads = |lists: [usize; 2], what: &str| {
+        let graph = graph!(planned, {
+            let [a, b] = lists.map(|list| {
+                let prompts = LISTS[list].iter().map(|&prompt| PROMPTS[prompt].to_vec()).collect::<Vec<_>>();
+                invoke!(prompts, {
+                    (planned.lm_head.output.slice(Seq, -4..-2), planned.norm.output.at(Seq, -4).norm_all(), planned.layers[1].output.at(Seq, -1))
+                })
+            });
+            // Branches off, and reads what the others do; and one that stays what it branched off from.
+            let edited = [0.5, 1.0].map(|factor| {
+                invoke!(PROMPTS[0].to_vec(), {
+                    planned.layers[1].output.at(Seq, 3) *= factor;
+                    planned.lm_head.output.at(Seq, 3)
+                })
+            });
+            (a, b, edited)
+        })
+        .unwrap();
+        let explanation = planned.explain(&graph).unwrap().to_string();
+        assert!(explanation.contains(what), "{explanation}");
+        for (a, b) in planned.execute(graph.clone()).unwrap().iter().zip(naive.execute(graph).unwrap()) {
+            assert!(difference(a, &b) < 1e-4);
+        }
+    };
+    heads([0, 2], "the head for positions -4 to -3 only");
+    heads([4, 6], "the head for positions -4 to -3 only");
+    let one = graph!(planned, PROMPTS[0].to_vec(), { planned.lm_head.output.at(Seq, 2) }).unwrap();
+    assert!(planned.explain(&one).unwrap().to_string().contains("the head for position -5 only"));
+    assert_eq!(planned.explain(&one).unwrap().token_layers.0, 7 * 2 + 1);
+    assert!(difference(&planned.execute(one.clone()).unwrap()[0], &naive.execute(one).unwrap()[0]) < 1e-4);
+    // What goes on needs the last position too.
+    let continued = |model: &Llama<Dynamic>| {
+        generate!(model, PROMPTS[0].to_vec(), max_new_tokens = 3, { (model.lm_head.output.at(Seq, 2), model.tokens()) }).unwrap()
+    };
+    let (found, expected) = (continued(planned), continued(naive));
+    assert!(difference(&found.0, &expected.0) < 1e-4 && difference(&found.1, &expected.1) == 0.0);
 }
 
 #[test]

@@ -62,12 +62,12 @@ impl Schedule {
             if let Share::Branch { entries, .. } = &wave.share {
                 wave.invokes = entries.iter().map(|(invoke, _)| *invoke).collect();
             }
-            wave.tail = circumstances.head.and_then(|head| head::tail(graph, table, head, &wave.visits, needed));
+            wave.window = circumstances.head.and_then(|head| head::window(graph, table, head, wave, needed));
         }
         // A run that stays the base's reads there what it would have read in its branch.
         for index in (0..waves.len()).rev() {
             if let Share::Branch { base, .. } = waves[index].share {
-                waves[base].tail = waves[base].tail.zip(waves[index].tail).map(|(a, b)| a.max(b));
+                waves[base].window = waves[base].window.zip(waves[index].window).map(|(a, b)| a.and(b));
             }
         }
         let chained = match circumstances.fuses {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter, Write as _};
 
+use super::Window;
 use super::schedule::{Schedule, Share, Wave};
 use crate::graph::{Graph, InvokeId};
 use crate::module::SiteTable;
@@ -87,8 +88,8 @@ impl Explaining<'_> {
         let stages = || wave.visits.iter().filter(|visit| visit.step == 0).filter_map(|visit| self.table.stage_of(visit.site));
         // The last layer that the pass comes to.
         let last = stages().max().unwrap_or(0).min(depth);
-        // Of the last layer one position for each run is enough where nobody looks into it.
-        let tail = wave.tail.filter(|_| stages().all(|stage| stage != depth));
+        // Of the last layer those positions are enough where nobody looks into it.
+        let window = wave.window.filter(|_| stages().all(|stage| stage != depth));
         let mut what = String::new();
         let mut layers = vec![PlannedLayer::default(); depth];
         let mut add = |first: usize, last: usize, runs: usize, (run, shared): (usize, usize)| {
@@ -97,8 +98,8 @@ impl Explaining<'_> {
                 let found = match layer {
                     _ if layer > last => PlannedLayer { skipped: whole, ..PlannedLayer::default() },
                     _ if layer < first => PlannedLayer { shared: whole, ..PlannedLayer::default() },
-                    _ if layer == depth && tail.is_some() => {
-                        let needed = tail.map_or(run, |tail| (runs * tail).min(run));
+                    _ if layer == depth && window.is_some() => {
+                        let needed = window.map_or(run, |window| (runs * window.count()).min(run));
                         PlannedLayer { run: needed, shared, skipped: run - needed }
                     }
                     _ => PlannedLayer { run, shared, skipped: 0 },
@@ -106,10 +107,12 @@ impl Explaining<'_> {
                 *cell = PlannedLayer { run: cell.run + found.run, shared: cell.shared + found.shared, skipped: cell.skipped + found.skipped };
             }
         };
-        let head = match wave.tail {
+        let head = match wave.window.map(|window| (window, window.count())) {
             None => String::new(),
-            Some(1) => "; the head for the last position only".to_string(),
-            Some(tail) => format!("; the head for the last {tail} positions only"),
+            Some((Window::LAST, _)) => "; the head for the last position only".to_string(),
+            Some((Window { behind: 0, .. }, count)) => format!("; the head for the last {count} positions only"),
+            Some((Window { from, .. }, 1)) => format!("; the head for position -{from} only"),
+            Some((Window { from, behind }, _)) => format!("; the head for positions -{from} to -{} only", behind + 1),
         };
         match &wave.share {
             Share::Nothing => {

@@ -2,16 +2,58 @@
 
 use std::borrow::Cow;
 
+use candle_core::Tensor;
+
 use super::positions;
-use super::schedule::Visit;
-use crate::graph::{Graph, InvokeId, NodeId, Op, Region};
+use super::schedule::Wave;
+use crate::graph::{Graph, InvokeId, NodeId, Op, Region, Span};
 use crate::module::SiteTable;
 
-/// How many of the last positions hold everything that is read from the sites `head` onwards, where nothing there is written. `None` for all of
-/// them. Later steps of a generation have one position anyway.
-pub(super) fn tail(graph: &Graph, table: &SiteTable, head: usize, visits: &[Visit], needed: &[bool]) -> Option<usize> {
+/// Positions that follow each other, counted from the end of the prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Which from the end the first of them is; 1 is the last position.
+    pub from: usize,
+    /// How many positions come behind them.
+    pub behind: usize,
+}
+
+impl Window {
+    /// The last position.
+    pub const LAST: Window = Window { from: 1, behind: 0 };
+
+    /// How many positions it has.
+    pub fn count(self) -> usize {
+        self.from - self.behind
+    }
+
+    /// Both, and what lies between them.
+    #[must_use]
+    pub fn and(self, other: Window) -> Self {
+        Window { from: self.from.max(other.from), behind: self.behind.min(other.behind) }
+    }
+
+    /// Its part of `width` positions.
+    pub fn span(self, width: usize) -> Span {
+        let (start, end) = (width.saturating_sub(self.from), width.saturating_sub(self.behind));
+        Span { start, len: end - start }
+    }
+
+    /// Its part of `(Batch, Seq, …)`.
+    ///
+    /// # Errors
+    /// Where `x` has one axis.
+    pub fn of(self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let Span { start, len } = self.span(x.dim(1)?);
+        x.narrow(1, start, len)
+    }
+}
+
+/// The positions that hold everything which is read from the sites `head` onwards, where nothing there is written. `None` for all of them.
+/// Later steps of a generation have one position anyway; that it has them, the last position must be there.
+pub(super) fn window(graph: &Graph, table: &SiteTable, head: usize, wave: &Wave, needed: &[bool]) -> Option<Window> {
     let mut in_head = vec![false; graph.nodes.len()];
-    for visit in visits.iter().filter(|visit| visit.step == 0 && table.rank(visit.site) >= table.rank(head)) {
+    for visit in wave.visits.iter().filter(|visit| visit.step == 0 && table.rank(visit.site) >= table.rank(head)) {
         let has_positions = || table.sites()[visit.site].facts.axes.iter().any(|axis| axis.name == "Seq");
         match graph.node(visit.node).op {
             Op::Get { .. } if has_positions() => in_head[visit.node.index()] = true,
@@ -24,15 +66,37 @@ pub(super) fn tail(graph: &Graph, table: &SiteTable, head: usize, visits: &[Visi
         return None;
     }
     let users = graph.iter().filter(|(id, _)| needed[id.index()]).flat_map(|(id, node)| node.args.iter().map(move |arg| (id, arg)));
-    users.filter(|(_, arg)| in_head[arg.index()]).try_fold(1, |most, (user, _)| Some(most.max(from_the_end(graph, table, user)?)))
+    let first = wave.generation.is_some().then_some(Window::LAST);
+    let all = users.filter(|(_, arg)| in_head[arg.index()]).try_fold(first, |all, (user, _)| {
+        let own = from_the_end(graph, table, user)?;
+        Some(Some(all.map_or(own, |all| all.and(own))))
+    })?;
+    // Nobody reads: what is left of the head is cheap.
+    Some(all.unwrap_or(Window::LAST))
 }
 
-/// How many of the last positions a part of a site begins at, where it is counted from the end.
-fn from_the_end(graph: &Graph, table: &SiteTable, part: NodeId) -> Option<usize> {
+/// The positions that a part of a site takes, where they are counted from the end.
+fn from_the_end(graph: &Graph, table: &SiteTable, part: NodeId) -> Option<Window> {
     let (region, at) = place(graph, table, part)?;
     let step = region.0[at];
     let again = region.0.iter().filter(|other| other.axis == step.axis).count() > 1;
-    usize::try_from(-step.start).ok().filter(|&count| count > 0 && !again && !step.counts_from_start())
+    let from = usize::try_from(-step.start).ok().filter(|&from| from > 0 && !again && !step.counts_from_start())?;
+    let behind = match (step.single, step.end) {
+        (true, _) => from - 1,
+        (false, None) => 0,
+        (false, Some(end)) => usize::try_from(-end).ok()?,
+    };
+    (behind < from).then_some(Window { from, behind })
+}
+
+/// A part of a site whose last positions are not there: where it lies in what is left.
+pub(crate) fn without_what_is_behind(region: &Region, axis: usize, behind: usize) -> Region {
+    let mut region = region.clone();
+    if let Some(step) = region.0.iter_mut().find(|step| step.axis as usize == axis) {
+        step.start += behind as i64;
+        step.end = step.end.map(|end| end + behind as i64).filter(|&end| end < 0);
+    }
+    region
 }
 
 /// The region of a part of a site, and which of its steps is the first along the positions.

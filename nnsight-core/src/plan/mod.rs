@@ -16,6 +16,7 @@ mod share;
 
 pub(crate) use common::common;
 pub use explain::{Explanation, PlannedBatch, PlannedLayer};
-pub(crate) use head::counted_from_the_end;
+pub use head::Window;
+pub(crate) use head::{counted_from_the_end, without_what_is_behind};
 pub use savings::{Budget, Plan};
 pub use schedule::{Check, Circumstances, Schedule, Share, Visit, Wave};

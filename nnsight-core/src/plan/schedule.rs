@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Budget;
+use super::{Budget, Window};
 use crate::graph::{Facts, Generation, InvokeId, NodeId, Span};
 
 /// What is run: some forward passes one after the other, and what happens at which site of each.
@@ -31,8 +31,8 @@ pub struct Wave {
     pub visits: Vec<Visit>,
     /// What runs after the last step, because it needs the generated tokens.
     pub after: Vec<NodeId>,
-    /// At how many of the last positions the head is needed, where not at all of them.
-    pub tail: Option<usize>,
+    /// The positions at which the head is needed, where not at all of them.
+    pub window: Option<Window>,
     /// What it has in common with others.
     pub share: Share,
 }

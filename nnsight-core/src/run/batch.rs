@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
+use crate::plan::Window;
 
 /// Prompts side by side, the shorter ones padded on the left, so that every prompt's last token stands at the end. A batch may continue an
 /// earlier one, whose keys and values the attention has kept.
@@ -19,10 +20,10 @@ pub struct TokenBatch {
     /// Tokens that no other position may look at: row, and position in the prompt.
     hidden: Vec<(usize, usize)>,
     mask: OnceLock<Option<Tensor>>,
-    /// For how many of the last positions the model's head is asked, where not for all.
-    pub tail: Option<usize>,
+    /// The positions for which the model's head is asked, where not for all.
+    pub window: Option<Window>,
     /// Whether nobody else needs what the last layer gives at other positions, so that it need not be computed.
-    pub tail_behind_layers: bool,
+    pub cuts_last_layer: bool,
 }
 
 impl TokenBatch {
@@ -46,17 +47,7 @@ impl TokenBatch {
         let shape = (prompts.len(), width);
         let tokens = Tensor::from_vec(tokens, shape, device)?;
         let positions = padded.then(|| Tensor::from_vec(positions, shape, device)).transpose()?;
-        Ok(TokenBatch {
-            lengths,
-            past: 0,
-            width,
-            tokens,
-            positions,
-            hidden: Vec::new(),
-            mask: OnceLock::new(),
-            tail: None,
-            tail_behind_layers: false,
-        })
+        Ok(TokenBatch { lengths, past: 0, width, tokens, positions, hidden: Vec::new(), mask: OnceLock::new(), window: None, cuts_last_layer: false })
     }
 
     /// Hides those tokens of a row from all other positions that are not `seen`.
@@ -98,8 +89,8 @@ impl TokenBatch {
             positions: Some(Tensor::from_vec(positions, shape, device)?),
             hidden: self.hidden.clone(),
             mask: OnceLock::new(),
-            tail: None,
-            tail_behind_layers: false,
+            window: None,
+            cuts_last_layer: false,
         })
     }
 
@@ -119,6 +110,20 @@ impl TokenBatch {
     /// The number of positions of earlier passes, padding included.
     pub fn past(&self) -> usize {
         self.past
+    }
+
+    /// Of what the layers gave, the positions for which the head is asked; those alone may have been computed already.
+    ///
+    /// # Shapes
+    /// `(Batch, Seq, Hidden)`
+    ///
+    /// # Errors
+    /// Where `state` has one axis.
+    pub fn for_head(&self, state: Tensor) -> Result<Tensor> {
+        match self.window {
+            Some(window) if state.dim(1)? == self.width => Ok(window.of(&state)?),
+            _ => Ok(state),
+        }
     }
 
     /// The number of tokens of each prompt, those of earlier passes included.

@@ -36,15 +36,15 @@ pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &W
         prompts[rows.start..rows.start + rows.len].iter_mut().zip(&request.tokens[invoke.index()]).for_each(|(prompt, tokens)| *prompt = tokens);
     }
     let mut batch = TokenBatch::new(&prompts, model.device())?;
-    batch.tail = wave.tail;
+    batch.window = wave.window;
     // Others may branch off behind the last layer.
-    batch.tail_behind_layers = wave.tail.is_some() && keeps.last().is_none_or(|&last| last + 1 < model.count());
+    batch.cuts_last_layer = wave.window.is_some() && keeps.last().is_none_or(|&last| last + 1 < model.count());
     let place = |(&invoke, &rows): (&InvokeId, &Span)| {
         let longest = prompts[rows.start..rows.start + rows.len].iter().map(|prompt| prompt.len()).max().unwrap_or(0);
         (invoke, Rows { rows, positions: Span { start: batch.width() - longest, len: longest }, before: 0 })
     };
     interleaver.start(rows.iter().map(place).collect(), wave.visits.clone(), Vec::new());
-    interleaver.start_pass(Pass { step: 0, batch: (prompts.len(), batch.width()), tail: model.head().zip(batch.tail) });
+    interleaver.start_pass(Pass { step: 0, batch: (prompts.len(), batch.width()), window: model.head().zip(batch.window) });
     let mut used = used_sites(&wave.visits, 0, interleaver.table.sites().len());
     for site in interleaver.start_checks(checks) {
         used[site] = true;
@@ -104,9 +104,9 @@ pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: 
                 entered += 1;
             }
             batch = TokenBatch::behind(&prompts.repeat(entered), from, model.device())?;
-            batch.tail = wave.tail;
-            batch.tail_behind_layers = wave.tail.is_some() && !entries[entered..].iter().any(|(_, at)| at + 1 >= model.count());
-            interleaver.start_pass(Pass { step: 0, batch: (entered * rows.len, kept.len), tail: model.head().zip(batch.tail) });
+            batch.window = wave.window;
+            batch.cuts_last_layer = wave.window.is_some() && !entries[entered..].iter().any(|(_, at)| at + 1 >= model.count());
+            interleaver.start_pass(Pass { step: 0, batch: (entered * rows.len, kept.len), window: model.head().zip(batch.window) });
         }
         let Some(before) = state.take() else { break };
         if interleaver.pass_is_done() {

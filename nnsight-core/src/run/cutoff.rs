@@ -10,7 +10,7 @@ use super::stages::Stages;
 use crate::Result;
 use crate::graph::{InvokeId, NodeId, Op};
 use crate::kernels;
-use crate::plan::Check;
+use crate::plan::{Check, Window};
 
 /// The runs that may stay the base's, and what the base holds where they read.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(super) struct Cutoff {
     checks: BTreeMap<usize, Vec<Check>>,
     /// Where the runs stand in the base.
     layout: HashMap<InvokeId, Rows>,
-    tail: Option<(usize, usize)>,
+    window: Option<(usize, Window)>,
     /// The runs that stay, with the last stage that they visit.
     stays: HashMap<InvokeId, usize>,
     /// The sites that they may read.
@@ -43,7 +43,8 @@ impl<M: Stages> Interleaver<'_, M> {
             reads.dedup();
         }
         let sites = checks.keys().chain(&reads).copied().collect();
-        self.cutoff = Cutoff { is_base: true, checks: checks.clone(), layout: self.layout.clone(), tail: self.pass.tail, reads, ..Cutoff::default() };
+        self.cutoff =
+            Cutoff { is_base: true, checks: checks.clone(), layout: self.layout.clone(), window: self.pass.window, reads, ..Cutoff::default() };
         sites
     }
 
@@ -99,12 +100,13 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// What a run that stays the base's reads at a site.
-    pub(super) fn read_base(&mut self, invoke: InvokeId, site: usize) -> Result<Option<Tensor>> {
+    pub(super) fn read_base(&mut self, id: NodeId, invoke: InvokeId, site: usize) -> Result<Option<Tensor>> {
         let Some(shown) = self.cutoff.shown.get(&site).cloned() else { return Ok(None) };
-        let own = (std::mem::replace(&mut self.layout, self.cutoff.layout.clone()), self.pass.tail);
-        self.pass.tail = self.cutoff.tail;
+        let own = (std::mem::replace(&mut self.layout, self.cutoff.layout.clone()), self.pass.window);
+        self.pass.window = self.cutoff.window;
         let read = self.read(invoke, site, &shown);
-        (self.layout, self.pass.tail) = own;
+        self.note_cut(id, site);
+        (self.layout, self.pass.window) = own;
         Ok(Some(read?))
     }
 }

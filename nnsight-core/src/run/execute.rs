@@ -22,7 +22,7 @@ use crate::{Error, Result};
 /// Runs all stages without looking at anything; gives the logits.
 ///
 /// # Shapes
-/// `(Batch, Seq, Vocab)`, with one position where the batch asks for the last only.
+/// `(Batch, Seq, Vocab)`, with the positions that the batch asks for.
 ///
 /// # Errors
 /// What a computation fails with.
@@ -215,10 +215,10 @@ fn run_steps<M: Stages>(
     let mut past = (steps > 1).then(Past::default);
     let model = interleaver.model;
     for step in 0..steps {
-        batch.tail = wave.tail.filter(|_| step == 0);
-        batch.tail_behind_layers = batch.tail.is_some();
-        let tail = model.head().zip(batch.tail);
-        interleaver.start_pass(Pass { step: step as u32, batch: (batch.lengths().len(), batch.width()), tail });
+        batch.window = wave.window.filter(|_| step == 0);
+        batch.cuts_last_layer = batch.window.is_some();
+        let window = model.head().zip(batch.window);
+        interleaver.start_pass(Pass { step: step as u32, batch: (batch.lengths().len(), batch.width()), window });
         let mut used = used_sites(&wave.visits, step as u32, interleaver.table.sites().len());
         if let (0, true, Some(embedding)) = (step, interleaver.has_embeddings(), interleaver.table.embedding()) {
             used[embedding] = true;

@@ -12,7 +12,7 @@ use super::values::{Absence, Because};
 use crate::graph::{Graph, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
 use crate::kernels::{self, Extent};
 use crate::module::{Hook, SiteTable, Skipped};
-use crate::plan::{Schedule, Visit};
+use crate::plan::{Schedule, Visit, Window};
 use crate::{Error, Result};
 
 /// Where an invoke stands in the batch.
@@ -33,8 +33,8 @@ pub(super) struct Pass {
     pub step: u32,
     /// The rows and positions of what the model computes in it.
     pub batch: (usize, usize),
-    /// From which site on it holds some of the last positions only, and how many.
-    pub tail: Option<(usize, usize)>,
+    /// From which site on it holds some positions only, and which.
+    pub window: Option<(usize, Window)>,
 }
 
 /// The values of a run.
@@ -63,6 +63,8 @@ pub(super) struct Interleaver<'a, M> {
     pub(super) skipping: Vec<(InvokeId, NodeId, Datum)>,
     /// The runs that may stay another's.
     pub(super) cutoff: Cutoff,
+    /// Readings whose last positions are not there: along which axis, and how many.
+    pub(super) cut: HashMap<NodeId, (usize, usize)>,
     /// What rows of the batch are given in place of the embeddings of their tokens, at the site where those come out.
     embeddings: Vec<(Vec<Extent>, Tensor)>,
     /// The tokens that were generated for each invoke, a list for each of its prompts.
@@ -90,6 +92,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             next: 0,
             stopped: HashMap::new(),
             skipping: Vec::new(),
+            cut: HashMap::new(),
             embeddings: Vec::new(),
             cutoff: Cutoff::default(),
             tokens: HashMap::new(),
@@ -170,7 +173,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         if !self.is_active(id)? {
             return Ok(());
         }
-        match (&self.graph.node(id).op, self.read_base(invoke, site)?) {
+        match (&self.graph.node(id).op, self.read_base(id, invoke, site)?) {
             (Op::Get { .. }, Some(value)) => self.keep(id, Datum::Tensor(value)),
             (Op::Get { .. }, None) => return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() }),
             // It writes what is there already.
@@ -251,6 +254,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                     value = self.gradients.cut(id, &value, part).map_err(|error| failed(self, error))?;
                 }
                 let read = self.read(at.invoke, site, &value).map_err(|error| failed(self, error))?;
+                self.note_cut(id, site);
                 self.keep(id, Datum::Tensor(read));
             }
             Op::Set { at, region, .. } => {

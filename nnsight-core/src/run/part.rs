@@ -5,8 +5,9 @@ use candle_core::Tensor;
 use super::evaluate::{Datum, extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
 use super::stages::Stages;
-use crate::graph::{Facts, InvokeId, Region, Span};
+use crate::graph::{Facts, InvokeId, NodeId, Region, Span};
 use crate::kernels::{self, Extent};
+use crate::plan::Window;
 use crate::types::KindTag;
 use crate::{Error, Result};
 
@@ -16,14 +17,14 @@ impl<M: Stages> Interleaver<'_, M> {
         let facts: &Facts = &self.table.sites()[site].facts;
         let Rows { rows, positions, before } = self.layout[&invoke];
         let one = Span { start: 0, len: 1 };
-        let now = match self.pass.tail {
+        let now = match self.window(site) {
             _ if self.pass.step > 0 => one,
-            Some((head, tail)) if self.table.rank(site) >= self.table.rank(head) => {
-                let tail = tail.min(self.pass.batch.1);
-                let before = self.pass.batch.1 - tail;
-                Span { start: positions.start.saturating_sub(before), len: positions.len.min(tail) }
+            Some(window) => {
+                let held = window.span(self.pass.batch.1);
+                let start = positions.start.max(held.start);
+                Span { start: start - held.start, len: (held.start + held.len).saturating_sub(start) }
             }
-            _ => positions,
+            None => positions,
         };
         let keys = Span { start: positions.start, len: positions.len + before + self.pass.step as usize };
         let extent = |(axis, name): (usize, &str)| match name {
@@ -35,10 +36,24 @@ impl<M: Stages> Interleaver<'_, M> {
         facts.axes.iter().map(|axis| axis.name.as_ref()).enumerate().filter_map(extent).collect()
     }
 
+    /// The positions that the model holds at a site, where those are not all.
+    fn window(&self, site: usize) -> Option<Window> {
+        self.pass.window.filter(|(head, _)| self.table.rank(site) >= self.table.rank(*head)).map(|(_, window)| window)
+    }
+
+    /// Remembers of a reading that it is without the last positions, where it is.
+    pub(super) fn note_cut(&mut self, id: NodeId, site: usize) {
+        if let Some(window) = self.window(site).filter(|window| window.behind > 0)
+            && let Some(axis) = self.table.sites()[site].facts.axes.iter().position(|axis| axis.name == "Seq")
+        {
+            self.cut.insert(id, (axis, window.behind));
+        }
+    }
+
     /// The axis along which the model holds only the later positions of an invoke's prompt at a site, and how many come before.
     fn missing(&self, invoke: InvokeId, site: usize) -> Option<(usize, usize)> {
         let before = self.layout[&invoke].before;
-        let cut = before > 0 && self.pass.tail.is_none_or(|(head, _)| self.table.rank(site) < self.table.rank(head));
+        let cut = before > 0 && self.window(site).is_none();
         let axis = self.table.sites()[site].facts.axes.iter().position(|axis| matches!(axis.name.as_ref(), "Seq" | "Query"));
         axis.filter(|_| cut).map(|axis| (axis, before))
     }

@@ -21,8 +21,7 @@ pub trait Stages {
     /// # Errors
     /// What a computation or an intervention fails with.
     fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> Result<Tensor>;
-    /// The first site of the last stage, where that stage treats every position by itself, and runs for the last one only where the batch
-    /// asks for that.
+    /// The first site of the last stage, where that stage treats every position by itself, and runs for those only that the batch asks for.
     fn head(&self) -> Option<usize>;
     /// A module that can be applied by hand.
     fn find(&self, path: &str) -> Option<&dyn Forward>;

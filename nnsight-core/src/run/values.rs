@@ -8,6 +8,7 @@ use super::repeat::first_is_true;
 use super::stages::Stages;
 use crate::graph::{InvokeId, NodeId, Op, Source, Unreached};
 use crate::module::Cx;
+use crate::plan::without_what_is_behind;
 use crate::run::TokenBatch;
 use crate::types::KindTag;
 use crate::{Error, Result};
@@ -125,6 +126,11 @@ impl<M: Stages> Interleaver<'_, M> {
             Op::Grad => Datum::Tensor(self.gradient(id)?),
             Op::SetGrad => return self.set_gradient(id),
             op => {
+                let moved = match op {
+                    Op::Slice(region) => self.cut.get(&node.args[0]).map(|&(axis, behind)| Op::Slice(without_what_is_behind(region, axis, behind))),
+                    _ => None,
+                };
+                let op = moved.as_ref().unwrap_or(op);
                 let args = node.args.iter().map(|&arg| self.datum(arg, id)).collect::<Result<Vec<_>>>()?;
                 let is_next = self.chained[id.index()] || args.iter().any(|arg| matches!(arg, Datum::Chain(_)));
                 let datum = match is_next.then(|| chain(op, &args)).flatten() {

@@ -24,13 +24,15 @@ pub fn merge_heads(z: &Tensor) -> Result<Tensor> {
     Ok(z.transpose(1, 2)?.flatten_from(2)?)
 }
 
-/// As many of the last positions of `(Batch, Seq, …)`, or all where there are no more.
+/// Keys or values without those of the last positions, at which no query looks.
+///
+/// # Shapes
+/// `x`: `(Batch, KvHeads, Key, HeadDim)`
 ///
 /// # Errors
-/// Where `x` has one axis.
-pub fn last_positions(x: &Tensor, count: usize) -> Result<Tensor> {
-    let count = count.min(x.dim(1)?);
-    Ok(x.narrow(1, x.dim(1)? - count, count)?)
+/// Where there are not so many.
+pub fn without_last(x: &Tensor, count: usize) -> Result<Tensor> {
+    Ok(x.narrow(2, 0, x.dim(2)?.saturating_sub(count))?)
 }
 
 /// How much each position looks at each other, before the softmax: `q k^T / sqrt(HeadDim)`, with a large negative number where it may
@@ -71,11 +73,11 @@ pub struct Between {
 pub fn attention(cx: &mut Cx, between: Between, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>) -> Result<Tensor> {
     if cpu::takes(&[q, k, v]) && mask.is_none() && !cx.wants(&[between.scores, between.pattern]) {
         let mask = if cx.batch().is_causal() { None } else { cx.batch().mask(q.dtype())? };
-        return Ok(cpu::attention(q, k, v, mask.map(|mask| own_queries(mask, q)).transpose()?.as_ref())?);
+        return Ok(cpu::attention(q, k, v, mask.map(|mask| own_part(mask, q, k)).transpose()?.as_ref())?);
     }
     let mask = match mask {
         Some(mask) => Some(mask),
-        None => cx.batch().mask(q.dtype())?.map(|mask| own_queries(mask, q)).transpose()?,
+        None => cx.batch().mask(q.dtype())?.map(|mask| own_part(mask, q, k)).transpose()?,
     };
     let scores = cx.tap(between.scores, scores(q, k, mask.as_ref())?)?;
     let pattern = cx.tap(between.pattern, softmax(&scores)?)?;
@@ -99,9 +101,11 @@ pub fn mask(cx: &mut Cx, tap: Tap, dtype: DType) -> Result<Option<Tensor>> {
     }
 }
 
-/// Of a mask what is about the queries, which are the last positions.
-fn own_queries(mask: &Tensor, q: &Tensor) -> candle_core::Result<Tensor> {
-    mask.narrow(2, mask.dim(2)? - q.dim(2)?, q.dim(2)?)
+/// Of a mask what is about the keys, which are the first positions, and the queries, which are the last of those.
+fn own_part(mask: &Tensor, q: &Tensor, k: &Tensor) -> candle_core::Result<Tensor> {
+    let (queries, keys) = (q.dim(2)?, k.dim(2)?);
+    let behind = mask.dim(3)? - keys;
+    mask.narrow(2, mask.dim(2)? - behind - queries, queries)?.narrow(3, 0, keys)
 }
 
 /// What each head gathers: `pattern v`.

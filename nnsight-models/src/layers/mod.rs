@@ -10,7 +10,7 @@ mod norm;
 mod product;
 mod rotary;
 
-pub use attention::{Between, attention, last_positions, mask, merge_heads, split_heads};
+pub use attention::{Between, attention, mask, merge_heads, split_heads, without_last};
 pub use elementwise::{add, silu_mul};
 pub use embedding::{Embedding, EmbeddingSites};
 pub use linear::{Linear, LinearSites, Map, together};
