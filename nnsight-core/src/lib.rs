@@ -26,7 +26,7 @@ pub mod __private {
     pub use crate::trace::{
         Caching, IntoCondition, Keep, Layers, Literal, LiteralIndex, MatchNumber, ModuleHandle, Operand, PlainAssign, Results, Save, Site, SiteList,
         Traced, Value, WhileCondition, edit, everything, everything_generating, generating, graph, grid2, grid3, invoke, points, run, scan, sites,
-        stream, sweep, sweep_on, template, tracer,
+        stream, sweep, sweep_on, swept, template, tracer,
     };
     pub use crate::types::KindTag;
     pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};

@@ -53,7 +53,7 @@ pub fn session(input: TokenStream) -> TokenStream {
 /// edits of a view: give each of those a file of its own.
 #[proc_macro]
 pub fn sweep(input: TokenStream) -> TokenStream {
-    trace::sweep(input.into()).into()
+    trace::sweep(input.into(), trace::Form::Trace).into()
 }
 
 /// Makes an edited view of a model: `let ablated = edit!(model, { model.layers[4].mlp.output = 0.0 })?`. The model itself is untouched.
@@ -69,9 +69,11 @@ pub fn scan(input: TokenStream) -> TokenStream {
 }
 
 /// Records a block as [`trace!`] does, and gives back the graph instead of running it.
+///
+/// `graph!(model, prompt, for layer in 0..30 { … })` gives the graph of a [`sweep!`], for `explain` to say what it would cost, or to be stored.
 #[proc_macro]
 pub fn graph(input: TokenStream) -> TokenStream {
-    trace::expand(input.into(), trace::Form::Graph).into()
+    trace::graph(input.into()).into()
 }
 
 /// Inside of [`trace!`] or [`generate!`]: a block on a prompt of its own, `invoke!(prompt, { … })`, or on all prompts side by side,

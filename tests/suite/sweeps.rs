@@ -172,6 +172,33 @@ fn hundreds_of_points_go_into_several_batches() {
     }
 }
 
+#[test]
+fn a_sweep_is_a_graph_too() {
+    use nnsight::trace::Traceable;
+    let model = tiny_llama();
+    let graph = graph!(
+        model,
+        CLEAN.to_vec(),
+        for (layer, strength) in grid(0..3, [0.5, 2.0]) {
+            model.layers[layer].output.at(Seq, -1) *= strength;
+            model.lm_head.output.at(Seq, -1).norm_all()
+        }
+    )
+    .unwrap();
+    let explanation = model.explain(&graph).unwrap().to_string();
+    assert!(explanation.contains("1 different prompts of 6 runs, once") && explanation.contains("4 runs branch off 0"), "{explanation}");
+    let swept = sweep!(
+        model,
+        CLEAN.to_vec(),
+        for (layer, strength) in grid(0..3, [0.5, 2.0]) {
+            model.layers[layer].output.at(Seq, -1) *= strength;
+            model.lm_head.output.at(Seq, -1).norm_all()
+        }
+    );
+    let found = model.execute(graph).unwrap();
+    assert_eq!(found.iter().map(|point| f64::from(point.to_scalar::<f32>().unwrap())).collect::<Vec<_>>(), numbers(&swept.unwrap()));
+}
+
 /// The sizes of the residual stream after an edit of each strength in each layer.
 fn strengths(model: &Llama<Dynamic>, most: f64, file: &std::path::Path) -> nnsight::Result<Tensor<Dynamic, (Over<0>, Over<1>)>> {
     Ok(sweep!(

@@ -43,7 +43,7 @@ pub use scan::Scan;
 pub use selection::{Indices, Masked, Selected};
 pub use site::{Effect, Place, Site, SitePart, effect};
 pub use steps::{Generating, Step, StepList, Steps};
-pub use sweep::{Over, PointValue, Points, Sizes, SweptShape, axes, grid2, grid3, points, sweep};
+pub use sweep::{Over, PointValue, Points, Sizes, SweptShape, axes, grid2, grid3, points, sweep, swept};
 pub use traceable::{
     Traceable, edit, everything, everything_generating, generating, graph, invoke, run, scan, sites, stream, sweep_on, template, tracer,
 };

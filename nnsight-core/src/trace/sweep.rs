@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 
 use super::{Gradient, Results, Save, Site, SitePart, Traceable, Traced, Tracer, Value, checkpoint};
-use crate::graph::NodeId;
+use crate::graph::{Graph, NodeId};
 use crate::types::{Dim, DimName, Fits, Kind, One, Prepend, Shape, Signature, Tensor};
 use crate::{Error, Result};
 
@@ -191,6 +191,15 @@ impl<'t, A, V: PointValue<'t, A>> Save<'t> for Swept<V, A> {
     fn collect(form: Sizes<A>, results: &mut Results) -> Result<V::Saved> {
         V::collect(&form, results)
     }
+}
+
+/// The graph of a sweep. `graph!` calls it.
+///
+/// # Errors
+/// What was wrong in the block.
+#[track_caller]
+pub fn swept<'t, A, V: PointValue<'t, A>>(tracer: &'t Tracer, sizes: Sizes<A>, values: Vec<V>) -> Result<Graph> {
+    super::graph(tracer, Swept { values, sizes })
 }
 
 /// Runs all points of a sweep. `sweep!` calls it.

@@ -108,7 +108,7 @@ pub fn trace(trace: Trace, form: Form, errors: &mut Errors) -> TokenStream {
 }
 
 /// One block for every point.
-pub fn sweep(sweep: Sweep, errors: &mut Errors) -> TokenStream {
+pub fn sweep(sweep: Sweep, form: Form, errors: &mut Errors) -> TokenStream {
     let Sweep { name, model, prompt, mut settings, mut points } = sweep;
     let names = Names::new(name.clone(), Form::Trace);
     Rewrite { names: Some(&names), errors }.visit_block_mut(&mut points.body);
@@ -131,17 +131,24 @@ pub fn sweep(sweep: Sweep, errors: &mut Errors) -> TokenStream {
         }
         other => quote!(::nnsight::__private::points(#other)),
     };
-    let checkpoint = match settings.take("checkpoint") {
+    let checkpoint = match if form == Form::Trace { settings.take("checkpoint") } else { None } {
         None => quote!(::std::option::Option::None),
         Some(file) => quote_spanned!(file.span()=> ::std::option::Option::Some(::std::convert::AsRef::<::std::path::Path>::as_ref(&#file))),
     };
     for (name, _) in &settings.0 {
+        if form == Form::Graph {
+            errors.add(name.span(), "a graph has no settings: the file of a sweep is for `sweep!`, which runs it");
+            continue;
+        }
         errors.add(name.span(), "a sweep has one setting, the file where its results are kept: `checkpoint = \"grid.safetensors\"`");
     }
     let prompts = quote!(let prompts = ::nnsight::__private::sweep_on(&#tracer, #prompt););
     // A prompt that is not the same at all points is made at each.
     let (for_all, for_each) = if names_any(quote!(#prompt), &bound(pattern)) { (None, Some(prompts)) } else { (Some(prompts), None) };
-    let end = quote_spanned!(last=> ::nnsight::__private::sweep(#handle, &#tracer, sizes, #outcome, #checkpoint));
+    let end = match form {
+        Form::Graph => quote_spanned!(last=> ::nnsight::__private::swept(&#tracer, sizes, #outcome)),
+        _ => quote_spanned!(last=> ::nnsight::__private::sweep(#handle, &#tracer, sizes, #outcome, #checkpoint)),
+    };
     quote!({
         let #handle = &#model;
         let #tracer = ::nnsight::__private::tracer(#handle);

@@ -7,7 +7,7 @@ mod rewrite;
 #[cfg(test)]
 mod snapshots;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 
 use crate::errors::Errors;
@@ -49,7 +49,16 @@ pub fn expand(input: TokenStream, form: Form) -> TokenStream {
     }
 }
 
-pub fn sweep(input: TokenStream) -> TokenStream {
+/// The graph of a block, or of a sweep: that has a loop where the other has a block.
+pub fn graph(input: TokenStream) -> TokenStream {
+    let is_loop = |token: &TokenTree| matches!(token, TokenTree::Ident(word) if word == "for");
+    match input.clone().into_iter().any(|token| is_loop(&token)) {
+        true => sweep(input, Form::Graph),
+        false => expand(input, Form::Graph),
+    }
+}
+
+pub fn sweep(input: TokenStream, form: Form) -> TokenStream {
     let mut errors = Errors::default();
     let sweep = match syn::parse2::<parse::Sweep>(input.clone()) {
         Ok(sweep) => sweep,
@@ -59,7 +68,7 @@ pub fn sweep(input: TokenStream) -> TokenStream {
         }
     };
     order::check_block(&sweep.points.body, &mut errors);
-    let expanded = expand::sweep(sweep, &mut errors);
+    let expanded = expand::sweep(sweep, form, &mut errors);
     let errors = errors.finish();
     match errors.is_empty() {
         true => expanded,
