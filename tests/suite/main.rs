@@ -14,6 +14,7 @@ mod graphs;
 mod loading;
 mod looking;
 mod loops;
+mod operations;
 mod plans;
 mod random;
 mod reference;
