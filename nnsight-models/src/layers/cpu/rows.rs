@@ -195,9 +195,10 @@ pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         let x = &all[position * heads * size..(position + 1) * heads * size];
         for (row, x) in row.chunks_mut(size).zip(x.chunks(size)) {
             let ((low, high), (x_low, x_high)) = (row.split_at_mut(half), x.split_at(half));
-            for at in 0..half {
-                low[at] = x_low[at] * cos[at] - x_high[at] * sin[at];
-                high[at] = x_low[at] * sin[at] + x_high[at] * cos[at];
+            let turned = low.iter_mut().zip(high).zip(x_low.iter().zip(x_high)).zip(cos.iter().zip(sin));
+            for (((low, high), (x, y)), (cos, sin)) in turned {
+                *low = x * cos - y * sin;
+                *high = x * sin + y * cos;
             }
         }
     });
