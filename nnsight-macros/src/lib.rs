@@ -42,8 +42,8 @@ pub fn session(input: TokenStream) -> TokenStream {
 /// Runs one block for every point, as one experiment: what the points have in common is run once, and the rest side by side.
 ///
 /// `sweep!(model, prompt, for (layer, position) in grid(0..model.depth(), 0..14) { … })` gives a tensor with an axis for each of the grid's
-/// before those of the block's value. `grid` takes up to three iterators; any other expression is one axis. An edit may reach nothing at some
-/// points, but not at all of them.
+/// before those of the block's value. `grid` takes up to three iterators; any other expression is one axis; a loop whose block is another loop
+/// is the same as a grid. An edit may reach nothing at some points, but not at all of them.
 ///
 /// The prompt may be one of the things that the loop goes over: `sweep!(model, prompt, for (prompt, layer) in grid(prompts, 0..30) { … })`. Prompts
 /// of about the same length are run side by side.

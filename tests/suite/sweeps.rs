@@ -35,6 +35,32 @@ fn a_grid_of_layers_and_positions_gives_what_each_point_gives_alone() {
 }
 
 #[test]
+fn loops_within_each_other_are_a_grid() {
+    let model = tiny_llama();
+    let nested: Tensor<Dynamic, (Over<0>, Over<1>, Over<2>)> = sweep!(
+        model,
+        CLEAN.to_vec(),
+        for layer in 0..3 {
+            for (head, strength) in grid(0..2, [0.0, 2.0]) {
+                model.layers[layer].self_attn.z.head(head) *= strength;
+                model.lm_head.output.at(Seq, -1).norm_all()
+            }
+        }
+    )
+    .unwrap();
+    let grid = sweep!(
+        model,
+        CLEAN.to_vec(),
+        for (layer, head, strength) in grid(0..3, 0..2, [0.0, 2.0]) {
+            model.layers[layer].self_attn.z.head(head) *= strength;
+            model.lm_head.output.at(Seq, -1).norm_all()
+        }
+    );
+    assert_eq!(nested.dims(), [3, 2, 2]);
+    assert_eq!(numbers(&nested), numbers(&grid.unwrap()));
+}
+
+#[test]
 fn heads_strengths_and_anything_else_are_gone_over() {
     let model = tiny_gpt2();
     let ablated = sweep!(

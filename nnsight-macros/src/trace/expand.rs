@@ -1,14 +1,15 @@
 //! What is written in place of a trace.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::visit::Visit;
 use syn::visit_mut::VisitMut;
-use syn::{Block, Expr, ItemFn, Pat, PatIdent};
+use syn::{Block, Expr, ItemFn};
 
 use super::Form;
+use super::order;
 use super::parse::{Invoke, Settings, Sweep, Trace};
+use super::points::Points;
 use super::rewrite::Rewrite;
 use crate::errors::Errors;
 
@@ -109,28 +110,16 @@ pub fn trace(trace: Trace, form: Form, errors: &mut Errors) -> TokenStream {
 
 /// One block for every point.
 pub fn sweep(sweep: Sweep, form: Form, errors: &mut Errors) -> TokenStream {
-    let Sweep { name, model, prompt, mut settings, mut points } = sweep;
+    let Sweep { name, model, prompt, mut settings, points } = sweep;
+    let mut points = Points::new(points, errors);
+    order::check_block(&points.body, errors);
     let names = Names::new(name.clone(), Form::Trace);
     Rewrite { names: Some(&names), errors }.visit_block_mut(&mut points.body);
     let Names { handle, tracer, .. } = &names;
-    let (pattern, statements) = (&points.pat, &points.body.stmts);
+    let all = points.all(errors);
+    let (pattern, statements) = (&points.pattern, &points.body.stmts);
     let last = points.body.stmts.last().map_or_else(Span::call_site, |last| last.span());
     let outcome = Ident::new("outcome", Span::mixed_site().located_at(last));
-    let all = match &*points.expr {
-        Expr::Call(call) if matches!(&*call.func, Expr::Path(path) if path.path.is_ident("grid")) => {
-            let (axes, span) = (&call.args, call.func.span());
-            match axes.len() {
-                1 => quote_spanned!(span=> ::nnsight::__private::points(#axes)),
-                2 => quote_spanned!(span=> ::nnsight::__private::grid2(#axes)),
-                3 => quote_spanned!(span=> ::nnsight::__private::grid3(#axes)),
-                _ => {
-                    errors.add(span, "a grid has one, two or three axes");
-                    quote!(::nnsight::__private::points([(); 0]))
-                }
-            }
-        }
-        other => quote!(::nnsight::__private::points(#other)),
-    };
     let checkpoint = match if form == Form::Trace { settings.take("checkpoint") } else { None } {
         None => quote!(::std::option::Option::None),
         Some(file) => quote_spanned!(file.span()=> ::std::option::Option::Some(::std::convert::AsRef::<::std::path::Path>::as_ref(&#file))),
@@ -144,7 +133,7 @@ pub fn sweep(sweep: Sweep, form: Form, errors: &mut Errors) -> TokenStream {
     }
     let prompts = quote!(let prompts = ::nnsight::__private::sweep_on(&#tracer, #prompt););
     // A prompt that is not the same at all points is made at each.
-    let (for_all, for_each) = if names_any(quote!(#prompt), &bound(pattern)) { (None, Some(prompts)) } else { (Some(prompts), None) };
+    let (for_all, for_each) = if points.bind(&prompt) { (None, Some(prompts)) } else { (Some(prompts), None) };
     let end = match form {
         Form::Graph => quote_spanned!(last=> ::nnsight::__private::swept(&#tracer, sizes, #outcome)),
         _ => quote_spanned!(last=> ::nnsight::__private::sweep(#handle, &#tracer, sizes, #outcome, #checkpoint)),
@@ -167,31 +156,6 @@ pub fn sweep(sweep: Sweep, form: Form, errors: &mut Errors) -> TokenStream {
         }
         let result = #end;
         result
-    })
-}
-
-/// The names that a pattern gives to what it takes apart.
-fn bound(pattern: &Pat) -> Vec<String> {
-    #[derive(Default)]
-    struct Bound(Vec<String>);
-    impl<'ast> Visit<'ast> for Bound {
-        fn visit_pat_ident(&mut self, pattern: &'ast PatIdent) {
-            self.0.push(pattern.ident.to_string());
-            syn::visit::visit_pat_ident(self, pattern);
-        }
-    }
-    let mut found = Bound::default();
-    found.visit_pat(pattern);
-    found.0
-}
-
-/// Whether any of these names stands somewhere in the tokens, also inside of a text to be filled in.
-fn names_any(tokens: TokenStream, names: &[String]) -> bool {
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Group(group) => names_any(group.stream(), names),
-        TokenTree::Ident(ident) => names.iter().any(|name| ident == name),
-        TokenTree::Literal(literal) => names.iter().any(|name| literal.to_string().contains(&format!("{{{name}"))),
-        TokenTree::Punct(_) => false,
     })
 }
 

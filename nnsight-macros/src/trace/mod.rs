@@ -3,6 +3,7 @@
 mod expand;
 mod order;
 mod parse;
+mod points;
 mod rewrite;
 #[cfg(test)]
 mod snapshots;
@@ -67,7 +68,6 @@ pub fn sweep(input: TokenStream, form: Form) -> TokenStream {
             return expand::unparsed(input, errors.finish());
         }
     };
-    order::check_block(&sweep.points.body, &mut errors);
     let expanded = expand::sweep(sweep, form, &mut errors);
     let errors = errors.finish();
     match errors.is_empty() {
