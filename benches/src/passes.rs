@@ -33,10 +33,10 @@ pub fn sequence(length: usize) -> Vec<u32> {
 fn passes(model: &Model, peer: &Peer, length: usize) -> Result<Vec<Figure>> {
     let tokens = sequence(length);
     let prompt = [Prompt::Tokens(tokens.clone())];
+    // As many as bring what the machine does by itself below the percent that is asked for.
     let runs = match length {
-        1 => 61,
-        14 => 41,
-        _ => 21,
+        1 | 14 => 151,
+        _ => 41,
     };
     let expected = peer.next_logits(&tokens)?;
     let plain = || Ok(model.next_logits(&prompt)?);
@@ -90,7 +90,7 @@ fn thousand_nodes(model: &Model) -> Result<Figure> {
     let plain = [prompt];
     let difference = (&model.execute(graph.clone())?[0] - model.next_logits(&plain)?)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
     let run = || Ok(model.execute(graph.clone()).map(drop)?);
-    let [ours_ms, peer_ms, ratio] = pair(41, run, || Ok(model.next_logits(&plain).map(drop)?))?;
+    let [ours_ms, peer_ms, ratio] = pair(101, run, || Ok(model.next_logits(&plain).map(drop)?))?;
     Ok(Figure {
         name: format!("14 tokens: a graph of {} nodes", graph.nodes.len()),
         ours_ms,
