@@ -3,7 +3,7 @@
 use nnsight::prelude::*;
 use proptest::prelude::*;
 
-use crate::shared::{difference, tiny_gpt2, tiny_llama};
+use crate::shared::{difference, numbers, tiny_gpt2, tiny_llama};
 
 const PROMPTS: [&[u32]; 3] = [&[3, 17, 5, 40, 22, 8, 11], &[3, 17, 6, 40, 22, 8, 11], &[9, 2, 33, 4]];
 
@@ -202,6 +202,24 @@ fn a_patch_that_changes_nothing_is_not_run_again() {
     // The prompts differ at position 2 only: before it, the result is the untouched one, bit for bit.
     assert!(patched[..2].iter().all(|patched| crate::shared::identical(patched, &untouched)));
     assert!(patched[2..].iter().all(|patched| difference(patched, &untouched) > 1e-5));
+}
+
+#[test]
+fn most_patches_between_prompts_with_a_common_start_change_nothing() {
+    let model = crate::shared::smollm2();
+    let clean = trace!(model, crate::shared::CLEAN, { model.layers.iter().map(|layer| layer.output).collect::<Vec<_>>() }).unwrap();
+    let untouched = trace!(model, crate::shared::CORRUPTED, { model.lm_head.output.at(Seq, -1).norm_all() }).unwrap();
+    let grid = sweep!(
+        model,
+        crate::shared::CORRUPTED,
+        for (layer, position) in grid(0..30, 0..14) {
+            model.layers[layer].output.at(Seq, position) = clean[layer].at(Seq, position);
+            model.lm_head.output.at(Seq, -1).norm_all()
+        }
+    );
+    let (untouched, grid) = (numbers(&untouched)[0], numbers(&grid.unwrap()));
+    // At 9 of 14 positions there is nothing to change; in the last layer, what the last position does not see.
+    assert_eq!(grid.iter().filter(|point| **point == untouched).count(), 30 * 9 + 4);
 }
 
 #[test]
