@@ -18,7 +18,9 @@ fn plans() -> Vec<(&'static str, Plan)> {
     vec![
         ("share", Plan { share: true, ..naive }),
         ("share and cutoff", Plan { share: true, cutoff: true, ..naive }),
-        ("positions", Plan { positions: true, ..naive }),
+        ("stop", Plan { stop: true, ..naive }),
+        ("share by position too", Plan { share: true, positions: true, ..naive }),
+        ("head", Plan { head: true, ..naive }),
         ("common", Plan { common: true, ..naive }),
         ("merge", Plan { merge: true, ..naive }),
         ("fuse", Plan { fuse: true, ..naive }),
@@ -111,6 +113,35 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn without_a_switch_more_layers_and_positions_are_run() {
+    let token_layers = |plan: Plan, deepest: usize| {
+        let model = Llama::<Dynamic>::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap().with_plan(plan);
+        let graph = graph!(model, {
+            let runs = [0.0, 2.0, 3.0, 4.0].map(|factor| {
+                invoke!(PROMPTS[0].to_vec(), {
+                    model.layers[0].output.at(Seq, 3) *= factor;
+                    let read = *model.layers.layer(deepest);
+                    (read.output.at(Seq, -1).norm_all(), model.lm_head.output.at(Seq, -1).norm_all())
+                })
+            });
+            let (shallow, deep): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
+            if deepest < 2 { shallow } else { deep }
+        });
+        model.explain(&graph.unwrap()).unwrap().token_layers.0
+    };
+    let all = Plan::default();
+    // The prompt through two layers, and from position 3 on each of four runs, from the layer of its edit on.
+    assert_eq!(token_layers(all, 1), 7 * 2 + 4 * (4 + 4));
+    // Of the last layer, one position.
+    assert_eq!(token_layers(Plan { stop: false, ..all }, 1), 7 * 2 + 1 + 4 * (4 + 4 + 1));
+    assert_eq!(token_layers(Plan { positions: false, ..all }, 1), 7 + 4 * 2 * 7);
+    assert_eq!(token_layers(Plan { share: false, ..all }, 1), 4 * 2 * 7);
+    assert_eq!(token_layers(all, 2), 7 * 2 + 1 + 4 * (4 + 4 + 1));
+    assert_eq!(token_layers(Plan { head: false, ..all }, 2), 7 * 3 + 4 * (4 + 4 + 4));
+    assert_eq!(token_layers(Plan::naive(), 1), 4 * 3 * 7);
 }
 
 #[test]

@@ -74,6 +74,6 @@ impl Schedule {
             true => chains::chained(graph, &order, needed, &uses),
             false => vec![false; graph.nodes.len()],
         };
-        Ok(Schedule { waves, uses, with_gradient, chained })
+        Ok(Schedule { waves, uses, with_gradient, chained, stops: circumstances.stops })
     }
 }

@@ -44,14 +44,14 @@ pub struct PlannedLayer {
 impl Schedule {
     /// The token-layers of each wave.
     pub(crate) fn token_layers(&self, graph: &Graph, table: &SiteTable, lengths: &[Vec<usize>]) -> Vec<usize> {
-        let explaining = Explaining { graph, table, lengths };
+        let explaining = Explaining { graph, table, lengths, stops: self.stops };
         let run = |wave: &Wave| explaining.batch(0, wave).layers.iter().map(|cell| cell.run).sum();
         self.waves.iter().map(run).collect()
     }
 
     /// Puts the schedule into words. `lengths` are the numbers of tokens of each prompt of each invoke.
     pub fn explain(&self, graph: &Graph, table: &SiteTable, lengths: &[Vec<usize>]) -> Explanation {
-        let explaining = Explaining { graph, table, lengths };
+        let explaining = Explaining { graph, table, lengths, stops: self.stops };
         let waves = self.waves.iter().enumerate().filter(|(_, wave)| !wave.invokes.is_empty());
         let batches = waves.map(|(index, wave)| explaining.batch(index, wave)).collect::<Vec<_>>();
         let run = batches.iter().flat_map(|batch| &batch.layers).map(|cell| cell.run).sum();
@@ -76,6 +76,7 @@ struct Explaining<'a> {
     graph: &'a Graph,
     table: &'a SiteTable,
     lengths: &'a [Vec<usize>],
+    stops: bool,
 }
 
 impl Explaining<'_> {
@@ -87,7 +88,7 @@ impl Explaining<'_> {
         let depth = self.table.depth;
         let stages = || wave.visits.iter().filter(|visit| visit.step == 0).filter_map(|visit| self.table.stage_of(visit.site));
         // The last layer that the pass comes to.
-        let last = stages().max().unwrap_or(0).min(depth);
+        let last = if self.stops { stages().max().unwrap_or(0).min(depth) } else { depth };
         // Of the last layer those positions are enough where nobody looks into it.
         let window = wave.window.filter(|_| stages().all(|stage| stage != depth));
         let mut what = String::new();

@@ -3,12 +3,16 @@
 /// Which of the savings are made. Switching them off gives the same results, slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Runs on equal prompts share what comes before their edits.
+    /// A pass, and a generation, ends where nothing more is needed.
+    pub stop: bool,
+    /// Runs on equal prompts share the layers before their first edits, and those that branch off from one position run side by side.
     pub share: bool,
+    /// They also share the positions before the first that they edit or read behind it.
+    pub positions: bool,
     /// Where a run's only edit writes what is there already, bit for bit, nothing behind it is computed again.
     pub cutoff: bool,
-    /// The head is run for those last positions only that hold all that is read.
-    pub positions: bool,
+    /// The head, and the last layer where nobody looks into it, is run for those positions only that are read.
+    pub head: bool,
     /// What is computed twice is computed once.
     pub common: bool,
     /// A module that is applied by hand to many values is applied to all of them at once.
@@ -51,16 +55,27 @@ fn free_memory() -> Option<usize> {
 }
 
 impl Plan {
-    /// Everything as it is written: no saving is made, and all prompts that can stand in one batch do.
+    /// Everything as it is written: no saving is made, and all prompts that can stand in one batch do. What nothing needs is not run all the same:
+    /// that is what a graph means.
     pub fn naive() -> Self {
-        Plan { share: false, cutoff: false, positions: false, common: false, merge: false, fuse: false, budget: Budget::Unlimited }
+        Plan {
+            stop: false,
+            share: false,
+            positions: false,
+            cutoff: false,
+            head: false,
+            common: false,
+            merge: false,
+            fuse: false,
+            budget: Budget::Unlimited,
+        }
     }
 }
 
 impl Default for Plan {
     /// All savings.
     fn default() -> Self {
-        Plan { share: true, cutoff: true, positions: true, common: true, merge: true, fuse: true, budget: Budget::Auto }
+        Plan { stop: true, share: true, positions: true, cutoff: true, head: true, common: true, merge: true, fuse: true, budget: Budget::Auto }
     }
 }
 

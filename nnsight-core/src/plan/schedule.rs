@@ -16,6 +16,8 @@ pub struct Schedule {
     pub with_gradient: Vec<bool>,
     /// Which values are computed in one pass with their only user.
     pub chained: Vec<bool>,
+    /// Whether a pass ends where nothing more is needed.
+    pub stops: bool,
 }
 
 /// One run of a batch of invokes: a forward pass, and those that follow it where it is continued.
@@ -104,6 +106,10 @@ pub struct Circumstances<'a> {
     pub streams: bool,
     /// Whether runs on equal prompts may share what they have in common: the model is embedding, layers and head.
     pub shares: bool,
+    /// Whether they share positions too.
+    pub positions: bool,
+    /// Whether a pass ends where nothing more is needed.
+    pub stops: bool,
     /// Whether a run whose edit changes nothing stays the base's.
     pub cutoff: bool,
     /// What is known of every value, where applications of a module are to be merged.

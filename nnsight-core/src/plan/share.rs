@@ -52,8 +52,8 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: 
         _ if graph.invokes.len() < 2 => usize::MAX,
         budget => positions_within(budget.bytes(), table),
     };
-    let Circumstances { lengths, longest, .. } = *circumstances;
-    let sharing = Sharing { graph, table, order, reach, lengths, longest, last_stages, limit };
+    let Circumstances { lengths, longest, positions, .. } = *circumstances;
+    let sharing = Sharing { graph, table, order, reach, lengths, longest, positions, last_stages, limit };
     let mut shares = Vec::new();
     // For each invoke where it is before and after its divergence.
     let mut places: HashMap<InvokeId, (usize, Option<(Divergence, usize)>)> = HashMap::new();
@@ -132,6 +132,8 @@ struct Sharing<'a> {
     reach: &'a Reach,
     lengths: &'a [Option<usize>],
     longest: &'a [usize],
+    /// Whether positions are shared too.
+    positions: bool,
     /// The last stage that each run visits.
     last_stages: HashMap<InvokeId, usize>,
     /// How many positions a batch has at most.
@@ -318,6 +320,9 @@ impl Sharing<'_> {
             if rows.contains_key(&at.invoke) && from_others.into_iter().any(waits) {
                 return None;
             }
+        }
+        if !self.positions {
+            found.values_mut().for_each(|divergence| divergence.position = 0);
         }
         Some(found)
     }

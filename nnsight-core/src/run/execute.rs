@@ -16,7 +16,7 @@ use super::{Past, Prompts, TokenBatch};
 use crate::graph::{Facts, Graph, InvokeId, Limits, Prompt, Span, infer};
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
-use crate::plan::{Budget, Circumstances, Explanation, Schedule, Share, Wave, common, counted_from_the_end};
+use crate::plan::{Budget, Circumstances, Explanation, Plan, Schedule, Share, Wave, common, counted_from_the_end};
 use crate::{Error, Result};
 
 /// Runs all stages without looking at anything; gives the logits.
@@ -102,7 +102,7 @@ pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
 fn simplified<'a, M: Stages>(model: &M, table: &SiteTable, graph: &'a Graph, request: &Request<'_, '_>) -> Result<Cow<'a, Graph>> {
     graph.validate(&Limits::default())?;
     let simplified = if request.plan.common { common(graph) } else { Cow::Borrowed(graph) };
-    Ok(match model.head().filter(|_| request.plan.positions) {
+    Ok(match model.head().filter(|_| request.plan.head) {
         Some(head) => counted_from_the_end(simplified, table, head, &common_lengths(&lengths(request))),
         None => simplified,
     })
@@ -118,10 +118,11 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
     // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
     // positions, and a run that branches off has the later ones only.
     let shares = request.plan.share && model.count() == table.depth + 2 && !table.has_guests();
-    let head = model.head().filter(|_| request.plan.positions);
+    let head = model.head().filter(|_| request.plan.head);
     let facts = check(graph, table, &lengths)?;
     let facts = if request.plan.merge { facts.as_slice() } else { &[] };
-    let (streams, cutoff) = (request.watch.on_token.is_some(), request.plan.cutoff);
+    let Plan { stop: stops, positions, cutoff, fuse: fuses, budget, .. } = request.plan;
+    let streams = request.watch.on_token.is_some();
     Schedule::new(
         graph,
         table,
@@ -131,10 +132,12 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
             longest: &whole_lengths(&request.tokens).iter().map(|prompts| prompts.iter().copied().max().unwrap_or(0)).collect::<Vec<_>>(),
             streams,
             shares,
+            positions,
+            stops,
             cutoff,
             facts,
-            fuses: request.plan.fuse,
-            budget: request.plan.budget,
+            fuses,
+            budget,
         },
     )
 }

@@ -48,6 +48,7 @@ pub(super) struct Interleaver<'a, M> {
     pub(super) constants: Vec<Option<Tensor>>,
     pub(super) with_gradient: &'a [bool],
     pub(super) chained: &'a [bool],
+    stops: bool,
     pub(super) gradients: Gradients,
     /// Why a value never came into being, for those that depend on something that was not reached.
     pub(super) absent: HashMap<NodeId, Absence>,
@@ -83,6 +84,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             constants: vec![None; graph.constants.len()],
             with_gradient: &schedule.with_gradient,
             chained: &schedule.chained,
+            stops: schedule.stops,
             gradients: Gradients::default(),
             absent: HashMap::new(),
             layout: HashMap::new(),
@@ -123,16 +125,16 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         self.pass = pass;
     }
 
-    /// Whether this pass has nothing more to do.
+    /// Whether this pass has nothing more to do, and so ends.
     pub fn pass_is_done(&self) -> bool {
         let mut rest = self.pending[self.next..].iter().take_while(|visit| visit.step == self.pass.step);
-        rest.all(|visit| self.needs_no_pass(visit.node))
+        self.stops && rest.all(|visit| self.needs_no_pass(visit.node))
     }
 
     /// Whether nothing is left to do in later passes.
     pub fn pass_is_last(&self) -> bool {
         let later = self.pending.partition_point(|visit| visit.step <= self.pass.step);
-        self.pending[later..].iter().all(|visit| self.is_stopped(visit.node))
+        self.stops && self.pending[later..].iter().all(|visit| self.is_stopped(visit.node))
     }
 
     /// Whether an invoke's run was stopped.
