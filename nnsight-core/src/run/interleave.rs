@@ -131,7 +131,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         self.stops && rest.all(|visit| self.needs_no_pass(visit.node))
     }
 
-    /// Whether nothing is left to do in later passes.
+    /// Whether nothing is left to do in later passes, so that none follows.
     pub fn pass_is_last(&self) -> bool {
         let later = self.pending.partition_point(|visit| visit.step <= self.pass.step);
         self.stops && self.pending[later..].iter().all(|visit| self.is_stopped(visit.node))

@@ -120,7 +120,8 @@ pub fn sweep(sweep: Sweep, form: Form, errors: &mut Errors) -> TokenStream {
     let (pattern, statements) = (&points.pattern, &points.body.stmts);
     let last = points.body.stmts.last().map_or_else(Span::call_site, |last| last.span());
     let outcome = Ident::new("outcome", Span::mixed_site().located_at(last));
-    let checkpoint = match if form == Form::Trace { settings.take("checkpoint") } else { None } {
+    let file = if form == Form::Trace { settings.take("checkpoint") } else { None };
+    let checkpoint = match file {
         None => quote!(::std::option::Option::None),
         Some(file) => quote_spanned!(file.span()=> ::std::option::Option::Some(::std::convert::AsRef::<::std::path::Path>::as_ref(&#file))),
     };
