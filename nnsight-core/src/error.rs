@@ -271,7 +271,10 @@ pub enum Error {
     #[error("a file cannot be read or written: {0}")]
     File(#[from] std::io::Error),
     /// A site was used outside of any prompt.
-    #[error("{source_line}: `{site}` is used outside of any prompt; give the trace one, or use the site inside of `invoke!`")]
+    #[error(
+        "{source_line}: `{site}` is used outside of any prompt; give the trace one, use the site inside of `invoke!`, or, in `generate!`, name the \
+         step: `model.prompt()`, `model.step(2)`, `model.steps(..)`"
+    )]
     NoPrompt {
         /// The site.
         site: String,
@@ -365,6 +368,21 @@ pub enum Error {
     #[error("{source_line}: a branch on a traced value cannot be left with `break` or `continue`: both branches are recorded before anything runs")]
     OpenBranch {
         /// Where the condition is.
+        source_line: Source,
+    },
+    /// A handle to a site was read after an edit of the site.
+    #[error(
+        "{source_line}: this reads `{site}` through a handle that was made at {handle_line}, before the edit at {edit_line}; read it before the edit \
+         (`.value()` at the first line), or name the site again here to have what the edit left"
+    )]
+    StaleSite {
+        /// The site.
+        site: String,
+        /// Where the handle was made.
+        handle_line: Source,
+        /// Where the site was edited.
+        edit_line: Source,
+        /// Where it is read.
         source_line: Source,
     },
     /// Two traces were mixed.

@@ -5,7 +5,6 @@ use std::ops::Index;
 
 use super::Tracer;
 use crate::Error;
-use crate::types::HasLayer;
 
 /// The layers of a model, each with its sites.
 ///
@@ -63,15 +62,6 @@ impl<'t, C, T> Layers<'t, C, T> {
         self.tracer.fail(|source_line| Error::NoLayer { path, index, layers: self.len(), source_line });
         &self.items[self.len()]
     }
-
-    #[doc(hidden)]
-    #[track_caller]
-    pub fn __index<const I: isize>(self, _index: Literal<I>) -> &'t T
-    where
-        C: HasLayer<I>,
-    {
-        self.layer(I)
-    }
 }
 
 impl<'t, C, T> IntoIterator for Layers<'t, C, T> {
@@ -89,20 +79,3 @@ impl<C, T, I: super::index::Index> Index<I> for Layers<'_, C, T> {
         self.layer(index)
     }
 }
-
-/// An index that is written as a number in the program.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Literal<const I: isize>;
-
-/// Literal indices into everything that is no list of layers: what they always mean.
-#[doc(hidden)]
-pub trait LiteralIndex {
-    fn __index<const I: isize>(&self, _index: Literal<I>) -> &<Self as Index<usize>>::Output
-    where
-        Self: Index<usize>,
-    {
-        &self[I.unsigned_abs()]
-    }
-}
-impl<T: ?Sized> LiteralIndex for T {}

@@ -1,6 +1,7 @@
 //! Tracing: a block of ordinary Rust becomes a graph.
 
 mod assign;
+mod binding;
 mod cache;
 mod checkpoint;
 mod condition;
@@ -9,6 +10,7 @@ mod gradient;
 mod handle;
 mod host;
 mod index;
+mod label;
 mod layers;
 mod operand;
 mod operators;
@@ -26,7 +28,10 @@ mod traced;
 mod tracer;
 mod value;
 
-pub use assign::PlainAssign;
+pub use assign::{PlainAdd, PlainAssign, PlainDiv, PlainMul, PlainSub};
+pub use binding::{
+    Bind, BindsLent, BindsOther, BindsPlace, BindsPlain, Borrowed, Itself, Lent, ListsAnything, ListsLayers, OfAnything, OfLayers, OfTheModel, PlainPlace, Probe,
+};
 pub use cache::{Cache, Caching, Keep, View};
 pub use condition::{IntoCondition, MatchNumber, WhileCondition};
 pub use edit::{Edit, Edited, Edits};
@@ -34,7 +39,8 @@ pub use gradient::{Gradient, LossShape};
 pub use handle::{ModuleHandle, SiteList};
 pub use host::{Attached, Host, HostSites, WithGuest};
 pub use index::Index;
-pub use layers::{Layers, Literal, LiteralIndex};
+pub use label::labelled;
+pub use layers::Layers;
 pub use operand::{Choice, Operand, PlainNumber};
 pub use prompt::IntoPrompts;
 pub use repeat::{Carried, GoOnIf, Round, fold, repeat_while};

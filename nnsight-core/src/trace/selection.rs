@@ -70,6 +70,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
 }
 
 /// Some entries of an axis of a site, as [`Site::select`] gives them.
+#[must_use = "naming a part of a site does nothing: assign to it, or use what it holds"]
 pub struct Selected<'t, C, W, S, K> {
     site: Site<'t, C, W, K>,
     axis: usize,
@@ -119,7 +120,7 @@ impl<'t, C: Signature, W: Shape, S: Shape, K: Kind> Selected<'t, C, W, S, K> {
     #[track_caller]
     fn store(self, value: NodeId) {
         let tracer = self.site.tracer;
-        let whole = self.site.value();
+        let whole = self.site.current().value();
         let edited = tracer.push(Op::Scatter { axis: self.axis }, &[whole.id, self.indices, value]);
         super::Place::store(self.site, edited, Unused::Refuse);
     }
@@ -132,13 +133,14 @@ impl<'t, C: Signature, W: Shape, S: Shape, K: Kind> Selected<'t, C, W, S, K> {
 
     #[track_caller]
     fn update<V: Operand<'t, C, S, K>>(self, binary: Binary, value: V) {
-        let before: Value<'t, C, S, K> = self.value();
+        let before: Value<'t, C, S, K> = Selected { site: self.site.current(), ..self }.value();
         let value = value.operand(before.tracer);
         self.store(before.tracer.push(Op::Binary(binary), &[before.id, value]));
     }
 }
 
 /// The entries of a site where a mask is true, as [`Site::masked`] gives them. It can be assigned to.
+#[must_use = "naming a part of a site does nothing: assign to it"]
 pub struct Masked<'t, C, S, K> {
     site: Site<'t, C, S, K>,
     mask: NodeId,
@@ -155,7 +157,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> Masked<'t, C, S, K> {
     #[doc(hidden)]
     #[track_caller]
     pub fn __assign<V: Operand<'t, C, S, K>>(self, value: V) {
-        let (tracer, whole) = (self.site.tracer, self.site.value());
+        let (tracer, whole) = (self.site.tracer, self.site.current().value());
         let value = value.operand(tracer);
         let edited = tracer.push(Op::Where, &[self.mask, value, whole.id]);
         super::Place::store(self.site, edited, Unused::Refuse);
@@ -163,7 +165,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> Masked<'t, C, S, K> {
 
     #[track_caller]
     fn update<V: Operand<'t, C, S, K>>(self, binary: Binary, value: V) {
-        let whole = self.site.value();
+        let whole = self.site.current().value();
         let value = value.operand(whole.tracer);
         let updated = whole.tracer.push(Op::Binary(binary), &[whole.id, value]);
         let edited = whole.tracer.push(Op::Where, &[self.mask, updated, whole.id]);

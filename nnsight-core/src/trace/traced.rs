@@ -422,7 +422,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     /// rewrite, its name is that of the node.
     #[track_caller]
     fn print(self) -> Value<'t, C, S, K> {
-        self.log("")
+        self.log(super::label::take())
     }
 }
 
@@ -443,9 +443,15 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// All of it.
-    pub fn whole(node: NodeId) -> Self {
-        Origin { node, steps: [Step { axis: 0, start: 0, end: None, single: false }; 5], len: 0 }
+    /// What a node is: of one that reads a part of a site, that part of the site.
+    pub fn of(tracer: &Tracer, node: NodeId) -> Self {
+        let mut steps = [Step { axis: 0, start: 0, end: None, single: false }; 5];
+        let Some((whole, region)) = tracer.whole_of(node).filter(|(_, region)| region.0.len() <= steps.len()) else {
+            return Origin { node, steps, len: 0 };
+        };
+        let len = region.0.len();
+        steps[..len].copy_from_slice(&region.0[..len]);
+        Origin { node: whole, steps, len: len as u8 }
     }
 
     pub fn region(&self) -> Region {

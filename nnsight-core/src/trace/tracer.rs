@@ -34,7 +34,23 @@ struct Recording {
     bodies: Vec<OpenBody>,
     /// The last reading of each site that is still what the model holds there.
     readings: HashMap<Visit, NodeId>,
+    /// The last edit of each site, and the number of nodes before it.
+    edits: HashMap<Visit, (usize, &'static Location<'static>)>,
+    /// The invokes that see all prompts.
+    wide: Vec<InvokeId>,
+    /// Where handles to sites were made, and the number of nodes before it.
+    stamps: Vec<(usize, &'static Location<'static>)>,
+    /// Nodes that read a part of a site: the reading of all of it, and the part.
+    parts: HashMap<NodeId, (NodeId, Region)>,
     errors: Vec<Error>,
+}
+
+/// When a handle to a site was made; none for a site that is written as a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(u32);
+
+impl Stamp {
+    pub const NONE: Stamp = Stamp(0);
 }
 
 /// The body of a loop while it is recorded.
@@ -63,6 +79,9 @@ fn depth(id: NodeId) -> usize {
     (id.0 / DEPTH) as usize
 }
 
+// What is recorded is whole after every call: a panic of the program in between leaves no half of a node.
+impl std::panic::RefUnwindSafe for Tracer {}
+
 /// Invoke, step and site.
 type Visit = (InvokeId, u32, usize);
 
@@ -89,9 +108,13 @@ impl Tracer {
     }
 
     fn push_invoke(&self, invoke: Invoke) -> InvokeId {
-        let invokes = &mut self.recording.borrow_mut().graph.invokes;
-        invokes.push(invoke);
-        InvokeId(invokes.len() as u32 - 1)
+        let mut recording = self.recording.borrow_mut();
+        let id = InvokeId(recording.graph.invokes.len() as u32);
+        if invoke.everything {
+            recording.wide.push(id);
+        }
+        recording.graph.invokes.push(invoke);
+        id
     }
 
     /// From here on, an edit that reaches nothing is left out if others of its line reach something.
@@ -146,6 +169,48 @@ impl Tracer {
         node
     }
 
+    /// Remembers this line.
+    #[track_caller]
+    pub(crate) fn stamp(&self) -> Stamp {
+        let mut recording = self.recording.borrow_mut();
+        let nodes = recording.graph.nodes.len();
+        recording.stamps.push((nodes, Location::caller()));
+        Stamp(recording.stamps.len() as u32)
+    }
+
+    /// Takes a part of a value. Of what was read from a site, it stays a part of that.
+    #[track_caller]
+    pub(crate) fn part(&self, value: NodeId, region: Region) -> NodeId {
+        let part = self.push(Op::Slice(region.clone()), &[value]);
+        let mut recording = self.recording.borrow_mut();
+        let of_site = match recording.parts.get(&value) {
+            Some((whole, outer)) => Some((*whole, outer.then(&region))),
+            None if matches!(recording.graph.nodes.get(value.0 as usize), Some(Node { op: Op::Get { .. }, .. })) => Some((value, region)),
+            None => None,
+        };
+        if let Some(found) = of_site {
+            recording.parts.insert(part, found);
+        }
+        part
+    }
+
+    /// Of a node that reads a part of a site, the reading of all of it and the part.
+    pub(crate) fn whole_of(&self, part: NodeId) -> Option<(NodeId, Region)> {
+        self.recording.borrow().parts.get(&part).cloned()
+    }
+
+    /// Refuses to read through a handle that was made before the last edit of its site.
+    #[track_caller]
+    pub(crate) fn check_stamp(&self, stamp: Stamp, at: Option<At>, site: usize) {
+        let mut recording = self.recording.borrow_mut();
+        let Some(at) = at.filter(|_| stamp != Stamp::NONE) else { return };
+        let (made, handle_line) = recording.stamps[stamp.0 as usize - 1];
+        let Some(edit_line) = recording.edited_since(made, at, site) else { return };
+        let site = self.table.sites().get(site).map(|site| site.path.clone()).unwrap_or_default();
+        let (handle_line, edit_line) = (Source::from(handle_line), Source::from(edit_line));
+        recording.errors.push(Error::StaleSite { site, handle_line, edit_line, source_line: Location::caller().into() });
+    }
+
     #[track_caller]
     pub(crate) fn set(&self, at: Option<At>, site: usize, region: Region, value: NodeId, unused: Unused) {
         let unused = self.unused(unused);
@@ -176,6 +241,8 @@ impl Tracer {
         if let Some((at, id)) = recording.resolve(&self.table, at, site, Location::caller()) {
             let Recording { graph, readings, .. } = &mut *recording;
             readings.retain(|&(invoke, step, read), _| (step, read) != (at.step, site) || !graph.share_rows(invoke, at.invoke));
+            let nodes = recording.graph.nodes.len();
+            recording.edits.insert((at.invoke, at.step, site), (nodes, Location::caller()));
             recording.push(op(at, id), args, Location::caller());
         }
     }
@@ -306,6 +373,16 @@ impl Recording {
         let base = if level == 0 { 0 } else { level as u32 * DEPTH + NODES };
         nodes.push(Node { op, args: args.to_vec(), guards, source });
         NodeId(base + nodes.len() as u32 - 1)
+    }
+
+    /// The line of an edit of a site that is not older than so many nodes.
+    fn edited_since(&self, nodes: usize, at: At, site: usize) -> Option<&'static Location<'static>> {
+        let invokes = match self.wide.contains(&at.invoke) {
+            true => (0..self.graph.invokes.len() as u32).map(InvokeId).collect(),
+            false => [&self.wide[..], &[at.invoke]].concat(),
+        };
+        let edits = invokes.into_iter().filter_map(|invoke| self.edits.get(&(invoke, at.step, site)));
+        edits.filter(|(edit, _)| *edit >= nodes).map(|(_, line)| *line).next()
     }
 
     /// The graph's names for a visit to a site, or `None` after noting down why there are none.

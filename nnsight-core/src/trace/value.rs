@@ -55,7 +55,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
     where
         S: HasAxis<A, I>,
     {
-        self.then(Op::Slice(entry(S::POSITION, index)))
+        Value::new(self.tracer, self.tracer.part(self.id, entry(S::POSITION, index)))
     }
 
     /// A range of an axis: `2..5`, `..-1`, `3..`.
@@ -64,7 +64,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
     where
         S: ReplaceAxis<A, I, Part<A>>,
     {
-        self.then(Op::Slice(range_of(S::POSITION, range)))
+        Value::new(self.tracer, self.tracer.part(self.id, range_of(S::POSITION, range)))
     }
 
     /// The same value with one entry of an axis replaced. The value itself stays as it is.
