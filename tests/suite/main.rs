@@ -3,6 +3,7 @@
 mod attaching;
 mod bad_input;
 mod batching;
+mod binding;
 mod conditions;
 mod documents;
 mod editing;
@@ -15,6 +16,7 @@ mod loading;
 mod looking;
 mod loops;
 mod operations;
+mod plain_rust;
 mod plans;
 mod random;
 mod reference;

@@ -66,14 +66,14 @@ macro_rules! __borrow {
     };
 }
 
-/// A literal index, checked by the compiler if the list is one of the model's.
+/// Checks a literal index, if the list is one of the model's. The list is only named, and nothing of it is evaluated.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __index {
-    ([$raw:expr] $literal:literal $number:expr) => {
-        (&&$crate::__private::Probe::of(if false { ::core::option::Option::Some(::core::ptr::from_ref(&$raw)) } else { ::core::option::Option::None }))
-            .__list()
-            .at::<$literal, _>($number)
+macro_rules! __check_index {
+    ([$list:expr] $index:literal) => {
+        if false {
+            (&&$crate::__private::Probe::of(::core::option::Option::Some(::core::ptr::from_ref(&$list)))).__list().at::<$index>();
+        }
     };
 }
 
@@ -220,11 +220,10 @@ impl<T: ?Sized> BindsOther for Probe<T> {
 pub struct OfLayers<C>(PhantomData<fn() -> C>);
 
 impl<C> OfLayers<C> {
-    pub fn at<const I: isize, N>(self, number: N) -> N
+    pub fn at<const I: isize>(self)
     where
         C: HasLayer<I>,
     {
-        number
     }
 }
 
@@ -234,9 +233,7 @@ impl<C> OfLayers<C> {
 pub struct OfAnything;
 
 impl OfAnything {
-    pub fn at<const I: isize, N>(self, number: N) -> N {
-        number
-    }
+    pub fn at<const I: isize>(self) {}
 }
 
 #[doc(hidden)]

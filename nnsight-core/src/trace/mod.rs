@@ -41,7 +41,7 @@ pub use host::{Attached, Host, HostSites, WithGuest};
 pub use index::Index;
 pub use label::labelled;
 pub use layers::Layers;
-pub use operand::{Choice, Operand, PlainNumber};
+pub use operand::{Assigned, Choice, NumberFor, Operand};
 pub use prompt::IntoPrompts;
 pub use repeat::{Carried, GoOnIf, Round, fold, repeat_while};
 pub use save::{Results, Save};

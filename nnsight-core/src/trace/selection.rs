@@ -1,12 +1,12 @@
 //! Parts of a site that a list of indices or a mask describes.
 
-use super::operand::Operand;
+use super::operand::{Assigned, Operand};
 use super::traced::Traced;
 use super::value::Value;
 use super::{Results, Save, Site, Tracer};
 use crate::Result;
 use crate::graph::{Binary, Constant, NodeId, Op, Unused};
-use crate::types::{Bool, BroadcastFrom, DimName, Int, Kind, Number, Part, ReplaceAxis, SameKind, SameModel, Shape, Signature, Tensor};
+use crate::types::{Bool, BroadcastFrom, DimName, ExpandedFrom, Int, Kind, Number, Part, ReplaceAxis, SameKind, SameModel, Shape, Signature, Tensor};
 
 /// What names several entries of an axis: an array, slice or `Vec` of whole numbers, of which negative ones count from the end, or a traced
 /// list of them.
@@ -116,6 +116,17 @@ where
     }
 }
 
+impl<'t, C, D: Signature, W: Shape, S: Shape, R: Shape, K: Number, L: Kind> Assigned<'t, C, S, K> for Selected<'t, D, W, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: ExpandedFrom<R>,
+{
+    fn assigned(self, tracer: &'t Tracer) -> NodeId {
+        self.value().operand_of(tracer)
+    }
+}
+
 impl<'t, C: Signature, W: Shape, S: Shape, K: Kind> Selected<'t, C, W, S, K> {
     #[track_caller]
     fn store(self, value: NodeId) {
@@ -127,8 +138,8 @@ impl<'t, C: Signature, W: Shape, S: Shape, K: Kind> Selected<'t, C, W, S, K> {
 
     #[doc(hidden)]
     #[track_caller]
-    pub fn __assign<V: Operand<'t, C, S, K>>(self, value: V) {
-        self.store(value.operand(self.site.tracer));
+    pub fn __assign<V: Assigned<'t, C, S, K>>(self, value: V) {
+        self.store(value.assigned(self.site.tracer));
     }
 
     #[track_caller]
@@ -156,9 +167,9 @@ impl<C, S, K> Copy for Masked<'_, C, S, K> {}
 impl<'t, C: Signature, S: Shape, K: Kind> Masked<'t, C, S, K> {
     #[doc(hidden)]
     #[track_caller]
-    pub fn __assign<V: Operand<'t, C, S, K>>(self, value: V) {
+    pub fn __assign<V: Assigned<'t, C, S, K>>(self, value: V) {
         let (tracer, whole) = (self.site.tracer, self.site.current().value());
-        let value = value.operand(tracer);
+        let value = value.assigned(tracer);
         let edited = tracer.push(Op::Where, &[self.mask, value, whole.id]);
         super::Place::store(self.site, edited, Unused::Refuse);
     }

@@ -6,7 +6,7 @@ use std::ops::{AddAssign, DivAssign, MulAssign, RangeBounds, SubAssign};
 use super::Tracer;
 use super::gradient::Gradient;
 use super::index::Index;
-use super::operand::Operand;
+use super::operand::{Assigned, Operand};
 use super::traced::{Origin, Traced};
 use super::value::{Value, bounds};
 use super::binding::{Borrowed, Probe};
@@ -263,8 +263,8 @@ impl<'t, C: Signature, S: Shape, K: Kind> Place<'t, C, S, K> for SitePart<'t, C,
 }
 
 #[track_caller]
-fn assign<'t, C: Signature, S: Shape, K: Kind>(place: impl Place<'t, C, S, K>, value: impl Operand<'t, C, S, K>, unused: Unused) {
-    place.store(value.operand(place.tracer()), unused);
+fn assign<'t, C: Signature, S: Shape, K: Kind>(place: impl Place<'t, C, S, K>, value: impl Assigned<'t, C, S, K>, unused: Unused) {
+    place.store(value.assigned(place.tracer()), unused);
 }
 
 #[track_caller]
@@ -287,7 +287,7 @@ pub struct Effect<P>(P);
 impl<P> Effect<P> {
     #[doc(hidden)]
     #[track_caller]
-    pub fn __assign<'t, C: Signature, S: Shape, K: Kind, V: Operand<'t, C, S, K>>(self, value: V)
+    pub fn __assign<'t, C: Signature, S: Shape, K: Kind, V: Assigned<'t, C, S, K>>(self, value: V)
     where
         P: Place<'t, C, S, K>,
     {
@@ -300,12 +300,12 @@ macro_rules! assignable {
         impl<'t, C: Signature, S: Shape, K: Kind> $place<'t, C, S, K> {
             #[doc(hidden)]
             #[track_caller]
-            pub fn __assign<V: Operand<'t, C, S, K>>(self, value: V) {
+            pub fn __assign<V: Assigned<'t, C, S, K>>(self, value: V) {
                 assign(self, value, Unused::Refuse);
             }
             #[doc(hidden)]
             #[track_caller]
-            pub fn __put<V: Operand<'t, C, S, K>>(self, value: V) {
+            pub fn __put<V: Assigned<'t, C, S, K>>(self, value: V) {
                 self.__assign(value);
             }
             #[doc(hidden)]

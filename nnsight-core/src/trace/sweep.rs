@@ -16,6 +16,7 @@ macro_rules! over {
     ($($n:literal $name:literal),+) => {$(
         impl DimName for Over<$n> {
             const NAME: &'static str = $name;
+            type Batched = crate::types::IsNotBatch;
         }
     )+};
 }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 
 use super::index::Index;
-use super::operand::Operand;
+use super::operand::Assigned;
 use super::{Traced, Tracer};
 use crate::graph::{NodeId, Op, Region, Step};
 use crate::types::{Append, DimName, Float, HasAxis, Int, Kind, Part, Prepend, ReplaceAxis, Shape, Signature, Stacked};
@@ -50,6 +50,7 @@ impl<'t, C, S, K> Value<'t, C, S, K> {
 
 impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
     /// One entry of an axis, which is then gone; negative indices count from the end.
+    #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
     pub fn at<A, I>(self, _axis: A, index: impl Index) -> Value<'t, C, S::Removed, K>
     where
@@ -59,6 +60,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
     }
 
     /// A range of an axis: `2..5`, `..-1`, `3..`.
+    #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
     pub fn slice<A: DimName, I>(self, _axis: A, range: impl RangeBounds<i64>) -> Value<'t, C, S::Replaced, K>
     where
@@ -68,24 +70,26 @@ impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
     }
 
     /// The same value with one entry of an axis replaced. The value itself stays as it is.
+    #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
     pub fn with_at<A, I, V>(self, _axis: A, index: impl Index, value: V) -> Self
     where
         S: HasAxis<A, I>,
-        V: Operand<'t, C, S::Removed, K>,
+        V: Assigned<'t, C, S::Removed, K>,
     {
-        let value = value.operand(self.tracer);
+        let value = value.assigned(self.tracer);
         self.then_with(Op::Patch(entry(S::POSITION, index)), value)
     }
 
     /// The same value with a range of an axis replaced. The value itself stays as it is.
+    #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
     pub fn with_slice<A: DimName, I, V>(self, _axis: A, range: impl RangeBounds<i64>, value: V) -> Self
     where
         S: ReplaceAxis<A, I, Part<A>>,
-        V: Operand<'t, C, S::Replaced, K>,
+        V: Assigned<'t, C, S::Replaced, K>,
     {
-        let value = value.operand(self.tracer);
+        let value = value.assigned(self.tracer);
         self.then_with(Op::Patch(range_of(S::POSITION, range)), value)
     }
 
@@ -134,6 +138,7 @@ pub(super) fn bounds(range: impl RangeBounds<i64>) -> (i64, Option<i64>) {
 
 impl<'t, C: Signature, S: Shape> Value<'t, C, S, Int> {
     /// A new innermost axis with 1 at the entry that the value names, and 0 elsewhere: `tokens.one_hot(Vocab, 49152)`.
+    #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
     pub fn one_hot<N: DimName>(self, _axis: N, size: usize) -> Value<'t, C, S::Appended, Float>
     where
@@ -147,6 +152,7 @@ impl<'t, C: Signature, S: Shape> Value<'t, C, S, Int> {
 ///
 /// # Panics
 /// Where there is none.
+#[must_use = "this computes a new value and changes nothing"]
 #[track_caller]
 pub fn cat<'t, C: Signature, S, K: Kind, A: DimName, I, V>(values: &[V], _axis: A) -> Value<'t, C, <S as ReplaceAxis<A, I, Part<A>>>::Replaced, K>
 where
@@ -162,6 +168,7 @@ where
 ///
 /// # Panics
 /// Where there is none.
+#[must_use = "this computes a new value and changes nothing"]
 #[track_caller]
 pub fn stack<'t, C: Signature, S, K: Kind, V>(values: &[V]) -> Value<'t, C, S::Prepended, K>
 where

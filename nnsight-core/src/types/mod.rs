@@ -7,12 +7,12 @@ mod signature;
 mod tensor;
 
 pub use dim::{
-    Batch, Context, Dim, DimName, Fits, HeadDim, Heads, HeadsHidden, Hidden, Hole, Key, KvHeads, KvHidden, Mlp, One, Part, Qkv, Query, Ranked, Seq,
+    Batch, Context, Dim, DimName, Fits, HeadDim, Heads, HeadsHidden, Hidden, Hole, IsBatch, IsNotBatch, Key, KvHeads, KvHidden, Mlp, One, Part, Qkv, Query, Ranked, Seq,
     Stacked, Vocab,
 };
-pub use kind::{Bool, Float, Int, Kind, KindTag, Number, SameKind};
+pub use kind::{Bool, Float, Int, Kind, KindTag, Number, Real, SameKind};
 pub use shape::{
-    Append, BroadcastFrom, EndsWith, HasAxis, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend, ReplaceAxis, Shape, ShapeOf, SplitAxis,
+    Append, BroadcastFrom, EndsWith, Expand, ExpandedFrom, HasAxis, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend, ReplaceAxis, Shape, ShapeOf, SplitAxis,
     SwapAxes,
 };
 pub use signature::{Describes, Dynamic, HasLayer, SameModel, Signature, Sizes};

@@ -55,6 +55,7 @@ fn sites_struct(module: &Module) -> TokenStream {
             let (from, to) = (quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::In), quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::Out));
             Some(quote! {
                 #[doc = #doc]
+                #[must_use = "this computes a new value and changes nothing"]
                 #[track_caller]
                 pub fn #name<V, S>(&self, value: V) -> ::nnsight::__private::Value<'t, #signature, <S as ::nnsight::__private::EndsWith<#from, #to>>::Ended>
                 where
@@ -72,7 +73,7 @@ fn sites_struct(module: &Module) -> TokenStream {
         quote! {
             /// Gives `value` as what the module gives; its inside is then not run, and using it is an error.
             #[track_caller]
-            pub fn skip<V: ::nnsight::__private::Operand<'t, #signature, #dims, #kind>>(&self, value: V) {
+            pub fn skip<V: ::nnsight::__private::Assigned<'t, #signature, #dims, #kind>>(&self, value: V) {
                 self.__module.skip(self.output, value);
             }
         }

@@ -66,11 +66,13 @@ impl OfModel {
     fn follow(&mut self, flows: Flows) {
         self.mutable.extend(flows.mutable);
         self.bound.extend(flows.bound);
+        self.bound.extend(self.places.iter().cloned());
         loop {
             let before = self.names.len();
             for (names, source) in &flows.flows {
                 if source.as_ref().is_none_or(|source| self.tokens_mention(source.clone())) {
-                    self.names.extend(names.iter().cloned());
+                    // Nothing of a trace can be kept in what outlives it.
+                    self.names.extend(names.iter().filter(|name| self.bound.contains(*name)).cloned());
                 }
             }
             if self.names.len() == before {

@@ -6,13 +6,13 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::visit_mut::{VisitMut, visit_block_mut, visit_expr_mut, visit_local_mut, visit_stmt_mut};
+use syn::visit_mut::{VisitMut, visit_expr_mut, visit_local_mut, visit_stmt_mut};
 use syn::{BinOp, Expr, ExprIf, ExprMatch, Lit, Macro, Pat, Stmt, Token, UnOp, parse_quote_spanned};
 
 use super::bind::{self, Position};
 use super::branch::{self, Branches, Certainty, classify};
 use super::expand::{self, Names};
-use super::of_model::OfModel;
+use super::of_model::{OfModel, bound, root};
 use super::parse::{Invoke, Trace};
 use crate::errors::Errors;
 
@@ -30,6 +30,10 @@ pub struct Rewrite<'a> {
     pub bools: Vec<Vec<(String, bool)>>,
     /// Names that were declared without a value.
     pub unset: HashSet<String>,
+    /// Literal indices of the statement that is looked at, to be checked before it.
+    checks: Vec<Stmt>,
+    /// Names that the condition which is looked at binds.
+    tested: Vec<String>,
     /// How many conditions there are so far, so that each has a name of its own.
     pub conditions: usize,
 }
@@ -44,6 +48,8 @@ impl<'a> Rewrite<'a> {
             errors,
             bools: Vec::new(),
             unset: HashSet::new(),
+            checks: Vec::new(),
+            tested: Vec::new(),
             conditions: 0,
         }
     }
@@ -103,15 +109,30 @@ impl VisitMut for Rewrite<'_> {
             Expr::Index(index) => {
                 if let Some(number) = literal(&index.index)
                     && self.of_model.is_root_of(&index.expr)
+                    && !root(&index.expr).is_some_and(|name| self.tested.contains(&name))
                 {
-                    let (base, span) = (index.expr.clone(), index.index.span());
-                    let checked = proc_macro2::Literal::i128_unsuffixed(number.into());
-                    let written = &index.index;
-                    *index.index = parse_quote_spanned!(span=> ::nnsight::__private::index!([#base] #checked #written));
-                    self.visit_expr_mut(&mut index.expr);
-                    return;
+                    let (list, span) = (&index.expr, index.index.span());
+                    let number = proc_macro2::Literal::i128_unsuffixed(number.into());
+                    self.checks.push(parse_quote_spanned!(span=> ::nnsight::__private::check_index!([#list] #number);));
                 }
             }
+            Expr::Closure(closure) => {
+                bind::bind(&mut closure.body, Position::Element, self.of_model);
+                self.with_checks(&mut closure.body);
+                return;
+            }
+            Expr::Match(branches) => {
+                self.visit_expr_mut(&mut branches.expr);
+                for arm in &mut branches.arms {
+                    let tested = self.tested.len();
+                    self.tested.extend(bound(&arm.pat));
+                    self.visit_pat_mut(&mut arm.pat);
+                    self.tested.truncate(tested);
+                    self.with_checks(&mut arm.body);
+                }
+                return;
+            }
+            Expr::Let(tested) => self.tested.extend(bound(&tested.pat)),
             Expr::While(repeated) => {
                 if self.certainty(&repeated.cond) == Certainty::Unknown {
                     plain_while(repeated);
@@ -147,7 +168,14 @@ impl VisitMut for Rewrite<'_> {
 
     fn visit_block_mut(&mut self, block: &mut syn::Block) {
         self.bools.push(Vec::new());
-        visit_block_mut(self, block);
+        let outer = (std::mem::take(&mut self.checks), std::mem::take(&mut self.tested));
+        for mut statement in std::mem::take(&mut block.stmts) {
+            self.visit_stmt_mut(&mut statement);
+            self.tested.clear();
+            block.stmts.append(&mut self.checks);
+            block.stmts.push(statement);
+        }
+        (self.checks, self.tested) = outer;
         self.bools.pop();
     }
 
@@ -157,7 +185,7 @@ impl VisitMut for Rewrite<'_> {
             (_, Some(init)) => self.certainty(&init.expr) == Certainty::Plain && is_boolean(&init.expr),
             (_, None) => false,
         };
-        let names = super::of_model::bound(&local.pat);
+        let names = bound(&local.pat);
         if local.init.is_none() {
             self.unset.extend(names.iter().cloned());
         }
@@ -188,13 +216,24 @@ impl Rewrite<'_> {
                 }
             }
             Expr::MethodCall(call) => call.args.iter_mut().for_each(|argument| bind::bind(argument, Position::Argument, of_model)),
-            Expr::Closure(closure) => bind::bind(&mut closure.body, Position::Element, of_model),
             Expr::Return(returned) if !self.returns_place => {
                 returned.expr.iter_mut().for_each(|value| bind::bind(value, Position::Element, of_model));
             }
             Expr::Break(left) => left.expr.iter_mut().for_each(|value| bind::bind(value, Position::Element, of_model)),
             Expr::Assign(assign) => bind::bind(&mut assign.right, Position::Argument, of_model),
             _ => {}
+        }
+    }
+
+    /// Rewrites an expression whose names are its own, such as what a closure returns.
+    fn with_checks(&mut self, body: &mut Expr) {
+        let outer = (std::mem::take(&mut self.checks), std::mem::take(&mut self.tested));
+        self.visit_expr_mut(body);
+        let checks = std::mem::replace(&mut self.checks, outer.0);
+        self.tested = outer.1;
+        if !checks.is_empty() {
+            let span = body.span();
+            *body = parse_quote_spanned!(span=> { #(#checks)* #body });
         }
     }
 
