@@ -15,6 +15,7 @@ mod graphs;
 mod loading;
 mod looking;
 mod loops;
+mod modules;
 mod operations;
 mod plain_rust;
 mod plans;

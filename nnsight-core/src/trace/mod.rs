@@ -7,6 +7,7 @@ mod checkpoint;
 mod condition;
 mod edit;
 mod gradient;
+mod habits;
 mod handle;
 mod host;
 mod index;

@@ -69,6 +69,19 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
     }
 }
 
+impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
+    /// Several entries of an axis side by side: `h.select(Seq, [0, 4, -1])`.
+    #[must_use = "this computes a new value and changes nothing"]
+    #[track_caller]
+    pub fn select<A: DimName, I>(self, _axis: A, entries: impl Indices<'t, C>) -> Value<'t, C, S::Replaced, K>
+    where
+        S: ReplaceAxis<A, I, Part<A>>,
+    {
+        let indices = entries.indices(self.tracer);
+        self.then_with(Op::IndexSelect { axis: S::POSITION }, indices)
+    }
+}
+
 /// Some entries of an axis of a site, as [`Site::select`] gives them.
 #[must_use = "naming a part of a site does nothing: assign to it, or use what it holds"]
 pub struct Selected<'t, C, W, S, K> {

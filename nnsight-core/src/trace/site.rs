@@ -12,7 +12,7 @@ use super::value::{Value, bounds};
 use super::binding::{Borrowed, Probe};
 use super::tracer::Stamp;
 use crate::graph::{At, Binary, NodeId, Op, Region, Step, Unused};
-use crate::types::{DimName, EndsWith, Float, HasAxis, Heads, Kind, Part, ReplaceAxis, Shape, Signature};
+use crate::types::{DimName, EndsWith, Float, HasAxis, HasHeads, Heads, Kind, Part, ReplaceAxis, Shape, Signature};
 
 /// A place of the model where a value can be read, and replaced by assigning to it.
 ///
@@ -102,9 +102,9 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
     }
 
     /// One attention head; the same as `.at(Heads, index)`.
-    pub fn head<I>(self, index: impl Index) -> SitePart<'t, C, S::Removed, K>
+    pub fn head<I>(self, index: impl Index) -> SitePart<'t, C, <S as HasAxis<Heads, I>>::Removed, K>
     where
-        S: HasAxis<Heads, I>,
+        S: HasHeads<I>,
     {
         self.at(Heads, index)
     }
