@@ -154,7 +154,10 @@ impl<E: Environment> Inference<'_, E> {
             if let Some(size) = axis.size {
                 match step.resolve(size) {
                     Some(span) => axis.size = Some(span.len),
-                    None => return self.mismatch(format!("{step} lies outside of the axis {axis}")),
+                    None => {
+                        let (part, axis) = (step.to_string(), axis.name.to_string());
+                        return Err(Error::OutsideAxis { part, axis, size, source_line: self.graph.source(self.id) });
+                    }
                 }
             } else if !step.single {
                 axis.size = None;

@@ -25,7 +25,7 @@ pub fn infer(graph: &Graph, environment: &impl Environment) -> Result<Vec<Facts>
     let mut facts: Vec<Facts> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.iter() {
         let found = Inference { graph, environment, id, body: None, known: &facts }.node(node)?;
-        check_size(&found)?;
+        check_size(&found).map_err(|error| error.or_at(graph.source(id)))?;
         facts.push(found);
     }
     Ok(facts)
@@ -37,7 +37,7 @@ fn check_size(facts: &Facts) -> Result<()> {
     let entries = facts.axes.iter().try_fold(1usize, |product, axis| product.checked_mul(axis.size.unwrap_or(1)));
     match entries {
         Some(entries) if entries <= limit => Ok(()),
-        entries => Err(Error::TooLarge { what: "entries in one value", found: entries.unwrap_or(usize::MAX), limit }),
+        entries => Err(Error::TooLarge { what: "entries in one value", found: entries.unwrap_or(usize::MAX), limit, source_line: None }),
     }
 }
 
@@ -293,7 +293,7 @@ impl<E: Environment> Inference<'_, E> {
         }
         for inner in &body.nodes {
             let found = Inference { graph: self.graph, environment: self.environment, id: self.id, body: Some(body), known: &known }.node(inner)?;
-            check_size(&found)?;
+            check_size(&found).map_err(|error| error.or_at(self.graph.source(self.id)))?;
             known.push(found);
         }
         for (index, given) in body.gives.iter().enumerate() {

@@ -36,7 +36,7 @@ impl Role<'_> {
         site.map(|site| (site, place)).ok_or_else(|| Error::NoSite {
             path: path.to_string(),
             suggestion: suggestion(),
-            source_line: Default::default(),
+            source_line: None,
         })
     }
 }

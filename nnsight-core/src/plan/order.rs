@@ -89,7 +89,7 @@ fn positions(graph: &Graph, table: &SiteTable) -> Result<Vec<usize>> {
         table.position(path).ok_or_else(|| Error::NoSite {
             path: path.clone(),
             suggestion: crate::error::did_you_mean(table.suggest(path)),
-            source_line: Default::default(),
+            source_line: None,
         })
     };
     graph.sites.iter().map(position).collect()
@@ -231,8 +231,8 @@ impl Ordering<'_> {
             };
             if let Op::Set { site, .. } | Op::Skip { site, .. } = self.graph.node(node).op {
                 detail.push(format!(
-                    "{}: `{}` of invoke {} comes from `{}` of invoke {}",
-                    self.graph.source(node),
+                    "{}`{}` of invoke {} comes from `{}` of invoke {}",
+                    crate::error::at(&self.graph.source(node)),
                     self.table.sites()[self.position(site)].path,
                     constraint.later.0,
                     self.name(from),

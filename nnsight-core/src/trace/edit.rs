@@ -25,7 +25,7 @@ impl Edit {
     pub fn new(mut graph: Graph) -> Result<Self> {
         let refused = |problem: &str, source_line| Err(Error::Edit { problem: problem.to_string(), source_line });
         if graph.invokes.len() != 1 || !graph.invokes[0].everything || !graph.saves.is_empty() {
-            return refused("it is for every prompt, and so neither has prompts of its own nor saves anything", Default::default());
+            return refused("it is for every prompt, and so neither has prompts of its own nor saves anything", None);
         }
         for (id, node) in graph.iter() {
             match node.op {
@@ -119,7 +119,7 @@ impl Edits {
         let mut edited = Graph { nodes: Vec::new(), ..graph.clone() };
         for edit in &self.edits {
             if edit.graph.signature != graph.signature {
-                return Err(Error::OtherModel { graph: edit.graph.signature.clone(), model: graph.signature });
+                return Err(Error::OtherModel { graph: edit.graph.signature.clone(), model: graph.signature, source_line: None });
             }
             insert(&edit.graph, &mut edited);
         }
