@@ -10,6 +10,7 @@ mod draw;
 mod function;
 mod generation;
 mod ids;
+mod indices;
 mod infer;
 mod op;
 mod operation;
