@@ -239,6 +239,7 @@ impl Cache {
     ///
     /// # Errors
     /// Where the file cannot be written.
+    #[track_caller]
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut tensors = HashMap::new();
         for (site, steps) in self.iter() {
@@ -247,6 +248,7 @@ impl Cache {
                 steps => tensors.extend(steps.iter().enumerate().map(|(step, tensor)| (format!("{site}.{step}"), tensor.clone()))),
             }
         }
-        Ok(candle_core::safetensors::save(&tensors, path)?)
+        let place = Some(Location::caller().into());
+        candle_core::safetensors::save(&tensors, path).map_err(|problem| Error::Candle { problem, source_line: place })
     }
 }
