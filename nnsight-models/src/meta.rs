@@ -59,9 +59,7 @@ impl<N> Meta<N> {
         match (prompt, &self.tokenizer) {
             (Prompt::Tokens(tokens) | Prompt::Masked { tokens, .. }, _) => Ok(Some(tokens.len())),
             (Prompt::Embeddings(constant), _) => Ok(constant.tensor.dims().first().copied()),
-            (Prompt::Text(text), Some(tokenizer)) => {
-                tokenizer.encode(text).map(|tokens| Some(tokens.len())).map_err(nnsight_core::Error::model)
-            }
+            (Prompt::Text(text), Some(tokenizer)) => tokenizer.encode(text).map(|tokens| Some(tokens.len())).map_err(nnsight_core::Error::model),
             (Prompt::Text(_), None) => Ok(None),
         }
     }

@@ -168,10 +168,18 @@ impl<N: Network> LanguageModel<N> {
             let repeated = repeat_heads(v, heads)?;
             same(10, &pattern.contiguous()?.matmul(&repeated)?, z, "it is not what `hook_pattern` gathers of `hook_v`")?;
             if q.dims() != z.dims() || k.dims() != v.dims() {
-                return Err(Error::WrongName { name: names[5].0.clone(), problem: "queries or keys do not have a row for each head".into(), source_line: None });
+                return Err(Error::WrongName {
+                    name: names[5].0.clone(),
+                    problem: "queries or keys do not have a row for each head".into(),
+                    source_line: None,
+                });
             }
             if neurons.dims() != gated.dims() {
-                return Err(Error::WrongName { name: names[11].0.clone(), problem: "it does not have the neurons of `hook_post`".into(), source_line: None });
+                return Err(Error::WrongName {
+                    name: names[11].0.clone(),
+                    problem: "it does not have the neurons of `hook_post`".into(),
+                    source_line: None,
+                });
             }
             stream = post.clone();
         }

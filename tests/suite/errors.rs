@@ -190,7 +190,13 @@ fn calls_outside_of_a_trace_are_shown_too() {
         "take ids from this model's own tokenizer, `model.tokenizer().encode(…)`",
     );
     shows(
-        sweep!(model, PROMPT.to_vec(), for layer in Vec::<usize>::new() { model.layers[layer].output.mean_all() }),
+        sweep!(
+            model,
+            PROMPT.to_vec(),
+            for layer in Vec::<usize>::new() {
+                model.layers[layer].output.mean_all()
+            }
+        ),
         "the sweep has no points",
         "sweep!(model, PROMPT.to_vec(), for layer in Vec::<usize>::new() { model.layers[layer].output.mean_all() }),",
         "sweep!",

@@ -71,23 +71,14 @@ fn parts() {
     refused(scan!(model, PROMPT.to_vec(), { model.layers[0].output.slice(Seq, 2..7) }), "2..7 lies outside of the axis Seq = 6");
     refused(scan!(model, PROMPT.to_vec(), { model.layers[0].self_attn.z.head(8) }), "8 lies outside of the axis Heads = 8");
     refused(scan!(model, PROMPT.to_vec(), { model.layers[0].output.value().with_at(Seq, 6, 0.0) }), "6 lies outside of the axis Seq = 6");
-    refused(
-        scan!(model, PROMPT.to_vec(), { model.layers[0].output.value().with_slice(Seq, 5..7, 0.0) }),
-        "5..7 lies outside of the axis Seq = 6",
-    );
+    refused(scan!(model, PROMPT.to_vec(), { model.layers[0].output.value().with_slice(Seq, 5..7, 0.0) }), "5..7 lies outside of the axis Seq = 6");
     // A part of a part has fewer entries.
-    refused(
-        scan!(model, PROMPT.to_vec(), { model.layers[0].output.slice(Seq, 2..4).at(Part(Seq), 2) }),
-        "2 lies outside of the axis Seq = 2",
-    );
+    refused(scan!(model, PROMPT.to_vec(), { model.layers[0].output.slice(Seq, 2..4).at(Part(Seq), 2) }), "2 lies outside of the axis Seq = 2");
     refused(
         scan!(model, PROMPT.to_vec(), { model.lm_head.output.topk(Vocab, 65).0 }),
         "`topk`: there are no 65 largest entries of the axis Vocab = 64",
     );
-    refused(
-        scan!(model, PROMPT.to_vec(), { model.layers[0].output.topk(Seq, 7).1 }),
-        "`topk`: there are no 7 largest entries of the axis Seq = 6",
-    );
+    refused(scan!(model, PROMPT.to_vec(), { model.layers[0].output.topk(Seq, 7).1 }), "`topk`: there are no 7 largest entries of the axis Seq = 6");
 }
 
 #[test]
@@ -102,10 +93,7 @@ fn positions_before_the_first_of_the_shortest_prompt() {
     });
     refused(write, sentence);
     refused(scan!(model, &prompts, { model.layers[0].output.slice(Seq, -3..) }), "-3.. lies outside of the axis Seq of the shortest prompt = 2");
-    refused(
-        scan!(model, &prompts, { model.layers[0].self_attn.pattern.at(Key, -4) }),
-        "-4 lies outside of the axis Key of the shortest prompt = 2",
-    );
+    refused(scan!(model, &prompts, { model.layers[0].self_attn.pattern.at(Key, -4) }), "-4 lies outside of the axis Key of the shortest prompt = 2");
     assert!(scan!(model, &prompts, { model.layers[0].output.at(Seq, -2) }).is_ok());
 }
 
@@ -115,10 +103,7 @@ fn indices_along_prompts_of_different_lengths() {
     let prompts = vec![vec![1, 2, 3, 4], vec![5, 6]];
     let ragged = |op: &str, axis: &str| format!("`{op}` along {axis} of prompts of different lengths would mix in padding or shift positions");
     refused(scan!(model, &prompts, { model.layers[0].output.topk(Seq, 1).0 }), &ragged("topk", "Seq"));
-    refused(
-        scan!(model, &prompts, { model.layers[0].output.pick(Seq, model.layers[0].output.argmax(Seq)) }),
-        &ragged("argmax", "Seq"),
-    );
+    refused(scan!(model, &prompts, { model.layers[0].output.pick(Seq, model.layers[0].output.argmax(Seq)) }), &ragged("argmax", "Seq"));
     let zeros = whole::<(Batch, Hidden)>(&[0; 64], &[2, 32]);
     refused(scan!(model, &prompts, { model.layers[0].output.pick(Seq, zeros.traced(model.lm_head.output)) }), &ragged("pick", "Seq"));
 }

@@ -43,10 +43,10 @@ impl Error {
             Error::NotCached { suggestion, .. } => similar(suggestion, "name its module in `Keep::outputs().of([…])`"),
             Error::Edit { .. } => "do it in a trace on the edited view".into(),
             Error::NoPrompt { .. } => "give the trace one, or use the site inside of `invoke!`".into(),
-            Error::Ragged { .. } => {
-                "count from the end (-1 is every prompt's last token), or give each prompt an `invoke!` of its own".into()
+            Error::Ragged { .. } => "count from the end (-1 is every prompt's last token), or give each prompt an `invoke!` of its own".into(),
+            Error::TooLate { .. } => {
+                "read a site that runs before, or take the value from a run of its own: an `invoke!` with the other prompt".into()
             }
-            Error::TooLate { .. } => "read a site that runs before, or take the value from a run of its own: an `invoke!` with the other prompt".into(),
             Error::Circle { .. } => "take one of the values from a trace that is run before: `let clean = trace!(…)?`".into(),
             Error::NoEffect { .. } => "save something that comes after it, or write `effect(…) = …` if it is wanted all the same".into(),
             Error::OutsideBranch { .. } => "let the `if` give a value in both branches".into(),

@@ -18,9 +18,7 @@ impl<E: Environment> Inference<'_, E> {
         let entries = i64::try_from(size).unwrap_or(i64::MAX);
         let first = if from_end { -entries } else { 0 };
         match indices.into_iter().find(|index| !(first..entries).contains(index)) {
-            Some(index) => {
-                Err(Error::NoEntry { index, axis: axis.name.to_string(), size, from_end, source_line: self.graph.source(self.id) })
-            }
+            Some(index) => Err(Error::NoEntry { index, axis: axis.name.to_string(), size, from_end, source_line: self.graph.source(self.id) }),
             None => Ok(()),
         }
     }

@@ -33,7 +33,8 @@ impl Graph {
     /// # Errors
     /// [`Error::NotStored`] where it applies a closure, or a constant cannot be read off its device.
     pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string(&Envelope { version: VERSION, graph: self }).map_err(|error| Error::NotStored { problem: error.to_string(), source_line: None })
+        serde_json::to_string(&Envelope { version: VERSION, graph: self })
+            .map_err(|error| Error::NotStored { problem: error.to_string(), source_line: None })
     }
 
     /// Reads what [`Graph::to_json`] wrote, and validates it.
@@ -53,7 +54,8 @@ impl Graph {
     /// # Errors
     /// As [`Graph::to_json`].
     pub fn to_msgpack(&self) -> Result<Vec<u8>> {
-        rmp_serde::to_vec_named(&Envelope { version: VERSION, graph: self }).map_err(|error| Error::NotStored { problem: error.to_string(), source_line: None })
+        rmp_serde::to_vec_named(&Envelope { version: VERSION, graph: self })
+            .map_err(|error| Error::NotStored { problem: error.to_string(), source_line: None })
     }
 
     /// Reads what [`Graph::to_msgpack`] wrote, and validates it.

@@ -199,7 +199,10 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                 (_, Unreached::Refuse) => return Err(Error::StepNotReached { step, reached, named: true, source_line }),
                 (_, Unreached::Note) => {
                     if !noted.contains(&source_line) {
-                        eprintln!("{}step {step} and what follows never happened: the run ended after {reached} steps", crate::error::at(&source_line));
+                        eprintln!(
+                            "{}step {step} and what follows never happened: the run ended after {reached} steps",
+                            crate::error::at(&source_line)
+                        );
                         noted.push(source_line);
                     }
                 }
