@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
+use nnsight_core::first_line;
+
 /// What went wrong, and what to do about it.
-#[derive(Debug, thiserror::Error)]
+///
+/// Printed with `{:?}`, as `main` prints what it returns, it is a [`Report`](nnsight_core::Report).
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A trace failed.
@@ -18,7 +22,7 @@ pub enum Error {
         problem: std::io::Error,
     },
     /// A file is not what it should be.
-    #[error("{} is damaged or not a {format} file: {problem}", path.display())]
+    #[error("{} is damaged or not a {format} file: {}", path.display(), first_line(.problem))]
     Format {
         /// The file.
         path: PathBuf,
@@ -108,7 +112,7 @@ pub enum Error {
         count: usize,
     },
     /// candle failed.
-    #[error("loading the model failed: {0}")]
+    #[error("loading the model failed: {}", first_line(&.0.to_string()))]
     Candle(#[from] candle_core::Error),
 }
 

@@ -1,5 +1,6 @@
 //! A network with its tokenizer: what users load and trace.
 
+use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -97,6 +98,7 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Panics
     /// Where the checkpoint has none. [`LanguageModel::try_tokenizer`] does not.
+    #[track_caller]
     pub fn tokenizer(&self) -> &Tokenizer {
         self.tokenizer.as_ref().expect("the checkpoint has no tokenizer.json; use `try_tokenizer` to ask whether there is one")
     }
@@ -122,11 +124,13 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Errors
     /// Where the model has no such place, the module does not take what is there, or the name is taken.
+    #[track_caller]
     pub fn attach<X>(&self, name: &str, role: Role<'_>, module: X) -> nnsight_core::Result<Attached<'_, Self, X>>
     where
         X: Instrument<Signature = N::Signature> + Forward,
     {
-        Attached::new(self, name, role, module)
+        let place = Some(Location::caller().into());
+        Attached::new(self, name, role, module).map_err(|error| error.or_at(place))
     }
 
     /// Gives a site, or a module and everything in it, another name beside its own: `model.alias("mlp5", "layers.5.mlp")?`. The name can be
@@ -134,8 +138,10 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Errors
     /// Where there is nothing to be named, or the name is taken.
+    #[track_caller]
     pub fn alias(&mut self, name: &str, path: &str) -> nnsight_core::Result<()> {
-        Arc::make_mut(&mut self.table).alias(name, path)
+        let place = Some(Location::caller().into());
+        Arc::make_mut(&mut self.table).alias(name, path).map_err(|error| error.or_at(place))
     }
 
     /// Has traces on this model make these savings only; the results are the same.
@@ -148,10 +154,14 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Errors
     /// What the graph fails with.
+    #[track_caller]
     pub fn explain(&self, graph: &Graph) -> nnsight_core::Result<Explanation> {
-        let graph = self.edits.apply(graph.clone())?;
-        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, watch: Watch::default() };
-        explain(&self.network, &self.table, &graph, request)
+        let place = Some(Location::caller().into());
+        let explained = self.edits.apply(graph.clone()).and_then(|graph| {
+            let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, watch: Watch::default() };
+            explain(&self.network, &self.table, &graph, request)
+        });
+        explained.map_err(|error| error.or_at(place))
     }
 
     /// The number of layers.
@@ -181,8 +191,10 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Errors
     /// Where a prompt is empty, too long, or has tokens that do not exist.
+    #[track_caller]
     pub fn next_logits(&self, prompts: &[Prompt]) -> Result<Tensor> {
-        let tokens = self.tokens(0, prompts)?;
+        let place = Some(Location::caller().into());
+        let tokens = self.tokens(0, prompts).map_err(|error| error.or_at(place))?;
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
         batch.window = Some(Window::LAST);
@@ -200,26 +212,29 @@ impl<N: Network> LanguageModel<N> {
                 Prompt::Tokens(tokens) => tokens.clone(),
                 Prompt::Masked { tokens, seen } if tokens.len() == seen.len() => tokens.clone(),
                 Prompt::Masked { tokens, seen } => {
-                    return Err(E::Mask { invoke, prompt, tokens: tokens.len(), mask: seen.len() });
+                    return Err(E::Mask { invoke, prompt, tokens: tokens.len(), mask: seen.len(), source_line: None });
                 }
                 // Embeddings stand in for those of any tokens.
                 Prompt::Embeddings(constant) => match constant.tensor.dims() {
                     [length, hidden] if *hidden == self.sizes.hidden => vec![0; *length],
-                    found => return Err(E::TensorShape { expected: format!("(Seq, Hidden = {})", self.sizes.hidden), found: found.to_vec() }),
+                    found => {
+                        let expected = format!("(Seq, Hidden = {})", self.sizes.hidden);
+                        return Err(E::TensorShape { expected, found: found.to_vec(), source_line: None });
+                    }
                 },
                 Prompt::Text(text) => match &self.tokenizer {
-                    Some(tokenizer) => tokenizer.encode(text).map_err(|error| E::Model(Box::new(error)))?,
-                    None => return Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none; give token ids instead of text".into())))),
+                    Some(tokenizer) => tokenizer.encode(text).map_err(E::model)?,
+                    None => return Err(E::model(Error::Tokenizer("the checkpoint has none; give token ids instead of text".into()))),
                 },
             };
             if tokens.is_empty() {
-                return Err(E::EmptyPrompt { invoke, prompt });
+                return Err(E::EmptyPrompt { invoke, prompt, source_line: None });
             }
             if tokens.len() > self.sizes.context {
-                return Err(E::PromptTooLong { invoke, prompt, found: tokens.len(), limit: self.sizes.context, model: model() });
+                return Err(E::PromptTooLong { invoke, prompt, found: tokens.len(), limit: self.sizes.context, model: model(), source_line: None });
             }
             if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.sizes.vocab) {
-                return Err(E::UnknownToken { token, invoke, prompt, vocab: self.sizes.vocab, model: model() });
+                return Err(E::UnknownToken { token, invoke, prompt, vocab: self.sizes.vocab, model: model(), source_line: None });
             }
             all.push(tokens);
         }
@@ -231,7 +246,7 @@ impl<N: Network> LanguageModel<N> {
     /// The token ids of every prompt of a graph, checked.
     fn all_tokens(&self, graph: &Graph) -> nnsight_core::Result<Vec<Vec<Vec<u32>>>> {
         let tokens = graph.invokes.iter().enumerate().map(|(index, invoke)| {
-            let tokens = self.tokens(index, &invoke.prompts)?;
+            let tokens = self.tokens(index, &invoke.prompts).map_err(|error| error.or_at(invoke.source.clone()))?;
             let new = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens.saturating_sub(1));
             match tokens.iter().position(|tokens| tokens.len().saturating_add(new) > self.sizes.context) {
                 None => Ok(tokens),
@@ -241,6 +256,7 @@ impl<N: Network> LanguageModel<N> {
                     found: tokens[prompt].len().saturating_add(new),
                     limit: self.sizes.context,
                     model: self.table.signature.clone(),
+                    source_line: invoke.source.clone(),
                 }),
             }
         });
@@ -311,8 +327,8 @@ impl<N: Network> Vocabulary for LanguageModel<N> {
     fn decode(&self, tokens: &[u32]) -> nnsight_core::Result<String> {
         use nnsight_core::Error as E;
         match &self.tokenizer {
-            Some(tokenizer) => tokenizer.decode(tokens).map_err(|error| E::Model(Box::new(error))),
-            None => Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none, and so no text can be looked for".into())))),
+            Some(tokenizer) => tokenizer.decode(tokens).map_err(E::model),
+            None => Err(E::model(Error::Tokenizer("the checkpoint has none, and so no text can be looked for".into()))),
         }
     }
 }

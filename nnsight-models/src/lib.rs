@@ -13,6 +13,7 @@ pub mod layers;
 pub mod llama;
 mod loading;
 mod meta;
+mod report;
 mod signatures;
 mod tokenizer;
 mod transformer_lens;

@@ -59,9 +59,7 @@ impl<N> Meta<N> {
         match (prompt, &self.tokenizer) {
             (Prompt::Tokens(tokens) | Prompt::Masked { tokens, .. }, _) => Ok(Some(tokens.len())),
             (Prompt::Embeddings(constant), _) => Ok(constant.tensor.dims().first().copied()),
-            (Prompt::Text(text), Some(tokenizer)) => {
-                tokenizer.encode(text).map(|tokens| Some(tokens.len())).map_err(|error| nnsight_core::Error::Model(Box::new(error)))
-            }
+            (Prompt::Text(text), Some(tokenizer)) => tokenizer.encode(text).map(|tokens| Some(tokens.len())).map_err(nnsight_core::Error::model),
             (Prompt::Text(_), None) => Ok(None),
         }
     }
@@ -75,7 +73,7 @@ impl<N: Network> Traceable for Meta<N> {
     }
 
     fn run(&self, _graph: Graph, _watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
-        Err(nnsight_core::Error::Model(Box::new(Error::NoWeights { signature: N::Signature::NAME })))
+        Err(nnsight_core::Error::model(Error::NoWeights { signature: N::Signature::NAME }))
     }
 
     fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {

@@ -1,5 +1,6 @@
 //! The names of TransformerLens, typed, and as other names of a model's paths.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use candle_core::{D, Tensor};
@@ -122,8 +123,10 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Errors
     /// [`Error::WrongName`] names the one that does not hold.
+    #[track_caller]
     pub fn with_transformer_lens_names(mut self) -> nnsight_core::Result<Self> {
-        self.prove_names()?;
+        let place = Some(Location::caller().into());
+        self.prove_names().map_err(|error| error.or_at(place))?;
         let layout = N::LAYOUT;
         let mut table = (*self.table).clone();
         for (name, path) in (0..table.depth).flat_map(|layer| layout.layer(layer)) {
@@ -165,10 +168,18 @@ impl<N: Network> LanguageModel<N> {
             let repeated = repeat_heads(v, heads)?;
             same(10, &pattern.contiguous()?.matmul(&repeated)?, z, "it is not what `hook_pattern` gathers of `hook_v`")?;
             if q.dims() != z.dims() || k.dims() != v.dims() {
-                return Err(Error::WrongName { name: names[5].0.clone(), problem: "queries or keys do not have a row for each head".into() });
+                return Err(Error::WrongName {
+                    name: names[5].0.clone(),
+                    problem: "queries or keys do not have a row for each head".into(),
+                    source_line: None,
+                });
             }
             if neurons.dims() != gated.dims() {
-                return Err(Error::WrongName { name: names[11].0.clone(), problem: "it does not have the neurons of `hook_post`".into() });
+                return Err(Error::WrongName {
+                    name: names[11].0.clone(),
+                    problem: "it does not have the neurons of `hook_post`".into(),
+                    source_line: None,
+                });
             }
             stream = post.clone();
         }
@@ -183,7 +194,7 @@ fn repeat_heads(x: &Tensor, times: usize) -> candle_core::Result<Tensor> {
 }
 
 fn same(name: &str, expected: &Tensor, found: &Tensor, problem: &str) -> nnsight_core::Result<()> {
-    let wrong = |problem: String| Err(Error::WrongName { name: name.to_string(), problem });
+    let wrong = |problem: String| Err(Error::WrongName { name: name.to_string(), problem, source_line: None });
     if expected.dims() != found.dims() {
         return wrong(format!("{problem}: it has the shape {:?}", found.dims()));
     }

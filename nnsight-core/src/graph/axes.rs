@@ -56,6 +56,7 @@ impl<E: Environment> Inference<'_, E> {
         let offset = axes.len() - shorter.axes.len();
         for (axis, other) in axes[offset..].iter_mut().zip(&shorter.axes) {
             axis.ragged |= other.ragged;
+            axis.shortest = axis.shortest.into_iter().chain(other.shortest).min();
             match (axis.size, other.size) {
                 (Some(1), _) if other.size != Some(1) => *axis = other.clone(),
                 (Some(_), Some(1)) | (Some(_), None) => {}
@@ -122,7 +123,8 @@ impl<E: Environment> Inference<'_, E> {
     }
 
     pub(super) fn split(&self, facts: &Facts, axis: usize, into: &[(String, Option<usize>); 2]) -> Result<Facts> {
-        let size = self.axis(facts, axis)?.size;
+        self.no_padding(self.axis(facts, axis)?)?;
+        let size = facts.axes[axis].size;
         if facts.axes.len() == 5 {
             return self.mismatch(format!("{facts} has five axes already"));
         }
@@ -154,13 +156,19 @@ impl<E: Environment> Inference<'_, E> {
             if let Some(size) = axis.size {
                 match step.resolve(size) {
                     Some(span) => axis.size = Some(span.len),
-                    None => return self.mismatch(format!("{step} lies outside of the axis {axis}")),
+                    None => return self.outside(step, axis.name.to_string(), size),
                 }
             } else if !step.single {
                 axis.size = None;
             }
+            if let Some(shortest) = axis.shortest {
+                match step.resolve(shortest) {
+                    Some(span) => axis.shortest = Some(span.len),
+                    None => return self.outside(step, format!("{} of the shortest prompt", axis.name), shortest),
+                }
+            }
             if step.single {
-                axis.ragged = false;
+                (axis.ragged, axis.shortest) = (false, None);
                 gone[index] = true;
             }
         }

@@ -25,7 +25,7 @@ pub fn infer(graph: &Graph, environment: &impl Environment) -> Result<Vec<Facts>
     let mut facts: Vec<Facts> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.iter() {
         let found = Inference { graph, environment, id, body: None, known: &facts }.node(node)?;
-        check_size(&found)?;
+        check_size(&found).map_err(|error| error.or_at(graph.source(id)))?;
         facts.push(found);
     }
     Ok(facts)
@@ -37,7 +37,7 @@ fn check_size(facts: &Facts) -> Result<()> {
     let entries = facts.axes.iter().try_fold(1usize, |product, axis| product.checked_mul(axis.size.unwrap_or(1)));
     match entries {
         Some(entries) if entries <= limit => Ok(()),
-        entries => Err(Error::TooLarge { what: "entries in one value", found: entries.unwrap_or(usize::MAX), limit }),
+        entries => Err(Error::TooLarge { what: "entries in one value", found: entries.unwrap_or(usize::MAX), limit, source_line: None }),
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Inference<'a, E> {
     environment: &'a E,
     pub id: NodeId,
     /// The loop whose nodes these are, where they stand in one.
-    body: Option<&'a Body>,
+    pub(super) body: Option<&'a Body>,
     known: &'a [Facts],
 }
 
@@ -135,6 +135,8 @@ impl<E: Environment> Inference<'_, E> {
             Op::Merge { axis, name } => {
                 let mut facts = self.arg(node, 0).clone();
                 let (left, right) = (self.axis(&facts, *axis)?.clone(), self.axis(&facts, *axis + 1)?.clone());
+                self.no_padding(&left)?;
+                self.no_padding(&right)?;
                 facts.axes[*axis] = Axis::new(name.clone(), left.size.zip(right.size).map(|(a, b)| a * b));
                 facts.axes.remove(*axis + 1);
                 Ok(facts)
@@ -154,7 +156,7 @@ impl<E: Environment> Inference<'_, E> {
             }
             Op::Pick { axis } => {
                 let mut facts = self.arg(node, 0).clone();
-                self.axis(&facts, *axis)?;
+                self.indices(node.args[1], self.axis(&facts, *axis)?, false)?;
                 facts.axes.remove(*axis);
                 let index = self.arg(node, 1);
                 if index.kind != KindTag::Int || index.axes.len() != facts.axes.len() {
@@ -164,7 +166,7 @@ impl<E: Environment> Inference<'_, E> {
             }
             Op::Gather { axis } => {
                 let (facts, index) = (self.arg(node, 0), self.arg(node, 1));
-                self.axis(facts, *axis)?;
+                self.indices(node.args[1], self.axis(facts, *axis)?, false)?;
                 if index.kind != KindTag::Int || index.axes.len() != facts.axes.len() {
                     return self.mismatch(format!("{index} does not hold indices for {facts}"));
                 }
@@ -172,7 +174,7 @@ impl<E: Environment> Inference<'_, E> {
             }
             Op::IndexSelect { axis } => {
                 let (mut facts, index) = (self.arg(node, 0).clone(), self.arg(node, 1));
-                self.no_padding(self.axis(&facts, *axis)?)?;
+                self.indices(node.args[1], self.axis(&facts, *axis)?, true)?;
                 if index.kind != KindTag::Int || index.axes.len() != 1 {
                     return self.mismatch(format!("{index} is not a list of indices"));
                 }
@@ -181,7 +183,7 @@ impl<E: Environment> Inference<'_, E> {
             }
             Op::Scatter { axis } => {
                 let (base, index) = (self.arg(node, 0).clone(), self.arg(node, 1));
-                self.no_padding(self.axis(&base, *axis)?)?;
+                self.indices(node.args[1], self.axis(&base, *axis)?, true)?;
                 if index.kind != KindTag::Int || index.axes.len() != 1 {
                     return self.mismatch(format!("{index} is not a list of indices"));
                 }
@@ -239,8 +241,9 @@ impl<E: Environment> Inference<'_, E> {
                 let Some(last) = facts.axes.last_mut() else { return self.mismatch("a single number has no largest entries".into()) };
                 if *k == 0 || last.size.is_some_and(|size| size < *k) {
                     let last = last.clone();
-                    return self.mismatch(format!("the {k} largest of the axis {last}"));
+                    return self.mismatch(format!("there are no {k} largest entries of the axis {last}"));
                 }
+                self.no_padding(last)?;
                 *last = Axis::new("Ranked", Some(*k));
                 if *indices {
                     facts.kind = KindTag::Int;
@@ -252,7 +255,9 @@ impl<E: Environment> Inference<'_, E> {
                 if facts.kind != KindTag::Int || facts.axes.len() == 5 || *size == 0 {
                     return self.mismatch(format!("{facts} cannot be written as one-hot vectors of {size} entries"));
                 }
-                facts.axes.push(Axis::new(name.clone(), Some(*size)));
+                let entries = Axis::new(name.clone(), Some(*size));
+                self.indices(node.args[0], &entries, false)?;
+                facts.axes.push(entries);
                 facts.kind = KindTag::Float;
                 Ok(facts)
             }
@@ -293,7 +298,7 @@ impl<E: Environment> Inference<'_, E> {
         }
         for inner in &body.nodes {
             let found = Inference { graph: self.graph, environment: self.environment, id: self.id, body: Some(body), known: &known }.node(inner)?;
-            check_size(&found)?;
+            check_size(&found).map_err(|error| error.or_at(self.graph.source(self.id)))?;
             known.push(found);
         }
         for (index, given) in body.gives.iter().enumerate() {

@@ -10,6 +10,7 @@ mod draw;
 mod function;
 mod generation;
 mod ids;
+mod indices;
 mod infer;
 mod op;
 mod operation;
@@ -101,6 +102,9 @@ pub struct Invoke {
     /// How to go on after the prompt, where that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
+    /// Where in the user's program its prompts are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
 }
 
 /// A prompt.
@@ -162,9 +166,9 @@ impl Graph {
         a == b || everything(a) || everything(b)
     }
 
-    /// Where in the user's program a node comes from.
-    pub fn source(&self, id: NodeId) -> Source {
-        self.sources.get(self.node(id).source.index()).cloned().unwrap_or_default()
+    /// Where in the user's program a node comes from, if it comes from one.
+    pub fn source(&self, id: NodeId) -> Option<Source> {
+        self.sources.get(self.node(id).source.index()).filter(|source| source.line > 0).cloned()
     }
 
     /// All nodes with their ids, arguments first.

@@ -23,7 +23,7 @@ struct VersionOnly {
 fn check_version(version: u32) -> Result<()> {
     match version {
         VERSION => Ok(()),
-        found => Err(Error::GraphVersion { found, known: VERSION }),
+        found => Err(Error::GraphVersion { found, known: VERSION, source_line: None }),
     }
 }
 
@@ -31,9 +31,10 @@ impl Graph {
     /// As JSON.
     ///
     /// # Errors
-    /// [`Error::GraphFormat`] where a constant cannot be read off its device.
+    /// [`Error::NotStored`] where it applies a closure, or a constant cannot be read off its device.
     pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string(&Envelope { version: VERSION, graph: self }).map_err(|error| Error::GraphFormat(error.to_string()))
+        serde_json::to_string(&Envelope { version: VERSION, graph: self })
+            .map_err(|error| Error::NotStored { problem: error.to_string(), source_line: None })
     }
 
     /// Reads what [`Graph::to_json`] wrote, and validates it.
@@ -41,7 +42,7 @@ impl Graph {
     /// # Errors
     /// [`Error::GraphVersion`], [`Error::GraphFormat`], and all of [`Graph::validate`].
     pub fn from_json(text: &str) -> Result<Self> {
-        let format = |error: serde_json::Error| Error::GraphFormat(error.to_string());
+        let format = |error: serde_json::Error| Error::GraphFormat { problem: error.to_string(), source_line: None };
         check_version(serde_json::from_str::<VersionOnly>(text).map_err(format)?.version)?;
         let graph = serde_json::from_str::<Envelope<Graph>>(text).map_err(format)?.graph;
         graph.validate(&Limits::default())?;
@@ -53,7 +54,8 @@ impl Graph {
     /// # Errors
     /// As [`Graph::to_json`].
     pub fn to_msgpack(&self) -> Result<Vec<u8>> {
-        rmp_serde::to_vec_named(&Envelope { version: VERSION, graph: self }).map_err(|error| Error::GraphFormat(error.to_string()))
+        rmp_serde::to_vec_named(&Envelope { version: VERSION, graph: self })
+            .map_err(|error| Error::NotStored { problem: error.to_string(), source_line: None })
     }
 
     /// Reads what [`Graph::to_msgpack`] wrote, and validates it.
@@ -61,7 +63,7 @@ impl Graph {
     /// # Errors
     /// As [`Graph::from_json`].
     pub fn from_msgpack(bytes: &[u8]) -> Result<Self> {
-        let format = |error: rmp_serde::decode::Error| Error::GraphFormat(error.to_string());
+        let format = |error: rmp_serde::decode::Error| Error::GraphFormat { problem: error.to_string(), source_line: None };
         check_version(rmp_serde::from_slice::<VersionOnly>(bytes).map_err(format)?.version)?;
         let graph = rmp_serde::from_slice::<Envelope<Graph>>(bytes).map_err(format)?.graph;
         graph.validate(&Limits::default())?;

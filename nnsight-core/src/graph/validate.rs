@@ -34,14 +34,14 @@ impl Graph {
         self.check_sizes(limits)?;
         for (index, invoke) in self.invokes.iter().enumerate() {
             if invoke.prompts.is_empty() != invoke.everything {
-                return Err(Error::EmptyInvoke { invoke: index });
+                return Err(Error::EmptyInvoke { invoke: index, source_line: invoke.source.clone() });
             }
             if let Some(problem) = invoke.generation.as_ref().and_then(Generation::problem) {
-                return Err(Error::Generation { problem });
+                return Err(Error::Generation { problem, source_line: invoke.source.clone() });
             }
             let steps = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens);
             if steps > limits.tokens {
-                return Err(Error::TooLarge { what: "tokens to generate", found: steps, limit: limits.tokens });
+                return Err(Error::TooLarge { what: "tokens to generate", found: steps, limit: limits.tokens, source_line: invoke.source.clone() });
             }
         }
         for (id, node) in self.iter() {
@@ -49,7 +49,7 @@ impl Graph {
         }
         for &save in &self.saves {
             if save.index() >= self.nodes.len() {
-                return Err(Error::Dangling { what: "saved value", id: save.0, node: None });
+                return Err(Error::Dangling { what: "saved value", id: save.0, node: None, source_line: None });
             }
         }
         Ok(())
@@ -66,12 +66,12 @@ impl Graph {
         ];
         for (what, found) in lists {
             if found > limits.nodes {
-                return Err(Error::TooLarge { what, found, limit: limits.nodes });
+                return Err(Error::TooLarge { what, found, limit: limits.nodes, source_line: None });
             }
         }
         let entries: usize = self.constants.iter().map(|constant| constant.tensor.elem_count()).sum();
         if entries > limits.constant_entries {
-            return Err(Error::TooLarge { what: "entries of constants", found: entries, limit: limits.constant_entries });
+            return Err(Error::TooLarge { what: "entries of constants", found: entries, limit: limits.constant_entries, source_line: None });
         }
         let length = |prompt: &Prompt| match prompt {
             Prompt::Text(text) => text.len(),
@@ -81,13 +81,13 @@ impl Graph {
         };
         let tokens: usize = self.invokes.iter().flat_map(|invoke| &invoke.prompts).map(length).sum();
         if tokens > limits.tokens {
-            return Err(Error::TooLarge { what: "tokens or bytes of prompts", found: tokens, limit: limits.tokens });
+            return Err(Error::TooLarge { what: "tokens or bytes of prompts", found: tokens, limit: limits.tokens, source_line: None });
         }
         Ok(())
     }
 
     fn check_node(&self, id: NodeId, node: &Node) -> Result<()> {
-        let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0) };
+        let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0), source_line: self.source(id) };
         for &arg in &node.args {
             if arg >= id {
                 return Err(dangling("argument", arg.0));
@@ -146,7 +146,7 @@ impl Graph {
 
     /// Checks the body of a loop: it computes, and does nothing to the model.
     fn check_body(&self, id: NodeId, node: &Node, body: &Body, depth: usize) -> Result<()> {
-        let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0) };
+        let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0), source_line: self.source(id) };
         let first = body.carried.saturating_add(body.captured).saturating_add(usize::from(body.over.is_some()));
         if first != node.args.len() || body.gives.len() != body.carried || body.carried == 0 || depth > 8 {
             return Err(Error::Arity { node: id.0, op: node.op.name(), found: node.args.len(), source_line: self.source(id) });

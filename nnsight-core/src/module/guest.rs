@@ -33,11 +33,7 @@ impl Role<'_> {
             Role::InPlaceOf(path) => (path, table.position(&format!("{path}.input")), Place::InPlaceOf),
         };
         let suggestion = || crate::error::did_you_mean(table.suggest(path));
-        site.map(|site| (site, place)).ok_or_else(|| Error::NoSite {
-            path: path.to_string(),
-            suggestion: suggestion(),
-            source_line: Default::default(),
-        })
+        site.map(|site| (site, place)).ok_or_else(|| Error::NoSite { path: path.to_string(), suggestion: suggestion(), source_line: None })
     }
 }
 

@@ -120,10 +120,10 @@ impl SiteTable {
         let target = if self.names(path) { Some(path.to_string()) } else { self.resolve(path).filter(|path| self.names(path)) };
         let Some(target) = target else {
             let suggestion = crate::error::did_you_mean(self.suggest(path));
-            return Err(Error::NoSite { path: path.to_string(), suggestion, source_line: Default::default() });
+            return Err(Error::NoSite { path: path.to_string(), suggestion, source_line: None });
         };
         if self.names(name) || self.aliases.contains_key(name) {
-            return Err(Error::NameTaken { name: name.to_string() });
+            return Err(Error::NameTaken { name: name.to_string(), source_line: None });
         }
         self.aliases.insert(name.to_string(), target);
         Ok(())
@@ -182,7 +182,7 @@ impl SiteTable {
     /// Adds the sites of a module that is run behind the site `host`; the model goes on with what it gives, where it `changes` anything.
     pub(crate) fn attach<M: super::Instrument>(&self, name: &str, host: usize, changes: bool) -> Result<SiteTable> {
         if self.names(name) || self.aliases.contains_key(name) {
-            return Err(Error::NameTaken { name: name.to_string() });
+            return Err(Error::NameTaken { name: name.to_string(), source_line: None });
         }
         let first = self.sites.len();
         let mut table = super::Registrar::extend::<M>(self.clone(), name);
@@ -191,7 +191,7 @@ impl SiteTable {
         if input != Some(&self.sites[host].facts) {
             let found = input.map_or("nothing".to_string(), ToString::to_string);
             let (host, holds) = (self.sites[host].path.clone(), self.sites[host].facts.to_string());
-            return Err(Error::Guest { name: name.to_string(), found, host, holds });
+            return Err(Error::Guest { name: name.to_string(), found, host, holds, source_line: None });
         }
         let mut by_rank = if self.by_rank.is_empty() { (0..first).collect() } else { self.by_rank.clone() };
         // Behind the host, and behind what was attached to it before.

@@ -89,7 +89,7 @@ fn positions(graph: &Graph, table: &SiteTable) -> Result<Vec<usize>> {
         table.position(path).ok_or_else(|| Error::NoSite {
             path: path.clone(),
             suggestion: crate::error::did_you_mean(table.suggest(path)),
-            source_line: Default::default(),
+            source_line: None,
         })
     };
     graph.sites.iter().map(position).collect()
@@ -223,16 +223,18 @@ impl Ordering<'_> {
         let on_circle = constraints.iter().filter(|constraint| rising(constraint.earlier) && rising(constraint.later));
         let mut members = Vec::new();
         let mut detail = Vec::new();
+        let mut source_line = None;
         for constraint in on_circle {
             members.extend([constraint.earlier.index(), constraint.later.index()]);
             let Some((node, from)) = constraint.because else {
                 detail.push(format!("invoke {} and invoke {} have to stand in one batch", constraint.earlier.0, constraint.later.0));
                 continue;
             };
+            source_line = source_line.or_else(|| self.graph.source(node));
             if let Op::Set { site, .. } | Op::Skip { site, .. } = self.graph.node(node).op {
                 detail.push(format!(
-                    "{}: `{}` of invoke {} comes from `{}` of invoke {}",
-                    self.graph.source(node),
+                    "{}`{}` of invoke {} comes from `{}` of invoke {}",
+                    crate::error::at(&self.graph.source(node)),
                     self.table.sites()[self.position(site)].path,
                     constraint.later.0,
                     self.name(from),
@@ -242,7 +244,7 @@ impl Ordering<'_> {
         }
         members.sort_unstable();
         members.dedup();
-        Err(Error::Circle { members, detail: detail.join("; ") })
+        Err(Error::Circle { members, detail: detail.join("; "), source_line })
     }
 }
 

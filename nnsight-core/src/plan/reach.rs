@@ -177,7 +177,8 @@ impl Sweep<'_> {
     fn why_without_effect(&self, at: At, site: usize, region: &Region) -> Option<String> {
         let later = self.replaced.get(&(at.invoke, at.step, site));
         if let Some((_, by)) = later.into_iter().flatten().find(|(other, _)| other.is_whole() || other == region) {
-            return Some(format!("{} replaces it before anything reads it", self.graph.source(*by)));
+            let by = self.graph.source(*by).map_or("another edit".to_string(), |place| place.to_string());
+            return Some(format!("{by} replaces it before anything reads it"));
         }
         let seen_by = (0..self.readers.len()).filter(|&other| self.graph.share_rows(InvokeId(other as u32), at.invoke));
         let readers = seen_by.flat_map(|invoke| &self.readers[invoke]).copied().collect::<Vec<_>>();

@@ -17,17 +17,18 @@ impl Environment for Prompts<'_> {
         let lengths = self.lengths.get(at.invoke.index())?;
         let longest = lengths.iter().copied().collect::<Option<Vec<_>>>().and_then(|lengths| lengths.into_iter().max());
         let ragged = lengths.iter().any(|length| *length != longest);
+        let shortest = lengths.iter().copied().flatten().min().filter(|_| ragged);
         for axis in &mut facts.axes {
             let positions = matches!(axis.name.as_ref(), "Seq" | "Query");
             match (axis.name.as_ref(), at.step) {
                 ("Batch", _) => axis.size = Some(lengths.len()),
                 ("Key", step) => {
                     axis.size = longest.map(|longest| longest + step as usize);
-                    axis.ragged = ragged;
+                    (axis.ragged, axis.shortest) = (ragged, shortest.map(|shortest| shortest + step as usize));
                 }
                 (_, 0) if positions => {
                     axis.size = longest;
-                    axis.ragged = ragged;
+                    (axis.ragged, axis.shortest) = (ragged, shortest);
                 }
                 _ if positions => axis.size = Some(1),
                 _ => {}

@@ -177,7 +177,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         }
         match (&self.graph.node(id).op, self.read_base(id, invoke, site)?) {
             (Op::Get { .. }, Some(value)) => self.keep(id, Datum::Tensor(value)),
-            (Op::Get { .. }, None) => return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() }),
+            (Op::Get { .. }, None) => return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None }),
             // It writes what is there already.
             _ => self.release(id),
         }
@@ -186,7 +186,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
 
     /// Ends the batch after `reached` steps: what was to happen later does not.
     pub fn finish(&mut self, reached: usize) -> Result<()> {
-        let mut noted: Vec<Source> = Vec::new();
+        let mut noted: Vec<Option<Source>> = Vec::new();
         while let Some(&Visit { step, node, .. }) = self.pending.get(self.next) {
             self.next += 1;
             if self.is_stopped(node) || self.touches(node).is_none() {
@@ -199,7 +199,10 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                 (_, Unreached::Refuse) => return Err(Error::StepNotReached { step, reached, named: true, source_line }),
                 (_, Unreached::Note) => {
                     if !noted.contains(&source_line) {
-                        eprintln!("{source_line}: step {step} and what follows never happened: the run ended after {reached} steps");
+                        eprintln!(
+                            "{}step {step} and what follows never happened: the run ended after {reached} steps",
+                            crate::error::at(&source_line)
+                        );
                         noted.push(source_line);
                     }
                 }
@@ -247,7 +250,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             return Ok(value);
         }
         let graph = self.graph;
-        let failed = |this: &Self, error: candle_core::Error| this.compute_error(id, &error);
+        let failed = |this: &Self, error: candle_core::Error| this.compute_error(id, error);
         match &graph.node(id).op {
             Op::Get { at, .. } => {
                 *own = false;
@@ -287,7 +290,7 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
         // A module that a pass comes by twice would be edited once only.
         let now = (self.pass.step, self.table.rank(site));
         if self.last.replace(now).is_some_and(|last| last >= now) {
-            return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() });
+            return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None });
         }
         if self.pass.step == 0 && !self.embeddings.is_empty() && self.table.embedding() == Some(site) {
             for (extents, embeddings) in &self.embeddings {
@@ -306,7 +309,7 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
             } else if self.needs_no_pass(visit.node) {
                 self.act_outside(visit)?;
             } else {
-                return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() });
+                return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None });
             }
         }
         self.check(site, &value)?;
@@ -328,7 +331,7 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
         };
         let mut own = false;
         for (invoke, id, value) in std::mem::take(&mut self.skipping) {
-            output = self.write((invoke, site), &output, &Region::default(), &value, &mut own).map_err(|error| self.compute_error(id, &error))?;
+            output = self.write((invoke, site), &output, &Region::default(), &value, &mut own).map_err(|error| self.compute_error(id, error))?;
         }
         Ok(output)
     }

@@ -111,7 +111,7 @@ impl<M: Stages> Interleaver<'_, M> {
         });
         let sizes = sizes.collect::<Option<Vec<_>>>().ok_or_else(|| Error::NotPassed {
             site: self.table.sites()[site].path.clone(),
-            source_line: self.skipping.first().map(|(_, id, _)| self.graph.source(*id)).unwrap_or_default(),
+            source_line: self.skipping.first().and_then(|(_, id, _)| self.graph.source(*id)),
         })?;
         Ok(Tensor::zeros(sizes, self.precision.dtype, self.precision.device)?)
     }

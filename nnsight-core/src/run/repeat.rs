@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 impl<M: Stages> Interleaver<'_, M> {
     /// Runs a loop; gives what it carries at the end.
-    pub(super) fn repeat(&self, body: &Body, args: Vec<Datum>, source_line: &Source) -> Result<Vec<Datum>> {
+    pub(super) fn repeat(&self, body: &Body, args: Vec<Datum>, source_line: &Option<Source>) -> Result<Vec<Datum>> {
         let mut args = args;
         let rows = body.over.map(|axis| Ok::<_, Error>((self.precision.tensor(&args[body.carried])?, axis))).transpose()?;
         let rounds = match &rows {
@@ -38,7 +38,7 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// One round: what it carries on, or `None` where the condition does not hold any more; and whether another follows.
-    fn round(&self, body: &Body, args: &[Datum], source_line: &Source) -> Result<(Option<Vec<Datum>>, bool)> {
+    fn round(&self, body: &Body, args: &[Datum], source_line: &Option<Source>) -> Result<(Option<Vec<Datum>>, bool)> {
         let mut values = args.iter().cloned().map(Some).collect::<Vec<_>>();
         let checks_first = body.over.is_none();
         // The condition of a `while` is looked at before the rest of the round.
@@ -60,7 +60,7 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// Whether the condition of a `while` holds.
-    fn holds(&self, body: &Body, checks_first: bool, values: &[Option<Datum>], source_line: &Source) -> Result<bool> {
+    fn holds(&self, body: &Body, checks_first: bool, values: &[Option<Datum>], source_line: &Option<Source>) -> Result<bool> {
         match body.condition.filter(|_| checks_first) {
             Some(condition) => truth(values, condition, source_line),
             None => Ok(true),
@@ -68,7 +68,7 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// Runs one node of a body, where the branches that it stands in are.
-    fn step(&self, node: &Node, values: &[Option<Datum>], source_line: &Source) -> Result<Option<Datum>> {
+    fn step(&self, node: &Node, values: &[Option<Datum>], source_line: &Option<Source>) -> Result<Option<Datum>> {
         for guard in &node.guards {
             if values[guard.condition.index()].is_none() || truth(values, guard.condition, source_line)? != guard.when {
                 return Ok(None);
@@ -76,7 +76,7 @@ impl<M: Stages> Interleaver<'_, M> {
         }
         let missing = || Error::OutsideBranch { source_line: source_line.clone() };
         let get = |id: NodeId| values[id.index()].as_ref().ok_or_else(missing);
-        let failed = |error: candle_core::Error| Error::Compute { op: node.op.name(), problem: error.to_string(), source_line: source_line.clone() };
+        let failed = |problem: candle_core::Error| Error::Compute { op: node.op.name(), problem, source_line: source_line.clone() };
         if let Op::Choose = node.op {
             let chosen = if truth(values, node.args[0], source_line)? { node.args[1] } else { node.args[2] };
             return get(chosen).cloned().map(Some);
@@ -89,13 +89,13 @@ impl<M: Stages> Interleaver<'_, M> {
             op => evaluate(op, &args, &self.graph.functions, self.precision).map_err(failed)?,
         };
         if let Op::Log { label } = &node.op {
-            println!("{source_line}: {label} = {}", self.precision.tensor(&value)?);
+            println!("{}{label} = {}", crate::error::at(source_line), self.precision.tensor(&value)?);
         }
         Ok(Some(value))
     }
 }
 
-fn truth(values: &[Option<Datum>], condition: NodeId, source_line: &Source) -> Result<bool> {
+fn truth(values: &[Option<Datum>], condition: NodeId, source_line: &Option<Source>) -> Result<bool> {
     match &values[condition.index()] {
         Some(Datum::Number(number)) => Ok(*number != 0.0),
         Some(Datum::Tensor(tensor)) => Ok(first_is_true(tensor)?),

@@ -113,7 +113,7 @@ impl<M: Stages> Interleaver<'_, M> {
                 }
                 self.datum(chosen, id)?.clone()
             }
-            Op::Constant(constant) => Datum::Tensor(self.constant(constant.index()).map_err(|error| self.compute_error(id, &error))?),
+            Op::Constant(constant) => Datum::Tensor(self.constant(constant.index()).map_err(|error| self.compute_error(id, error))?),
             Op::Call { module } => {
                 let input = self.precision.tensor(self.datum(node.args[0], id)?)?;
                 Datum::Tensor(self.call(module, &input, &graph.source(id))?)
@@ -138,10 +138,10 @@ impl<M: Stages> Interleaver<'_, M> {
                     Some(chain) => chain.compute().map(Datum::Tensor),
                     None => evaluate(op, &args, &graph.functions, self.precision),
                 };
-                let datum = datum.map_err(|error| self.compute_error(id, &error))?;
+                let datum = datum.map_err(|error| self.compute_error(id, error))?;
                 if let Op::Log { label } = op {
                     let name = if label.is_empty() { node.args[0].to_string() } else { label.clone() };
-                    println!("{}: {name} = {}", graph.source(id), self.precision.tensor(&datum)?);
+                    println!("{}{name} = {}", crate::error::at(&graph.source(id)), self.precision.tensor(&datum)?);
                 }
                 datum
             }
@@ -199,7 +199,7 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// Puts a value through a module by hand.
-    pub(super) fn call(&self, module: &str, input: &Tensor, source_line: &Source) -> Result<Tensor> {
+    pub(super) fn call(&self, module: &str, input: &Tensor, source_line: &Option<Source>) -> Result<Tensor> {
         let missing = || Error::NoModule { path: module.to_string(), suggestion: String::new(), source_line: source_line.clone() };
         let found = self.model.find(module).ok_or_else(missing)?;
         let batch = TokenBatch::new(&[], self.precision.device)?;
@@ -239,8 +239,8 @@ impl<M: Stages> Interleaver<'_, M> {
         Error::NoGradient { reason, source_line: self.graph.source(id) }
     }
 
-    pub(super) fn compute_error(&self, id: NodeId, error: &candle_core::Error) -> Error {
-        Error::Compute { op: self.graph.node(id).op.name(), problem: error.to_string(), source_line: self.graph.source(id) }
+    pub(super) fn compute_error(&self, id: NodeId, problem: candle_core::Error) -> Error {
+        Error::Compute { op: self.graph.node(id).op.name(), problem, source_line: self.graph.source(id) }
     }
 
     /// Whether the branch that a node stands in is the one that is run. Where it is not, the node's arguments are let go.

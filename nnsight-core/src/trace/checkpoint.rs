@@ -59,7 +59,7 @@ pub(super) fn run<M: Traceable>(model: &M, graph: Graph, file: Option<&Path>) ->
     let mut found = rest.into_iter().zip(found).collect::<HashMap<_, _>>();
     let results = (0..count).map(|place| match known.get(&place) {
         Some(tensor) => Ok(tensor.clone()),
-        None => found.remove(&place).unwrap_or(Err(Error::NoPoints)),
+        None => found.remove(&place).unwrap_or(Err(Error::NoPoints { source_line: None })),
     });
     Ok(results.collect())
 }
@@ -77,7 +77,7 @@ impl Checkpoint {
         let sweep = fingerprint(graph)?;
         let mut known = HashMap::new();
         if file.exists() {
-            let other = |problem: String| Error::OtherSweep { path: file.display().to_string(), problem };
+            let other = |problem: String| Error::OtherSweep { path: file.display().to_string(), problem, source_line: None };
             let mut held = candle_core::safetensors::load(file, &Device::Cpu).map_err(|error| other(error.to_string()))?;
             let mark = held.remove(SWEEP).and_then(|mark| mark.to_vec1::<i64>().ok());
             if mark != Some(vec![sweep]) {
@@ -113,6 +113,7 @@ impl Checkpoint {
 fn fingerprint(graph: &Graph) -> Result<i64> {
     let mut graph = graph.clone();
     graph.sources.iter_mut().for_each(|source| *source = Default::default());
+    graph.invokes.iter_mut().for_each(|invoke| invoke.source = None);
     let hash = graph.to_msgpack()?.into_iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     Ok(hash as i64)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 use std::ops::Deref;
+use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ impl Edit {
     pub fn new(mut graph: Graph) -> Result<Self> {
         let refused = |problem: &str, source_line| Err(Error::Edit { problem: problem.to_string(), source_line });
         if graph.invokes.len() != 1 || !graph.invokes[0].everything || !graph.saves.is_empty() {
-            return refused("it is for every prompt, and so neither has prompts of its own nor saves anything", Default::default());
+            return refused("it is for every prompt, and so neither has prompts of its own nor saves anything", None);
         }
         for (id, node) in graph.iter() {
             match node.op {
@@ -93,19 +94,24 @@ impl Edits {
     ///
     /// # Errors
     /// Where the file cannot be written, or an edit applies a closure.
+    #[track_caller]
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let graphs = self.edits.iter().map(|edit| edit.graph.to_json()).collect::<Result<Vec<_>>>()?;
-        Ok(std::fs::write(path, graphs.join("\n"))?)
+        let place = Some(Location::caller().into());
+        let graphs = self.edits.iter().map(|edit| edit.graph.to_json()).collect::<Result<Vec<_>>>();
+        let saved = graphs.and_then(|graphs| Ok(std::fs::write(path, graphs.join("\n"))?));
+        saved.map_err(|error| error.or_at(place))
     }
 
     /// Reads what [`Edits::save`] wrote.
     ///
     /// # Errors
     /// Where the file cannot be read, and as [`Graph::from_json`].
+    #[track_caller]
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let text = std::fs::read_to_string(path)?;
-        let edits = text.lines().map(|line| Edit::new(Graph::from_json(line)?)).collect::<Result<Vec<_>>>()?;
-        Ok(Edits { edits })
+        let place = Some(Location::caller().into());
+        let text = std::fs::read_to_string(path).map_err(Error::from);
+        let edits = text.and_then(|text| text.lines().map(|line| Edit::new(Graph::from_json(line)?)).collect::<Result<Vec<_>>>());
+        edits.map(|edits| Edits { edits }).map_err(|error| error.or_at(place))
     }
 
     /// Puts the edits before everything that a graph does, for each of its prompts and at each step.
@@ -119,7 +125,7 @@ impl Edits {
         let mut edited = Graph { nodes: Vec::new(), ..graph.clone() };
         for edit in &self.edits {
             if edit.graph.signature != graph.signature {
-                return Err(Error::OtherModel { graph: edit.graph.signature.clone(), model: graph.signature });
+                return Err(Error::OtherModel { graph: edit.graph.signature.clone(), model: graph.signature, source_line: None });
             }
             insert(&edit.graph, &mut edited);
         }

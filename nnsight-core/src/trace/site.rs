@@ -86,6 +86,7 @@ impl<'t, C, S, K> Site<'t, C, S, K> {
 impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
     /// One entry of an axis, which is then gone; negative indices count from the end. For `Seq`, index 0 is the prompt's first token
     /// and -1 its last, whatever else is in the batch.
+    #[track_caller]
     pub fn at<A, I>(self, axis: A, index: impl Index) -> SitePart<'t, C, S::Removed, K>
     where
         S: HasAxis<A, I>,
@@ -94,6 +95,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
     }
 
     /// A range of an axis: `2..5`, `..-1`, `3..`.
+    #[track_caller]
     pub fn slice<A: DimName, I>(self, axis: A, range: impl RangeBounds<i64>) -> SitePart<'t, C, S::Replaced, K>
     where
         S: ReplaceAxis<A, I, Part<A>>,
@@ -102,6 +104,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
     }
 
     /// One attention head; the same as `.at(Heads, index)`.
+    #[track_caller]
     pub fn head<I>(self, index: impl Index) -> SitePart<'t, C, <S as HasAxis<Heads, I>>::Removed, K>
     where
         S: HasHeads<I>,
@@ -176,6 +179,7 @@ impl<C, S, K> SitePart<'_, C, S, K> {
 
 impl<'t, C: Signature, S: Shape, K: Kind> SitePart<'t, C, S, K> {
     /// One entry of an axis, which is then gone; as [`Site::at`].
+    #[track_caller]
     pub fn at<A, I>(self, _axis: A, index: impl Index) -> SitePart<'t, C, S::Removed, K>
     where
         S: HasAxis<A, I>,
@@ -186,6 +190,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> SitePart<'t, C, S, K> {
     }
 
     /// A range of an axis; as [`Site::slice`].
+    #[track_caller]
     pub fn slice<A: DimName, I>(self, _axis: A, range: impl RangeBounds<i64>) -> SitePart<'t, C, S::Replaced, K>
     where
         S: ReplaceAxis<A, I, Part<A>>,
@@ -194,6 +199,7 @@ impl<'t, C: Signature, S: Shape, K: Kind> SitePart<'t, C, S, K> {
         self.step(S::POSITION, start, end, false)
     }
 
+    #[track_caller]
     fn step<T>(self, axis: usize, start: i64, end: Option<i64>, single: bool) -> SitePart<'t, C, T, K> {
         let mut steps = self.steps;
         let mut len = self.len;

@@ -53,11 +53,11 @@ impl<'t, M: Instrument> Generating<'t, M> {
     pub fn step(&self, index: impl Index) -> Step<'t, M> {
         let index = index.index();
         let resolved = if index < 0 { index + i64::from(self.steps) } else { index };
-        let step = u32::try_from(resolved).ok().filter(|&step| step < self.steps).unwrap_or_else(|| {
+        let step = u32::try_from(resolved).ok().filter(|&step| step < self.steps);
+        if step.is_none() {
             self.tracer.fail(|source_line| Error::NoStep { step: index, steps: self.steps as usize, source_line });
-            0
-        });
-        self.at(step, Unreached::Refuse)
+        }
+        self.at(step.unwrap_or(0), Unreached::Refuse)
     }
 
     /// Some of the steps: `..`, `2..`, `0..5`, `[0, 2]`. Those that the run does not reach are left out of what is saved; where they were

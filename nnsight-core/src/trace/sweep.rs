@@ -1,6 +1,7 @@
 //! Sweeps: one block for every point of a grid, all of them in one graph.
 
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::path::Path;
 
 use super::{Gradient, Results, Save, Site, SitePart, Traceable, Traced, Tracer, Value, checkpoint};
@@ -135,12 +136,15 @@ macro_rules! point_value {
         impl<'t, C: Signature, S: Shape, K: Kind, A: SweptShape<S>> PointValue<'t, A> for $place<'t, C, S, K> {
             type Saved = Tensor<C, A::Shape, K>;
             fn register(values: Vec<Self>, saves: &mut Vec<NodeId>) {
-                saves.extend(values.into_iter().map(|value| value.value().id));
+                // A closure would have the line of this file and not the caller's.
+                for value in values {
+                    saves.push(value.value().id);
+                }
             }
             fn collect(sizes: &Sizes<A>, results: &mut Results) -> Result<Self::Saved> {
                 let found = (0..sizes.sizes.iter().product()).map(|_| results.next()).collect::<Vec<_>>();
                 let found = found.into_iter().collect::<Result<Vec<_>>>()?;
-                let Some(first) = found.first() else { return Err(Error::NoPoints) };
+                let Some(first) = found.first() else { return Err(Error::NoPoints { source_line: None }) };
                 let dims = sizes.sizes.iter().chain(first.dims()).copied().collect::<Vec<_>>();
                 Ok(Tensor::trusted(candle_core::Tensor::stack(&found, 0)?.reshape(dims)?))
             }
@@ -215,8 +219,9 @@ pub fn sweep<'t, M: Traceable, A, V: PointValue<'t, A>>(
     values: Vec<V>,
     checkpoint: Option<&Path>,
 ) -> Result<V::Saved> {
+    let place = Some(Location::caller().into());
     let mut saves = Vec::new();
     let form = Swept { values, sizes }.register(&mut saves);
-    let found = checkpoint::run(model, tracer.finish(saves)?, checkpoint)?;
-    Swept::<V, A>::collect(form, &mut Results::new(found))
+    let found = tracer.finish(saves).and_then(|graph| checkpoint::run(model, graph, checkpoint));
+    found.and_then(|found| Swept::<V, A>::collect(form, &mut Results::new(found))).map_err(|error| error.or_at(place))
 }

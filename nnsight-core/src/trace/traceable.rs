@@ -1,5 +1,6 @@
 //! What a trace can be run on, and what the macros call.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use super::edit::{Edit, Edited};
@@ -61,6 +62,7 @@ pub fn sites<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as
 }
 
 /// The sites of a model as seen by new prompts.
+#[track_caller]
 pub fn invoke<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, prompts: impl IntoPrompts) -> <M::Network as Instrument>::Sites<'t> {
     tracer.sites::<M::Network>(Some(At::prompt(tracer.invoke(prompts, None))))
 }
@@ -72,11 +74,13 @@ pub fn sweep_on(tracer: &Tracer, prompts: impl IntoPrompts) -> Vec<crate::graph:
 }
 
 /// The sites of a model as seen by all prompts of the trace side by side.
+#[track_caller]
 pub fn everything<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
     tracer.sites::<M::Network>(Some(At::prompt(tracer.everything(None))))
 }
 
 /// The sites of a model as seen by new prompts that are continued.
+#[track_caller]
 pub fn generating<'t, M: Traceable>(
     _model: &M,
     tracer: &'t Tracer,
@@ -87,11 +91,13 @@ pub fn generating<'t, M: Traceable>(
 }
 
 /// The sites of a model as seen by all prompts of the trace, which are continued.
+#[track_caller]
 pub fn everything_generating<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, generation: &Generation) -> Generating<'t, M::Network> {
     Generating::new(tracer, tracer.everything(Some(generation.clone())), generation)
 }
 
 /// The sites of a model for every prompt that an edited view of it will see.
+#[track_caller]
 pub fn template<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
     tracer.sites::<M::Network>(Some(At::prompt(tracer.everything(None))))
 }
@@ -116,10 +122,11 @@ pub fn stream<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outc
 
 #[track_caller]
 fn finish<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, watch: Watch<'_>) -> Result<T::Saved> {
+    let place = Some(Location::caller().into());
     let mut saves = Vec::new();
     let form = outcome.register(&mut saves);
-    let found = model.run(tracer.finish(saves)?, watch)?;
-    T::collect(form, &mut Results::new(found))
+    let found = tracer.finish(saves).and_then(|graph| model.run(graph, watch));
+    found.and_then(|found| T::collect(form, &mut Results::new(found))).map_err(|error| error.or_at(place))
 }
 
 /// Gives what was recorded as data.
@@ -139,13 +146,18 @@ pub fn graph<'t, T: Save<'t>>(tracer: &'t Tracer, outcome: T) -> Result<Graph> {
 /// What the graph fails with.
 #[track_caller]
 pub fn scan<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T) -> Result<Scan> {
-    Ok(Scan { saved: model.scan(graph(tracer, outcome)?)? })
+    let place = Some(Location::caller().into());
+    let saved = graph(tracer, outcome).and_then(|graph| model.scan(graph)).map_err(|error| error.or_at(place))?;
+    Ok(Scan { saved })
 }
 
 /// A view of the model with what was recorded as an edit.
 ///
 /// # Errors
 /// What was wrong with the use of a site, and where something was recorded that has no place in an edit.
+#[track_caller]
 pub fn edit<'m, M: Traceable>(model: &'m M, tracer: &Tracer, (): ()) -> Result<Edited<'m, M>> {
-    Ok(Edited::new(model, Edit::new(tracer.finish(Vec::new())?)?))
+    let place = Some(Location::caller().into());
+    let edit = tracer.finish(Vec::new()).and_then(Edit::new).map_err(|error| error.or_at(place))?;
+    Ok(Edited::new(model, edit))
 }

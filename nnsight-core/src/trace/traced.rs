@@ -402,15 +402,15 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
         if S::POSITION != last {
             value = value.then(swap::<S>(S::POSITION, last, S::NAMES));
         }
-        let back = |found: Op| match S::POSITION == last {
-            true => value.tracer.push(found, &[value.id]),
-            false => {
-                let found = value.tracer.push(found, &[value.id]);
-                value.tracer.push(swap::<S>(S::POSITION, last, S::Replaced::NAMES), &[found])
+        let mut found = [value.id; 2];
+        // A closure would have the line of this file and not the caller's.
+        for (id, indices) in found.iter_mut().zip([false, true]) {
+            *id = value.tracer.push(Op::TopK { k, indices }, &[value.id]);
+            if S::POSITION != last {
+                *id = value.tracer.push(swap::<S>(S::POSITION, last, S::Replaced::NAMES), &[*id]);
             }
-        };
-        let values = back(Op::TopK { k, indices: false });
-        let indices = back(Op::TopK { k, indices: true });
+        }
+        let [values, indices] = found;
         (Value::new(value.tracer, values), Value::new(value.tracer, indices))
     }
 

@@ -98,13 +98,16 @@ impl Tracer {
     }
 
     /// Begins a run on new prompts, which are continued as `generation` says.
+    #[track_caller]
     pub fn invoke(&self, prompts: impl IntoPrompts, generation: Option<Generation>) -> InvokeId {
-        self.push_invoke(Invoke { prompts: prompts.into_prompts(), everything: false, generation })
+        let source = Some(Location::caller().into());
+        self.push_invoke(Invoke { prompts: prompts.into_prompts(), everything: false, generation, source })
     }
 
     /// Looks at the runs on all prompts of the trace side by side.
+    #[track_caller]
     pub fn everything(&self, generation: Option<Generation>) -> InvokeId {
-        self.push_invoke(Invoke { prompts: Vec::new(), everything: true, generation })
+        self.push_invoke(Invoke { prompts: Vec::new(), everything: true, generation, source: Some(Location::caller().into()) })
     }
 
     fn push_invoke(&self, invoke: Invoke) -> InvokeId {
@@ -208,7 +211,7 @@ impl Tracer {
         let Some(edit_line) = recording.edited_since(made, at, site) else { return };
         let site = self.table.sites().get(site).map(|site| site.path.clone()).unwrap_or_default();
         let (handle_line, edit_line) = (Source::from(handle_line), Source::from(edit_line));
-        recording.errors.push(Error::StaleSite { site, handle_line, edit_line, source_line: Location::caller().into() });
+        recording.errors.push(Error::StaleSite { site, handle_line, edit_line, source_line: Some(Location::caller().into()) });
     }
 
     #[track_caller]
@@ -248,8 +251,8 @@ impl Tracer {
     }
 
     #[track_caller]
-    pub(crate) fn fail(&self, error: impl FnOnce(Source) -> Error) {
-        self.recording.borrow_mut().errors.push(error(Location::caller().into()));
+    pub(crate) fn fail(&self, error: impl FnOnce(Option<Source>) -> Error) {
+        self.recording.borrow_mut().errors.push(error(Some(Location::caller().into())));
     }
 
     #[track_caller]
@@ -335,7 +338,7 @@ impl Recording {
             _ => None,
         };
         if let Some(what) = what {
-            self.errors.push(Error::InLoop { what, source_line: location.into() });
+            self.errors.push(Error::InLoop { what, source_line: Some(location.into()) });
             return self.push_at(level, Op::Scalar(0.0), &[], location);
         }
         let args = args.iter().map(|&arg| self.inside(arg, location)).collect::<Vec<_>>();
@@ -346,7 +349,7 @@ impl Recording {
     fn inside(&mut self, id: NodeId, location: &'static Location<'static>) -> NodeId {
         let level = self.bodies.len();
         if depth(id) > level {
-            self.errors.push(Error::OutsideBranch { source_line: location.into() });
+            self.errors.push(Error::OutsideBranch { source_line: Some(location.into()) });
             return NodeId(0);
         }
         (depth(id)..level).fold(id, |id, outer| {
@@ -389,7 +392,7 @@ impl Recording {
     fn resolve(&mut self, table: &SiteTable, at: Option<At>, site: usize, location: &'static Location<'static>) -> Option<(At, SiteId)> {
         let info = table.sites().get(site)?;
         let Some(at) = at else {
-            self.errors.push(Error::NoPrompt { site: info.path.clone(), source_line: location.into() });
+            self.errors.push(Error::NoPrompt { site: info.path.clone(), source_line: Some(location.into()) });
             return None;
         };
         let sites = &mut self.graph.sites;

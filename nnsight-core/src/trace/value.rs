@@ -158,6 +158,17 @@ impl<'t, C: Signature, S: Shape> Value<'t, C, S, Int> {
     }
 }
 
+/// The nodes of some values.
+#[track_caller]
+fn ids<'t, C: Signature, S: Shape, K: Kind, V: Traced<'t, C, S, K>>(values: &[V]) -> Vec<NodeId> {
+    let mut ids = Vec::with_capacity(values.len());
+    // A closure would have the line of this file and not the caller's.
+    for value in values {
+        ids.push(value.value().id);
+    }
+    ids
+}
+
 /// Values one after the other along an axis.
 ///
 /// # Panics
@@ -169,7 +180,7 @@ where
     S: ReplaceAxis<A, I, Part<A>>,
     V: Traced<'t, C, S, K>,
 {
-    let ids = values.iter().map(|value| value.value().id).collect::<Vec<_>>();
+    let ids = ids(values);
     let tracer = values.first().expect("`cat` needs at least one value").tracer();
     Value::new(tracer, tracer.push(Op::Cat { axis: S::POSITION }, &ids))
 }
@@ -185,7 +196,7 @@ where
     S: Prepend<Stacked>,
     V: Traced<'t, C, S, K>,
 {
-    let ids = values.iter().map(|value| value.value().id).collect::<Vec<_>>();
+    let ids = ids(values);
     let tracer = values.first().expect("`stack` needs at least one value").tracer();
     Value::new(tracer, tracer.push(Op::Stack { name: Stacked::NAME.to_string() }, &ids))
 }

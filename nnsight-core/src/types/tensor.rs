@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::ops::{Deref, Div, Mul, Neg};
+use std::panic::Location;
 
 use candle_core::{DType, Tensor as Candle};
 
@@ -67,15 +68,18 @@ impl<C, S: ShapeOf<C>, K: Kind> Tensor<C, S, K> {
     /// let direction = Tensor::<Dynamic, (Hidden,)>::new(zeros)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn new(inner: Candle) -> Result<Self> {
+        let place = Location::caller();
+        let place = || Some(place.into());
         let axes = S::axes();
         let fits = axes.len() == inner.rank() && axes.iter().zip(inner.dims()).all(|(axis, &found)| axis.size.is_none_or(|size| size == found));
         if !fits {
             let expected = axes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(Error::TensorShape { expected: format!("({expected})"), found: inner.dims().to_vec() });
+            return Err(Error::TensorShape { expected: format!("({expected})"), found: inner.dims().to_vec(), source_line: place() });
         }
         if kind_of(inner.dtype()) != K::TAG {
-            return Err(Error::TensorKind { expected: K::TAG.name(), found: inner.dtype().as_str() });
+            return Err(Error::TensorKind { expected: K::TAG.name(), found: inner.dtype().as_str(), source_line: place() });
         }
         Ok(Tensor::trusted(inner))
     }
@@ -84,6 +88,7 @@ impl<C, S: ShapeOf<C>, K: Kind> Tensor<C, S, K> {
     ///
     /// # Errors
     /// As [`Tensor::new`].
+    #[track_caller]
     pub fn to_signature<D>(&self) -> Result<Tensor<D, S, K>>
     where
         S: ShapeOf<D>,
@@ -97,6 +102,7 @@ impl<C, S: Shape, K> Tensor<C, S, K> {
     ///
     /// # Panics
     /// Where the index is out of range, as indexing a slice does.
+    #[track_caller]
     pub fn at<A, I>(&self, _axis: A, index: i64) -> Tensor<C, S::Removed, K>
     where
         S: HasAxis<A, I>,

@@ -1,0 +1,14 @@
+//! Everything that can go wrong between a trace and its result, and how it is shown.
+
+mod advice;
+mod brief;
+mod code;
+mod kinds;
+mod place;
+mod report;
+
+pub use brief::first_line;
+pub use kinds::{Error, Result};
+pub(crate) use kinds::{closest, did_you_mean};
+pub(crate) use place::at;
+pub use report::Report;
