@@ -374,7 +374,7 @@ pub enum Error {
         source_line: Source,
     },
     /// candle failed in the model.
-    #[error("the model failed: {0}")]
+    #[error("the model failed: {}", brief(.0))]
     Candle(#[from] candle_core::Error),
     /// A generation has settings that mean nothing.
     #[error("these are no settings for a generation: {problem}")]
@@ -428,6 +428,52 @@ pub enum Error {
     /// The model handle failed: its tokenizer, say, or its connection.
     #[error(transparent)]
     Model(Box<dyn std::error::Error + Send + Sync>),
+    /// An operation asks for more than the limits allow.
+    #[error("{source_line}: with `{op}` there are {found} {what}; at most {limit} are allowed, which the model's `with_limits` sets")]
+    OverLimit {
+        /// The operation.
+        op: String,
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much.
+        found: usize,
+        /// How much is allowed.
+        limit: usize,
+        /// Where.
+        source_line: Source,
+    },
+    /// A prompt's embeddings hold NaN or an infinity.
+    #[error("the embeddings of prompt {prompt} of invoke {invoke} hold {number}; every entry must be a finite number")]
+    PromptNotFinite {
+        /// The number that they come to.
+        number: f64,
+        /// Which invoke.
+        invoke: usize,
+        /// Which of its prompts.
+        prompt: usize,
+    },
+    /// A run returned more or fewer values than the graph saves.
+    #[error("the model returned {found} values for a graph that saves {expected}; check its `Traceable::run`")]
+    WrongResults {
+        /// How many are saved.
+        expected: usize,
+        /// How many were returned.
+        found: usize,
+    },
+    /// A model cannot be told from others.
+    #[error("{what} cannot be told from others, and so no file of results can be known to be its own; run the sweep without `checkpoint`")]
+    NoFingerprint {
+        /// What model.
+        what: &'static str,
+    },
+    /// The file of a sweep cannot be written.
+    #[error("the results of the sweep cannot be kept in `{path}`: {problem}; name a file that can be written, with room for all results")]
+    SweepFile {
+        /// The file.
+        path: String,
+        /// What the system says.
+        problem: String,
+    },
 }
 
 /// A result with this crate's error.
@@ -458,4 +504,20 @@ fn distance(a: &str, b: &str) -> usize {
 /// The end of a sentence that names something similar, where there is something.
 pub(crate) fn did_you_mean(similar: Option<String>) -> String {
     similar.map(|path| format!("; there is `{path}`")).unwrap_or_default()
+}
+
+/// What candle says went wrong: its first line, without a backtrace, and without the entries of a tensor that it may list.
+pub(crate) fn brief(error: &candle_core::Error) -> String {
+    /// The most characters of it.
+    const MOST: usize = 300;
+    let mut error = error;
+    while let candle_core::Error::WithBacktrace { inner, .. } = error {
+        error = inner;
+    }
+    let whole = error.to_string();
+    let first = whole.lines().next().unwrap_or_default();
+    match first.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} …", &first[..end]),
+        None => first.to_string(),
+    }
 }

@@ -11,6 +11,8 @@ mod generation;
 mod golden;
 mod gradients;
 mod graphs;
+mod kinds;
+mod limits;
 mod loading;
 mod looking;
 mod loops;

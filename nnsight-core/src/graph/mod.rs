@@ -6,11 +6,15 @@ mod axes;
 mod axis;
 mod body;
 mod constant;
+mod cost;
 mod draw;
 mod function;
 mod generation;
 mod ids;
 mod infer;
+mod kinds;
+mod limits;
+mod names;
 mod op;
 mod operation;
 mod region;
@@ -27,16 +31,18 @@ pub use at::{At, Unreached, Unused};
 pub use axis::{Axis, Facts};
 pub use body::Body;
 pub use constant::Constant;
+pub(crate) use cost::CUMSUM_BLOCK;
 pub use function::Function;
 pub use generation::Generation;
 pub use ids::{ConstantId, FunctionId, InvokeId, NodeId, SiteId, SourceId};
-pub use infer::{Environment, infer};
+pub use infer::{Environment, Inferred, infer};
+pub use limits::Limits;
+pub(crate) use names::printable;
 pub use op::Op;
 pub(crate) use operation::suggest as suggest_operation;
 pub use operation::{Operation, operation, register};
 pub use region::{Region, Span, Step};
 pub use serial::VERSION;
-pub use validate::Limits;
 
 /// An experiment on one model: which prompts it runs, what it does where, and what it gives back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

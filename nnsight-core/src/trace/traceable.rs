@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::edit::{Edit, Edited};
 use super::scan::Scan;
-use super::{Generating, IntoPrompts, Results, Save, Tracer};
-use crate::Result;
-use crate::graph::{At, Facts, Generation, Graph};
+use super::{Fingerprint, Generating, IntoPrompts, Results, Save, Tracer};
+use crate::graph::{At, Facts, Generation, Graph, Limits};
 use crate::module::{Instrument, SiteTable};
 use crate::run::{Token, Watch};
+use crate::{Error, Result};
 
 /// What a trace can be run on: a model in this process, an edited view of one, or a handle to one elsewhere.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a model that can be traced", note = "`trace!` takes a model as its first argument")]
@@ -28,6 +28,17 @@ pub trait Traceable {
     /// # Errors
     /// What the graph fails with.
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>>;
+    /// How much a graph may ask for here.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+    /// What tells this model from others, so that the file of a sweep is not taken for that of another model.
+    ///
+    /// # Errors
+    /// [`Error::NoFingerprint`] if it cannot be told from others: a sweep on it has no file.
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        Err(Error::NoFingerprint { what: "this model" })
+    }
     /// Runs a graph; gives a tensor for each of its saved values.
     ///
     /// # Errors
@@ -47,6 +58,12 @@ impl<M: Traceable + ?Sized> Traceable for &M {
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
         M::scan(self, graph)
+    }
+    fn limits(&self) -> Limits {
+        M::limits(self)
+    }
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        M::fingerprint(self)
     }
 }
 
@@ -118,7 +135,11 @@ pub fn stream<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outc
 fn finish<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, watch: Watch<'_>) -> Result<T::Saved> {
     let mut saves = Vec::new();
     let form = outcome.register(&mut saves);
+    let expected = saves.len();
     let found = model.run(tracer.finish(saves)?, watch)?;
+    if found.len() != expected {
+        return Err(Error::WrongResults { expected, found: found.len() });
+    }
     T::collect(form, &mut Results::new(found))
 }
 
