@@ -507,17 +507,43 @@ pub(crate) fn did_you_mean(similar: Option<String>) -> String {
 }
 
 /// What candle says went wrong: its first line, without a backtrace, and without the entries of a tensor that it may list.
-pub(crate) fn brief(error: &candle_core::Error) -> String {
+#[doc(hidden)]
+pub fn brief(error: &candle_core::Error) -> String {
     /// The most characters of it.
     const MOST: usize = 300;
+    /// The longest list that is shown: the sizes of a tensor, but not its entries.
+    const LIST: usize = 60;
     let mut error = error;
     while let candle_core::Error::WithBacktrace { inner, .. } = error {
         error = inner;
     }
     let whole = error.to_string();
-    let first = whole.lines().next().unwrap_or_default();
-    match first.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{} …", &first[..end]),
-        None => first.to_string(),
+    let mut rest = whole.lines().next().unwrap_or_default();
+    let mut shown = String::new();
+    while let Some(open) = rest.find('[') {
+        let close = rest[open..].find(']').map_or(rest.len(), |close| open + close);
+        shown += &rest[..=open];
+        let list = &rest[open + 1..close];
+        shown += if list.len() <= LIST { list } else { "…" };
+        rest = &rest[close..];
+    }
+    shown += rest;
+    match shown.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} …", &shown[..end]),
+        None => shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_candle_says_is_one_line_without_entries() {
+        let error = |text: String| brief(&candle_core::Error::Msg(text));
+        assert_eq!(error("shapes [2, 3] and [4, 5] differ\n   0: a frame".into()), "shapes [2, 3] and [4, 5] differ");
+        assert_eq!(error(format!("unsupported F32({:?}) here", vec![0.5; 1000])), "unsupported F32([…]) here");
+        assert_eq!(error("an open [ list".into()), "an open [ list");
+        assert_eq!(error("ä".repeat(1000)).chars().count(), 302);
     }
 }

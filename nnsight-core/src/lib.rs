@@ -15,6 +15,8 @@ pub mod run;
 pub mod trace;
 pub mod types;
 
+#[doc(hidden)]
+pub use error::brief;
 pub use error::{Error, Result};
 
 /// What generated code calls. Not for use by hand: it changes without notice.

@@ -108,7 +108,7 @@ pub enum Error {
         count: usize,
     },
     /// candle failed.
-    #[error("loading the model failed: {0}")]
+    #[error("loading the model failed: {}", nnsight_core::brief(.0))]
     Candle(#[from] candle_core::Error),
 }
 

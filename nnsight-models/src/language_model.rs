@@ -77,7 +77,17 @@ impl<N: Network> LanguageModel<N> {
         network.attach(&mut 0);
         let registrar = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims());
         let (table, ends) = (Arc::new(registrar.model::<N>()), config.end_tokens());
-        Ok(LanguageModel { network, tokenizer, table, sizes, ends, edits: Edits::default(), plan: Plan::default(), limits: Limits::default(), origin })
+        Ok(LanguageModel {
+            network,
+            tokenizer,
+            table,
+            sizes,
+            ends,
+            edits: Edits::default(),
+            plan: Plan::default(),
+            limits: Limits::default(),
+            origin,
+        })
     }
 
     /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, and `tokenizer.json`. A GGUF
@@ -169,8 +179,7 @@ impl<N: Network> LanguageModel<N> {
     /// What the graph fails with.
     pub fn explain(&self, graph: &Graph) -> nnsight_core::Result<Explanation> {
         let graph = self.edits.apply(graph.clone(), &self.limits)?;
-        let request =
-            Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, limits: self.limits, watch: Watch::default() };
+        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, limits: self.limits, watch: Watch::default() };
         explain(&self.network, &self.table, &graph, request)
     }
 
@@ -280,12 +289,7 @@ impl<N: Network> Host for LanguageModel<N> {
 }
 
 /// What is known of the values that a graph saves, where it could be run.
-pub(crate) fn scan(
-    graph: &Graph,
-    table: &SiteTable,
-    mut lengths: Vec<Vec<Option<usize>>>,
-    limits: &Limits,
-) -> nnsight_core::Result<Vec<Facts>> {
+pub(crate) fn scan(graph: &Graph, table: &SiteTable, mut lengths: Vec<Vec<Option<usize>>>, limits: &Limits) -> nnsight_core::Result<Vec<Facts>> {
     nnsight_core::run::share_prompts(graph, &mut lengths);
     let facts = prepare(graph, table, &lengths, limits)?;
     Ok(graph.saves.iter().map(|save| facts[save.index()].clone()).collect())

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use nnsight::candle_core::Tensor as Candle;
 use nnsight::graph::{
-    At, Body, Constant, ConstantId, Invoke, InvokeId, Limits, Node, NodeId, Op, Reduce, Region, SiteId, Source as Line, SourceId, Step as Part, Unary,
-    Unused,
+    At, Body, Constant, ConstantId, Invoke, InvokeId, Limits, Node, NodeId, Op, Reduce, Region, SiteId, Source as Line, SourceId, Step as Part,
+    Unary, Unused,
 };
 use nnsight::prelude::*;
 use nnsight::trace::Traceable;
@@ -224,7 +224,15 @@ fn a_loop_of_four_billion_rounds() {
         // tanh of the carried value is equal to itself for ever.
         let reduced = node(Op::Reduce { reduce: Reduce::Sum, axis: None, keep: false }, &[0]);
         let condition = node(Op::Compare(nnsight::graph::Compare::Le), &[1, 1]);
-        let body = Body { carried: 1, over: None, captured: 0, nodes: vec![reduced, condition, nodes[0].clone()], condition: Some(NodeId(2)), gives: vec![NodeId(3)], limit };
+        let body = Body {
+            carried: 1,
+            over: None,
+            captured: 0,
+            nodes: vec![reduced, condition, nodes[0].clone()],
+            condition: Some(NodeId(2)),
+            gives: vec![NodeId(3)],
+            limit,
+        };
         graph(vec![node(Op::Loop(Box::new(body)), &[0]), node(Op::Item { index: 0 }, &[1])])
     };
     let words = ["4294967295 rounds of a loop; at most 10000000 are allowed"];
@@ -324,7 +332,8 @@ fn limits_are_those_of_the_reader() {
 
 #[test]
 fn the_work_of_a_product_is_counted() {
-    let owner = |work| Llama::<Dynamic>::load(Source::from(folder("tests/reference/llama"))).unwrap().with_limits(Limits { work, ..Limits::default() });
+    let owner =
+        |work| Llama::<Dynamic>::load(Source::from(folder("tests/reference/llama"))).unwrap().with_limits(Limits { work, ..Limits::default() });
     let run = |model: &Llama<Dynamic>| {
         trace!(model, TOKENS.to_vec(), {
             let h = model.layers[0].output.at(Batch, 0);
@@ -415,7 +424,13 @@ fn a_model_that_returns_too_few_values() {
         let model = Forgetful { returns };
         let result = trace!(model, TOKENS.to_vec(), { (model.layers[0].output, model.layers[1].output) });
         says(result, &[&format!("returned {returns} values for a graph that saves 2")]);
-        let swept = sweep!(model, TOKENS.to_vec(), for layer in 0..2 { model.layers[layer].output });
+        let swept = sweep!(
+            model,
+            TOKENS.to_vec(),
+            for layer in 0..2 {
+                model.layers[layer].output
+            }
+        );
         says(swept, &[&format!("returned {returns} values for a graph that saves 2")]);
     }
     let model = Forgetful { returns: 2 };

@@ -368,7 +368,14 @@ fn a_sweep_with_a_file_needs_a_model_that_can_be_told_from_others() {
     }
     let (model, folder) = (Nameless, tempfile::tempdir().unwrap());
     let file = folder.path().join("grid");
-    let swept = sweep!(model, CLEAN.to_vec(), checkpoint = &file, for layer in 0..2 { model.layers[layer].output.norm_all() });
+    let swept = sweep!(
+        model,
+        CLEAN.to_vec(),
+        checkpoint = &file,
+        for layer in 0..2 {
+            model.layers[layer].output.norm_all()
+        }
+    );
     let error = swept.unwrap_err().to_string();
     assert!(error.contains("cannot be told from others") && error.contains("without `checkpoint`"), "{error}");
 }

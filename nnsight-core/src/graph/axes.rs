@@ -30,9 +30,7 @@ impl<E: Environment> Inference<'_, E> {
     pub(super) fn no_padding(&self, axis: &Axis) -> Result<()> {
         match axis.ragged {
             false => Ok(()),
-            true => {
-                Err(Error::Ragged { op: self.op.name(), axis: axis.name.to_string(), source_line: self.graph.source(self.id) })
-            }
+            true => Err(Error::Ragged { op: self.op.name(), axis: axis.name.to_string(), source_line: self.graph.source(self.id) }),
         }
     }
 

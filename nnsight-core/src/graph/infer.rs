@@ -302,9 +302,10 @@ impl<E: Environment> Inference<'_, E> {
             }
             Op::Where => {
                 let condition = self.truth(self.arg(node, 0))?;
+                let kind = self.common_kind(node.args[1], node.args[2])?;
                 let (a, b) = (self.arg(node, 1), self.arg(node, 2));
-                let axes = self.broadcast(&Facts { kind: a.kind, axes: self.broadcast(a, b)? }, condition)?;
-                Ok(Facts { kind: self.common_kind(node.args[1], node.args[2])?, axes })
+                let axes = self.broadcast(&Facts { kind, axes: self.broadcast(a, b)? }, condition)?;
+                Ok(Facts { kind, axes })
             }
             Op::Choose => {
                 self.condition(node.args[0])?;

@@ -106,15 +106,7 @@ impl<E: Environment> Inference<'_, E> {
             }
             (
                 KindTag::Int,
-                Unary::Exp
-                | Unary::Ln
-                | Unary::Sqrt
-                | Unary::Tanh
-                | Unary::Sigmoid
-                | Unary::Gelu
-                | Unary::Silu
-                | Unary::Recip
-                | Unary::Powf(_),
+                Unary::Exp | Unary::Ln | Unary::Sqrt | Unary::Tanh | Unary::Sigmoid | Unary::Gelu | Unary::Silu | Unary::Recip | Unary::Powf(_),
             ) => only_float(),
         }
     }
@@ -123,9 +115,7 @@ impl<E: Environment> Inference<'_, E> {
     pub(super) fn float<'f>(&self, facts: &'f Facts) -> Result<&'f Facts> {
         match facts.kind {
             KindTag::Float => Ok(facts),
-            KindTag::Int | KindTag::Bool => {
-                self.mismatch(format!("{facts} is of kind {}; use `.cast::<Float>()` first", facts.kind.name()))
-            }
+            KindTag::Int | KindTag::Bool => self.mismatch(format!("{facts} is of kind {}; use `.cast::<Float>()` first", facts.kind.name())),
         }
     }
 

@@ -76,9 +76,9 @@ fn check(name: &str, limits: &Limits) -> Result<()> {
     if name.len() > limits.name_bytes {
         return Err(too_long(name, limits));
     }
-    match printable(name) {
-        shown if shown == name => Ok(()),
-        shown => Err(Error::GraphFormat(format!("the name `{shown}` has characters that cannot be printed"))),
+    match name.chars().any(steers) {
+        false => Ok(()),
+        true => Err(Error::GraphFormat(format!("the name `{}` has characters that cannot be printed", printable(name)))),
     }
 }
 
@@ -86,10 +86,13 @@ fn too_long(name: &str, limits: &Limits) -> Error {
     Error::TooLarge { what: "bytes in one name", found: name.len(), limit: limits.name_bytes }
 }
 
+/// Whether a character does something to a terminal: those of the second half change the direction in which the rest of a line is shown.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A text of unknown origin as it can be shown on a terminal: characters that would steer it are escaped.
 pub(crate) fn printable(text: &str) -> String {
-    // Those of the second half change the direction in which the rest of a line is shown.
-    let steers = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match steers(c) {

@@ -1,15 +1,15 @@
 //! What a run will take, found from its schedule and held against the limits before anything is computed.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, NodeId, Op, Source};
 use crate::module::SiteTable;
 use crate::plan::{Schedule, Share, Wave};
 use crate::{Error, Result};
 
-/// Values as wide as the widest of a layer that a pass holds at a time for each position.
-const HELD: usize = 16;
+/// Values as wide as the widest of a layer that a pass holds at a time for each position: those of a gated MLP, and the residual stream.
+const HELD: usize = 6;
 
 /// What a run is known by before it runs.
 pub(super) struct Estimate<'a> {
@@ -57,6 +57,8 @@ fn over(op: &str, what: &'static str, found: usize, limit: usize, source_line: &
 struct Live {
     /// Which node's storage each node's value is in.
     storage: Vec<NodeId>,
+    /// What those hold that are computed in one pass with their user: the storages of what they are computed from.
+    leaves: HashMap<NodeId, Vec<NodeId>>,
     /// The bytes of each node's own storage, and how many values are in it.
     held: Vec<(usize, usize)>,
     bytes: usize,
@@ -65,6 +67,25 @@ struct Live {
 impl Live {
     fn keep(&mut self, id: NodeId, storage: NodeId, bytes: usize) {
         self.storage[id.index()] = storage;
+        self.hold(storage, bytes);
+    }
+
+    /// Keeps what a node is computed from, which is only then.
+    fn keep_leaves(&mut self, id: NodeId, args: &[NodeId]) {
+        let mut leaves = Vec::new();
+        for arg in args {
+            match self.leaves.get(arg) {
+                Some(others) => leaves.extend(others),
+                None => leaves.push(self.storage[arg.index()]),
+            }
+        }
+        leaves.sort_unstable();
+        leaves.dedup();
+        leaves.iter().for_each(|&leaf| self.hold(leaf, 0));
+        self.leaves.insert(id, leaves);
+    }
+
+    fn hold(&mut self, storage: NodeId, bytes: usize) {
         let (held, values) = &mut self.held[storage.index()];
         if *values == 0 {
             *held = bytes;
@@ -74,7 +95,12 @@ impl Live {
     }
 
     fn release(&mut self, id: NodeId) {
-        let (held, values) = &mut self.held[self.storage[id.index()].index()];
+        self.let_go(self.storage[id.index()]);
+        self.leaves.remove(&id).into_iter().flatten().for_each(|leaf| self.let_go(leaf));
+    }
+
+    fn let_go(&mut self, storage: NodeId) {
+        let (held, values) = &mut self.held[storage.index()];
         if *values == 1 {
             self.bytes = self.bytes.saturating_sub(*held);
         }
@@ -93,6 +119,7 @@ impl Estimate<'_> {
         let constants = graph.constants.iter().map(|constant| constant.tensor.elem_count()).fold(0, usize::saturating_add);
         let mut live = Live {
             storage: graph.iter().map(|(id, _)| id).collect(),
+            leaves: HashMap::new(),
             held: vec![(0, 0); graph.nodes.len()],
             // They are kept to the end, and in the graph beside.
             bytes: constants.saturating_mul(8),
@@ -102,19 +129,21 @@ impl Estimate<'_> {
         let (mut work, mut rounds) = (0usize, 0usize);
         for wave in &self.schedule.waves {
             let batch = self.batch(wave);
-            let pass = self.pass(batch, gradients);
-            let visits = wave.visits.iter().map(|visit| (visit.node, Some(visit.site)));
-            let outside = |nodes: &[NodeId]| nodes.iter().map(|&id| (id, None)).collect::<Vec<_>>();
-            for (id, site) in outside(&wave.before).into_iter().chain(visits).chain(outside(&wave.after)) {
+            let pass = self.pass(wave, batch, gradients);
+            let mut last_visit = None;
+            let visits = wave.visits.iter().map(|visit| (visit.node, Some(visit.site), visit.step));
+            let outside = |nodes: &[NodeId]| nodes.iter().map(|&id| (id, None, 0)).collect::<Vec<_>>();
+            for (id, site, step) in outside(&wave.before).into_iter().chain(visits).chain(outside(&wave.after)) {
                 let (node, cost) = (graph.node(id), &inferred.costs[id.index()]);
                 let looked_at = site.map_or(0, |site| self.whole(wave, batch, site));
+                // Whoever comes after the first finds what a site holds computed.
+                let visit = site.map(|site| (step, site));
+                let first = if visit != last_visit { looked_at } else { 0 };
+                last_visit = visit;
                 let own = self.bytes(wave, id, site);
-                // What is computed in one pass with its user holds what it is computed from.
-                let leaves = node.args.iter().map(|arg| live.held[live.storage[arg.index()].index()].0);
-                let own = if self.schedule.chained[id.index()] { leaves.fold(own, usize::saturating_add) } else { own };
                 let is_part = matches!(node.op, Op::Slice(_) | Op::Rename { .. } | Op::Log { .. } | Op::Permute { .. });
                 let storage = node.args.first().filter(|_| is_part).map_or(id, |arg| live.storage[arg.index()]);
-                work = work.saturating_add(cost.work).saturating_add(looked_at);
+                work = work.saturating_add(cost.work).saturating_add(first);
                 rounds = rounds.saturating_add(cost.rounds);
                 let new = if storage == id { own } else { 0 };
                 let beside = cost.beside.saturating_add(looked_at.saturating_mul(8)).saturating_add(pass);
@@ -129,6 +158,9 @@ impl Estimate<'_> {
                 }
                 if uses[id.index()] > 0 {
                     live.keep(id, storage, own);
+                    if self.schedule.chained[id.index()] {
+                        live.keep_leaves(id, &node.args);
+                    }
                 }
                 for &arg in node.args.iter().chain(node.guards.iter().map(|guard| &guard.condition)) {
                     let left = &mut uses[arg.index()];
@@ -167,11 +199,16 @@ impl Estimate<'_> {
         (rows, width)
     }
 
-    /// The bytes of a pass over a batch, beside its values.
-    fn pass(&self, (rows, width): (usize, usize), gradients: bool) -> usize {
-        let layers = if gradients { self.table.depth.max(1) } else { 1 };
-        let position = self.table.widest().saturating_mul(HELD * size_of::<f32>()).saturating_mul(layers);
-        rows.saturating_mul(width).saturating_mul(position)
+    /// The bytes of a pass over a batch, beside its values. Gradients go back through those of all layers, and through all scores.
+    fn pass(&self, wave: &Wave, (rows, width): (usize, usize), gradients: bool) -> usize {
+        let layer = rows.saturating_mul(width).saturating_mul(self.table.widest()).saturating_mul(HELD);
+        if !gradients {
+            return layer.saturating_mul(size_of::<f32>());
+        }
+        let sites = self.table.sites().iter().enumerate();
+        let scores = sites.filter(|(_, site)| site.facts.axes.iter().any(|axis| axis.name == "Key"));
+        let scores = scores.map(|(site, _)| self.whole(wave, (rows, width), site)).max().unwrap_or(0);
+        layer.saturating_add(scores.saturating_mul(3)).saturating_mul(self.table.depth.max(1)).saturating_mul(size_of::<f32>())
     }
 
     /// The entries that a site holds for all rows of a wave: whoever looks at one has all of them computed.

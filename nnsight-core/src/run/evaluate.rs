@@ -322,7 +322,8 @@ fn check_kind(given: &Tensor, kind: KindTag) -> Result<()> {
 
 /// Refuses what an operation returned, if its sizes are others than was declared.
 fn check_shape(given: &Tensor, facts: &Facts) -> Result<()> {
-    let fits = given.rank() == facts.axes.len() && facts.axes.iter().zip(given.dims()).all(|(axis, &found)| axis.size.is_none_or(|size| size == found));
+    let fits =
+        given.rank() == facts.axes.len() && facts.axes.iter().zip(given.dims()).all(|(axis, &found)| axis.size.is_none_or(|size| size == found));
     match fits {
         true => Ok(()),
         false => bail!("the function gave {:?}, and was declared to give {facts}", given.dims()),

@@ -166,6 +166,11 @@ fn check(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], dtype
     if graph.signature != table.signature {
         return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone() });
     }
+    for (invoke, lengths) in lengths.iter().enumerate() {
+        if let Some(prompt) = lengths.iter().position(|length| *length == Some(0)) {
+            return Err(Error::EmptyPrompt { invoke, prompt });
+        }
+    }
     infer(graph, &Prompts { table, lengths, dtype }, limits)
 }
 

@@ -46,5 +46,5 @@ mod tests {
         assert_eq!(all.len(), 16);
     }
 
-    const FIRST: [f32; 3] = [0.0; 3];
+    const FIRST: [f32; 3] = [-1.0435766, -0.5767478, -0.7112543];
 }

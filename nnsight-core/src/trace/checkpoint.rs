@@ -166,7 +166,8 @@ fn is_result(tensor: &Tensor, facts: &Facts, model: Fingerprint) -> bool {
         KindTag::Float => tensor.dtype() == model.dtype || tensor.dtype() == DType::F32 && model.dtype.size_in_bytes() < 4,
         KindTag::Int | KindTag::Bool => kind_of(tensor.dtype()) == facts.kind,
     };
-    let sizes = tensor.rank() == facts.axes.len() && facts.axes.iter().zip(tensor.dims()).all(|(axis, found)| axis.size.is_none_or(|size| size == *found));
+    let sizes =
+        tensor.rank() == facts.axes.len() && facts.axes.iter().zip(tensor.dims()).all(|(axis, found)| axis.size.is_none_or(|size| size == *found));
     dtype && sizes
 }
 
