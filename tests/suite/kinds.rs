@@ -336,3 +336,17 @@ proptest! {
         prop_assert!(outcome.is_ok(), "{nodes:?}");
     }
 }
+
+/// Files that an earlier version of this library wrote: they are read as they were written.
+#[test]
+fn graphs_that_once_ended_the_process() {
+    let read = |name: &str| Graph::from_msgpack(&std::fs::read(crate::shared::folder("tests/graphs").join(name)).unwrap()).unwrap();
+    let error = tiny_llama().execute(read("softmax_of_tokens.bin")).unwrap_err().to_string();
+    assert!(error.starts_with("fuzz.rs:"), "{error}");
+    for name in ["square_of_tokens.bin", "negative_constant.bin"] {
+        let graph = read(name);
+        assert_eq!(Graph::from_msgpack(&graph.to_msgpack().unwrap()).unwrap(), graph);
+        let outcome = catch_unwind(AssertUnwindSafe(|| tiny_llama().execute(graph).map(drop)));
+        assert!(outcome.is_ok(), "{name}");
+    }
+}

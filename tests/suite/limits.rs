@@ -400,6 +400,18 @@ fn a_scan_without_weights_refuses_what_a_run_refuses() {
     assert_eq!(scan!(meta, "text", { meta.layers[0].output }).unwrap().shapes(), [None]);
 }
 
+#[test]
+fn texts_that_end_a_generation_are_few() {
+    let stops = |texts: Vec<String>| {
+        let mut graph = graph(vec![]);
+        graph.invokes[0].generation = Some(Generation::default().stop_strings(texts));
+        graph
+    };
+    let words = ["tokens and bytes of texts that end a generation; at most 4096"];
+    refused(tiny_llama(), stops((0..100_000).map(|text| text.to_string()).collect()), &words);
+    refused(tiny_llama(), stops(vec!["x".repeat(5000)]), &words);
+}
+
 /// A model that returns another number of values than it was asked for.
 struct Forgetful {
     returns: usize,

@@ -288,7 +288,7 @@ fn a_file_of_results_belongs_to_one_model() {
     refused(&load(Source::from(copy)));
     // The same weights in another type, or in another form.
     refused(&load(reference().dtype(DType::BF16)));
-    refused(&load(reference().weights(WeightFormat::Q8_0)));
+    refused(&load(reference().weights(WeightFormat::Bf16)));
     // The model with an edit, in place or as a view.
     let mut edited = load(reference());
     let edit = edit!(edited, { edited.layers[0].output *= 0.5 }).unwrap().into_edits();

@@ -27,6 +27,14 @@ impl Graph {
             if let Some(problem) = invoke.generation.as_ref().and_then(Generation::problem) {
                 return Err(Error::Generation { problem });
             }
+            let stops = invoke.generation.as_ref().map(|generation| {
+                let texts = generation.stop_strings.iter().map(|text| text.len().saturating_add(1)).fold(0, usize::saturating_add);
+                texts.saturating_add(generation.stop_tokens.len())
+            });
+            // Every one of them is looked for at every step.
+            if let Some(found) = stops.filter(|&found| found > limits.name_bytes) {
+                return Err(Error::TooLarge { what: "tokens and bytes of texts that end a generation", found, limit: limits.name_bytes });
+            }
             let steps = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens);
             if steps > limits.steps {
                 return Err(Error::TooLarge { what: "steps of a generation", found: steps, limit: limits.steps });
@@ -165,8 +173,10 @@ impl Graph {
         if *count > limits.nodes {
             return Err(Error::TooLarge { what: "nodes", found: *count, limit: limits.nodes });
         }
-        if body.limit as usize > limits.rounds {
-            return Err(Error::TooLarge { what: "rounds of a loop", found: body.limit as usize, limit: limits.rounds });
+        // Those that were recorded end as soon as the run has had its rounds, and need no other limit for that.
+        let rounds = limits.rounds.max(Body::ROUNDS as usize);
+        if body.limit as usize > rounds {
+            return Err(Error::TooLarge { what: "rounds of a loop", found: body.limit as usize, limit: rounds });
         }
         let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0) };
         let first = body.carried.saturating_add(body.captured).saturating_add(usize::from(body.over.is_some()));

@@ -150,9 +150,9 @@ impl Estimate<'_> {
                 let bytes = live.bytes.saturating_add(new).saturating_add(beside);
                 let source = graph.source(id);
                 for (what, found, limit) in [
+                    ("bytes in use at one time", bytes, limits.bytes),
                     ("rounds of loops", rounds, limits.rounds),
                     ("entries to compute", work, limits.work),
-                    ("bytes in use at one time", bytes, limits.bytes),
                 ] {
                     over(&node.op.name(), what, found, limit, &source)?;
                 }

@@ -108,6 +108,9 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
         Op::Softmax { axis, log: false } => softmax(&first()?, *axis)?,
         Op::Softmax { axis, log: true } => {
             let x = first()?;
+            if x.elem_count() == 0 {
+                return Ok(args[0].clone());
+            }
             let shifted = x.broadcast_sub(&x.max_keepdim(*axis)?)?;
             shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(*axis)?.log()?)?
         }

@@ -47,7 +47,11 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     fn shape(&self, datum: &Datum) -> Result<Vec<usize>> {
-        Ok(self.precision.tensor(datum)?.dims().to_vec())
+        match datum {
+            Datum::Tensor(tensor) => Ok(tensor.dims().to_vec()),
+            Datum::Number(_) => Ok(Vec::new()),
+            Datum::Chain(_) | Datum::Several(_) => Ok(self.precision.tensor(datum)?.dims().to_vec()),
+        }
     }
 
     /// Refuses a round that changes a shape, where that was not known before.

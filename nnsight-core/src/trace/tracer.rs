@@ -56,9 +56,6 @@ const DEPTH: u32 = 1 << 28;
 const CAPTURED: u32 = 1 << 26;
 const NODES: u32 = 1 << 27;
 
-/// The most rounds that a loop may have: one that never ends is a mistake.
-const ROUNDS: u32 = 100_000;
-
 /// Loops inside of each other, at most. One more is refused, and recorded at the same depth: its ids must not overflow until then.
 const DEEPEST: usize = 9;
 
@@ -244,7 +241,7 @@ impl Tracer {
             nodes: nodes.collect(),
             condition: condition.map(renumber),
             gives: gives.into_iter().map(renumber).collect(),
-            limit: ROUNDS,
+            limit: Body::ROUNDS,
         };
         let args = initial.iter().copied().chain(over.map(|(rows, _)| rows)).chain(open.captured).collect::<Vec<_>>();
         let repeated = recording.push(Op::Loop(Box::new(body)), &args, location);
