@@ -145,7 +145,7 @@ fn softmax_is_of_floats_along_an_axis_with_entries() {
         // Along the other there is nothing to be computed.
         assert!(run(vec![node(Op::Constant(ConstantId(0)), &[]), node(Op::Softmax { axis: 0, log }, &[2])], empty()).unwrap().is_empty());
     }
-    for reduce in [Reduce::Max, Reduce::Min, Reduce::ArgMax, Reduce::ArgMin] {
+    for reduce in [Reduce::Max, Reduce::Min, Reduce::ArgMax, Reduce::ArgMin, Reduce::Mean, Reduce::Var] {
         for axis in [Some(1), None] {
             refused(vec![node(Op::Constant(ConstantId(0)), &[]), node(Op::Reduce { reduce, axis, keep: false }, &[2])], empty(), "has no entries");
         }
@@ -213,6 +213,22 @@ fn indices_outside_of_an_axis() {
         vec![ints(&[0; 3]).reshape((1, 3, 1)).unwrap()],
         "indices",
     );
+}
+
+#[test]
+fn token_ids_that_do_not_exist_are_not_written() {
+    let written = |token: i64| {
+        let set = Op::Set { at: At::prompt(InvokeId(0)), site: SiteId(0), region: Region::default(), unused: nnsight::graph::Unused::Refuse };
+        let get = Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(1) };
+        let tokens = Candle::new(&[[token; 4]], &Device::Cpu).unwrap();
+        run(vec![node(Op::Constant(ConstantId(0)), &[]), node(set, &[2]), node(get, &[])], vec![tokens])
+    };
+    assert_eq!(written(5).unwrap().len(), 4 * 32);
+    // The last would be token 1 in 32 bits.
+    for token in [-1, 64, i64::MIN, i64::MAX, (1 << 32) + 1] {
+        assert!(written(token).is_err(), "{token}");
+    }
+    assert!(written((1 << 32) + 1).unwrap_err().contains("4294967297 is no token id"));
 }
 
 #[test]

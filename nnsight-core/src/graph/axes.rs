@@ -71,10 +71,11 @@ impl<E: Environment> Inference<'_, E> {
             Reduce::Mean | Reduce::Var | Reduce::Norm => KindTag::Float,
             Reduce::Sum | Reduce::Max | Reduce::Min => facts.kind,
         };
-        let looks_for_one = matches!(reduce, Reduce::ArgMax | Reduce::ArgMin | Reduce::Max | Reduce::Min);
+        // A sum of nothing is 0; nothing else is there.
+        let needs_entries = !matches!(reduce, Reduce::Sum | Reduce::Norm);
         let check = |axis: &Axis| {
             self.no_padding(axis)?;
-            if looks_for_one { self.not_empty(axis).map(drop) } else { Ok(()) }
+            if needs_entries { self.not_empty(axis).map(drop) } else { Ok(()) }
         };
         let Some(axis) = axis else {
             facts.axes.iter().try_for_each(check)?;

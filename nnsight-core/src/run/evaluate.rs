@@ -292,7 +292,7 @@ fn reduce(reduce: Reduce, axis: Option<usize>, keep: bool, x: &Tensor, dtype: DT
     let float = |x: &Tensor| if is_whole { x.to_dtype(DType::F64) } else { Ok(x.clone()) };
     let model = |x: Tensor| if is_whole { x.to_dtype(dtype) } else { Ok(x) };
     let index = |x: Tensor| x.to_dtype(DType::I64);
-    if x.dim(axis)? == 0 && !matches!(reduce, Reduce::Sum | Reduce::Mean | Reduce::Var | Reduce::Norm) {
+    if x.dim(axis)? == 0 && !matches!(reduce, Reduce::Sum | Reduce::Norm) {
         bail!("the axis number {axis} of {:?} has no entries", x.dims());
     }
     let kept = match reduce {
