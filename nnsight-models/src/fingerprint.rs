@@ -73,3 +73,39 @@ impl Origin {
         Ok(digest.iter().take(8).fold(0, |hash, &byte| hash << 8 | u64::from(byte)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_results_depend_on_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (one, other) = (file("one", "weights"), file("other", "weightz"));
+        let of = |config: &str, dtype, format, path: &PathBuf| Origin::new(config.into(), dtype, format, vec![path.clone()]).fingerprint().unwrap();
+        let first = of("{}", DType::F32, None, &one);
+        assert_eq!(of("{}", DType::F32, None, &file("copy", "weights")), first);
+        let others = [
+            of("{ }", DType::F32, None, &one),
+            of("{}", DType::BF16, None, &one),
+            of("{}", DType::F32, Some(WeightFormat::Q8_0), &one),
+            of("{}", DType::F32, None, &other),
+        ];
+        assert!(others.iter().all(|other| other.hash != first.hash));
+    }
+
+    #[test]
+    fn a_file_that_was_changed_since_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        std::fs::write(&path, "weights").unwrap();
+        let origin = Origin::new(String::new(), DType::F32, None, vec![path.clone()]);
+        std::fs::write(&path, "other weights").unwrap();
+        assert!(origin.fingerprint().unwrap_err().to_string().contains("it was changed after the model was loaded"));
+    }
+}
