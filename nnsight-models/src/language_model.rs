@@ -251,8 +251,11 @@ impl<N: Network> Traceable for LanguageModel<N> {
     }
 
     fn fingerprint(&self) -> nnsight_core::Result<Fingerprint> {
-        let own = self.origin.fingerprint().map_err(|error| nnsight_core::Error::Model(Box::new(error)))?;
-        self.edits.fingerprint(own)
+        let model = |error: Error| nnsight_core::Error::Model(Box::new(error));
+        let weights = self.origin.fingerprint().map_err(model)?;
+        // The same text is other tokens with another tokenizer.
+        let tokenizer = self.tokenizer.as_ref().map(Tokenizer::to_json).transpose().map_err(model)?;
+        self.edits.fingerprint(weights.with(tokenizer.unwrap_or_default().as_bytes()))
     }
 }
 

@@ -378,3 +378,13 @@ fn a_sweep_with_a_file_needs_a_model_that_can_be_told_from_others() {
     let error = swept.unwrap_err().to_string();
     assert!(error.contains("cannot be told from others") && error.contains("without `checkpoint`"), "{error}");
 }
+
+/// The tokenizer is part of what tells models apart: it must be written the same each time that it is read.
+#[test]
+fn a_tokenizer_is_written_the_same_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("one.json"), folder.path().join("other.json"));
+    crate::shared::smollm2().tokenizer().save(&one).unwrap();
+    nnsight::models::Tokenizer::from_file(&one).unwrap().save(&other).unwrap();
+    assert!(std::fs::read(one).unwrap() == std::fs::read(other).unwrap());
+}
