@@ -374,6 +374,16 @@ fn embeddings_that_are_no_numbers() {
 }
 
 #[test]
+fn embeddings_that_16_bits_do_not_hold() {
+    let half = Llama::<Dynamic>::load(Source::from(folder("tests/reference/llama")).dtype(DType::F16)).unwrap();
+    let embeddings =
+        |number: f32| Constant { names: vec!["Seq".into(), "Hidden".into()], tensor: Candle::full(number, (2, 32), &Device::Cpu).unwrap() };
+    assert!(trace!(half, Prompt::Embeddings(embeddings(0.5)), { half.layers[0].output }).is_ok());
+    let error = trace!(half, Prompt::Embeddings(embeddings(1e6)), { half.layers[0].output });
+    says(error, &["the embeddings of prompt 0 of invoke 0 hold inf"]);
+}
+
+#[test]
 fn a_scan_without_weights_refuses_what_a_run_refuses() {
     let meta = Llama::<SmolLm2_135M>::meta().unwrap();
     let scan = |tokens: Vec<u32>| {

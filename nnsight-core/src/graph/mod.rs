@@ -43,6 +43,7 @@ pub(crate) use operation::suggest as suggest_operation;
 pub use operation::{Operation, operation, register};
 pub use region::{Region, Span, Step};
 pub use serial::VERSION;
+pub(crate) use validate::not_finite;
 
 /// An experiment on one model: which prompts it runs, what it does where, and what it gives back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

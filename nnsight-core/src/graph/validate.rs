@@ -245,7 +245,7 @@ impl Graph {
 }
 
 /// What the entries of a tensor come to, if they are not all finite.
-fn not_finite(tensor: &candle_core::Tensor) -> Result<Option<f64>> {
+pub(crate) fn not_finite(tensor: &candle_core::Tensor) -> Result<Option<f64>> {
     if !tensor.dtype().is_float() || tensor.elem_count() == 0 {
         return Ok(None);
     }

@@ -14,7 +14,7 @@ use super::request::{Request, used_sites};
 use super::stages::Stages;
 use super::watch::Progress;
 use super::{Past, Prompts, TokenBatch};
-use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer};
+use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer, not_finite};
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
 use crate::plan::{Budget, Circumstances, Explanation, Plan, Schedule, Share, Wave, common, counted_from_the_end};
@@ -268,14 +268,22 @@ fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave
     let mut batch = TokenBatch::new(&prompts, interleaver.model.device())?;
     let graph = interleaver.graph;
     let mut embeddings = Vec::new();
-    for (row, prompt) in own.iter().flat_map(|invoke| &graph.invokes[invoke.index()].prompts).enumerate() {
-        match prompt {
+    let prompts = own
+        .iter()
+        .flat_map(|invoke| graph.invokes[invoke.index()].prompts.iter().enumerate().map(move |(prompt, content)| (invoke.index(), prompt, content)));
+    for (row, (invoke, prompt, content)) in prompts.enumerate() {
+        match content {
             Prompt::Masked { seen, .. } => batch = batch.hiding(row, seen),
             Prompt::Embeddings(constant) => {
                 let length = batch.lengths()[row];
                 let rows = Extent { axis: 0, span: Span { start: row, len: 1 } };
                 let positions = Extent { axis: 1, span: Span { start: batch.width() - length, len: length } };
-                embeddings.push((vec![rows, positions], constant.tensor.to_device(interleaver.model.device())?));
+                let embeddings_of = constant.tensor.to_device(interleaver.model.device())?.to_dtype(interleaver.model.dtype())?;
+                // In 16 bits, numbers become infinite that were not.
+                if let Some(number) = not_finite(&embeddings_of)? {
+                    return Err(Error::PromptNotFinite { number, invoke, prompt });
+                }
+                embeddings.push((vec![rows, positions], embeddings_of));
             }
             Prompt::Text(_) | Prompt::Tokens(_) => {}
         }
