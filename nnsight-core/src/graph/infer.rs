@@ -1,10 +1,11 @@
 //! Kinds, ranks and sizes of every node, found without computing anything.
 
-use std::collections::HashMap;
+use std::cell::Cell;
 
 use candle_core::DType;
 
 use super::cost::{Cost, entries};
+use super::inferred::Inferred;
 use super::{At, Axis, Body, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Region};
 use crate::types::KindTag;
 use crate::{Error, Result};
@@ -25,27 +26,6 @@ pub trait Environment {
     }
 }
 
-/// What is known of the values of a graph, or of the body of a loop, whose parameters come first.
-#[derive(Clone, Debug, Default)]
-pub struct Inferred {
-    /// The facts of every value.
-    pub facts: Vec<Facts>,
-    /// What each costs.
-    pub(crate) costs: Vec<Cost>,
-    /// What is known of the bodies of loops.
-    pub(crate) bodies: HashMap<NodeId, Inferred>,
-}
-
-impl Inferred {
-    /// What the nodes after the parameters cost in one round: work, rounds, and bytes that are held until it ends.
-    pub(crate) fn round(&self, parameters: usize) -> (usize, usize, usize) {
-        let inner = self.costs.get(parameters..).unwrap_or_default();
-        let sum = |of: fn(&Cost) -> usize| inner.iter().fold(0, |sum: usize, cost| sum.saturating_add(of(cost)));
-        let beside = inner.iter().map(|cost| cost.beside).max().unwrap_or(0);
-        (sum(|cost| cost.work), sum(|cost| cost.rounds), sum(|cost| cost.bytes).saturating_add(beside))
-    }
-}
-
 /// Gives the facts of every node, and what each costs.
 ///
 /// # Errors
@@ -55,26 +35,14 @@ pub fn infer(graph: &Graph, environment: &impl Environment, limits: &Limits) -> 
     let steps = graph.invokes.iter().filter_map(|invoke| invoke.generation.as_ref()).map(|generation| generation.max_new_tokens);
     let open = steps.max().unwrap_or(1).max(1);
     let mut inferred = Inferred::default();
-    let mut names = 0usize;
+    let names = Cell::new(0);
     for (id, node) in graph.iter() {
         let Inferred { facts: known, costs, .. } = &inferred;
-        let (facts, cost, body) = Inference { graph, environment, limits, open, id, op: &node.op, body: None, known, costs }.all(node)?;
-        // Facts hold copies of names.
-        names = facts.axes.iter().fold(names, |names, axis| names.saturating_add(size_of::<Axis>() + axis.name.len()));
-        if names > limits.bytes {
-            return Err(Error::TooLarge { what: "bytes of axes' names", found: names, limit: limits.bytes });
-        }
+        let names = &names;
+        let (facts, cost, body) = Inference { graph, environment, limits, open, names, id, op: &node.op, body: None, known, costs }.all(node)?;
         inferred.push(id, facts, cost, body);
     }
     Ok(inferred)
-}
-
-impl Inferred {
-    fn push(&mut self, id: NodeId, facts: Facts, cost: Cost, body: Option<Inferred>) {
-        self.facts.push(facts);
-        self.costs.push(cost);
-        self.bodies.extend(body.map(|body| (id, body)));
-    }
 }
 
 pub(super) struct Inference<'a, E> {
@@ -83,6 +51,8 @@ pub(super) struct Inference<'a, E> {
     limits: &'a Limits,
     /// The most entries of an axis whose size is known only when the graph runs.
     open: usize,
+    /// Bytes of the names that facts hold copies of.
+    names: &'a Cell<usize>,
     /// The node of the graph that this is, or is in.
     pub id: NodeId,
     pub op: &'a Op,
@@ -101,6 +71,7 @@ impl<E: Environment> Inference<'_, E> {
             Op::Loop(body) => self.repeat(node, body).map(|(facts, body)| (facts, Some(body)))?,
             _ => (self.node(node)?, None),
         };
+        self.count_names(&facts)?;
         let args = node.args.iter().map(|arg| (&self.known[arg.index()], self.costs[arg.index()].entries)).collect::<Vec<_>>();
         let mut cost = Cost::of(&node.op, &args, &facts, (self.open, self.environment.dtype()));
         cost.stored = self.stored(node, &facts)?;
@@ -109,6 +80,16 @@ impl<E: Environment> Inference<'_, E> {
         }
         self.check_size(&facts, &cost)?;
         Ok((facts, cost, body))
+    }
+
+    /// Refuses more copies of names than there is memory for.
+    fn count_names(&self, facts: &Facts) -> Result<()> {
+        let found = facts.axes.iter().fold(self.names.get(), |names, axis| names.saturating_add(size_of::<Axis>() + axis.name.len()));
+        self.names.set(found);
+        match found <= self.limits.bytes {
+            true => Ok(()),
+            false => self.over_limit("bytes of axes' names", found, self.limits.bytes),
+        }
     }
 
     /// Adds to the cost of a loop that of its rounds.
@@ -366,6 +347,7 @@ impl<E: Environment> Inference<'_, E> {
     fn repeat(&self, node: &Node, body: &Body) -> Result<(Facts, Inferred)> {
         let mut inside = Inferred::default();
         for arg in &node.args {
+            self.count_names(&self.known[arg.index()])?;
             inside.facts.push(self.known[arg.index()].clone());
             inside.costs.push(Cost { work: 0, beside: 0, rounds: 0, ..self.costs[arg.index()].clone() });
         }
