@@ -15,7 +15,7 @@ pub mod run;
 pub mod trace;
 pub mod types;
 
-pub use error::{Error, Report, Result, first_line};
+pub use error::{Error, Report, Result, brief, first_line};
 
 /// What generated code calls. Not for use by hand: it changes without notice.
 #[doc(hidden)]

@@ -112,7 +112,7 @@ pub enum Error {
         count: usize,
     },
     /// candle failed.
-    #[error("loading the model failed: {}", first_line(&.0.to_string()))]
+    #[error("loading the model failed: {}", nnsight_core::brief(.0))]
     Candle(#[from] candle_core::Error),
 }
 

@@ -5,16 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use nnsight_core::graph::{Facts, Graph, Prompt};
+use nnsight_core::graph::{Facts, Graph, Limits, Prompt};
 use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTable};
 use nnsight_core::plan::{Explanation, Plan, Window};
 use nnsight_core::run::{Hosting, Request, Stages, TokenBatch, Vocabulary, Watch, execute, explain, forward, prepare};
-use nnsight_core::trace::{Attached, Edits, Host, Traceable};
+use nnsight_core::trace::{Attached, Edits, Fingerprint, Host, Traceable};
 use nnsight_core::types::{Describes, Signature, Sizes};
 
 use crate::config::Config;
 use crate::error::at;
+use crate::fingerprint::Origin;
 use crate::loading::{Checkpoint, Source, Weights, open};
+use crate::prompts::{self, Reader};
 use crate::tokenizer::Tokenizer;
 use crate::transformer_lens::Layout;
 use crate::tree::Tree;
@@ -44,6 +46,8 @@ pub struct LanguageModel<N: Network> {
     ends: Vec<u32>,
     edits: Edits,
     plan: Plan,
+    limits: Limits,
+    origin: Origin,
 }
 
 impl<N: Network> LanguageModel<N> {
@@ -70,10 +74,21 @@ impl<N: Network> LanguageModel<N> {
         config.check::<N::Signature>()?;
         let sizes = config.sizes()?;
         let mut network = N::build(&config, &mut weights)?;
+        let origin = Origin::new(config.to_json(), weights.dtype(), weights.format(), weights.paths());
         network.attach(&mut 0);
         let registrar = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims());
         let (table, ends) = (Arc::new(registrar.model::<N>()), config.end_tokens());
-        Ok(LanguageModel { network, tokenizer, table, sizes, ends, edits: Edits::default(), plan: Plan::default() })
+        Ok(LanguageModel {
+            network,
+            tokenizer,
+            table,
+            sizes,
+            ends,
+            edits: Edits::default(),
+            plan: Plan::default(),
+            limits: Limits::default(),
+            origin,
+        })
     }
 
     /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, and `tokenizer.json`. A GGUF
@@ -150,6 +165,20 @@ impl<N: Network> LanguageModel<N> {
         LanguageModel { plan, ..self }
     }
 
+    /// Has graphs on this model ask for no more than this, whoever wrote them.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use nnsight_core::graph::Limits;
+    /// use nnsight_models::{Llama, SmolLm2_135M, Source};
+    /// let model = Llama::<SmolLm2_135M>::load(Source::default())?.with_limits(Limits { bytes: 1 << 30, ..Limits::default() });
+    /// # Ok::<(), nnsight_models::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        LanguageModel { limits, ..self }
+    }
+
     /// What running a graph would do: which batches there are, what they share, and how much of the model is run. Nothing is computed.
     ///
     /// # Errors
@@ -157,8 +186,9 @@ impl<N: Network> LanguageModel<N> {
     #[track_caller]
     pub fn explain(&self, graph: &Graph) -> nnsight_core::Result<Explanation> {
         let place = Some(Location::caller().into());
-        let explained = self.edits.apply(graph.clone()).and_then(|graph| {
-            let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, watch: Watch::default() };
+        let explained = self.edits.apply(graph.clone(), &self.limits).and_then(|graph| {
+            let tokens = self.all_tokens(&graph)?;
+            let request = Request { tokens, vocabulary: self, plan: self.plan, limits: self.limits, watch: Watch::default() };
             explain(&self.network, &self.table, &graph, request)
         });
         explained.map_err(|error| error.or_at(place))
@@ -194,7 +224,8 @@ impl<N: Network> LanguageModel<N> {
     #[track_caller]
     pub fn next_logits(&self, prompts: &[Prompt]) -> Result<Tensor> {
         let place = Some(Location::caller().into());
-        let tokens = self.tokens(0, prompts).map_err(|error| error.or_at(place))?;
+        let tokens = self.reader().invoke(0, prompts, 0, &place)?;
+        let tokens = prompts::all(vec![tokens])?.concat();
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
         batch.window = Some(Window::LAST);
@@ -202,65 +233,14 @@ impl<N: Network> LanguageModel<N> {
         Ok(among_workers(|| forward(&self.network, &batch))?.squeeze(1)?)
     }
 
-    /// The token ids of an invoke's prompts, checked.
-    fn tokens(&self, invoke: usize, prompts: &[Prompt]) -> nnsight_core::Result<Vec<Vec<u32>>> {
-        use nnsight_core::Error as E;
-        let model = || self.table.signature.clone();
-        let mut all = Vec::with_capacity(prompts.len());
-        for (prompt, content) in prompts.iter().enumerate() {
-            let tokens = match content {
-                Prompt::Tokens(tokens) => tokens.clone(),
-                Prompt::Masked { tokens, seen } if tokens.len() == seen.len() => tokens.clone(),
-                Prompt::Masked { tokens, seen } => {
-                    return Err(E::Mask { invoke, prompt, tokens: tokens.len(), mask: seen.len(), source_line: None });
-                }
-                // Embeddings stand in for those of any tokens.
-                Prompt::Embeddings(constant) => match constant.tensor.dims() {
-                    [length, hidden] if *hidden == self.sizes.hidden => vec![0; *length],
-                    found => {
-                        let expected = format!("(Seq, Hidden = {})", self.sizes.hidden);
-                        return Err(E::TensorShape { expected, found: found.to_vec(), source_line: None });
-                    }
-                },
-                Prompt::Text(text) => match &self.tokenizer {
-                    Some(tokenizer) => tokenizer.encode(text).map_err(E::model)?,
-                    None => return Err(E::model(Error::Tokenizer("the checkpoint has none; give token ids instead of text".into()))),
-                },
-            };
-            if tokens.is_empty() {
-                return Err(E::EmptyPrompt { invoke, prompt, source_line: None });
-            }
-            if tokens.len() > self.sizes.context {
-                return Err(E::PromptTooLong { invoke, prompt, found: tokens.len(), limit: self.sizes.context, model: model(), source_line: None });
-            }
-            if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.sizes.vocab) {
-                return Err(E::UnknownToken { token, invoke, prompt, vocab: self.sizes.vocab, model: model(), source_line: None });
-            }
-            all.push(tokens);
-        }
-        Ok(all)
+    fn reader(&self) -> Reader<'_> {
+        Reader { model: &self.table.signature, sizes: &self.sizes, tokenizer: self.tokenizer.as_ref() }
     }
-}
 
-impl<N: Network> LanguageModel<N> {
-    /// The token ids of every prompt of a graph, checked.
+    /// The token ids of every prompt of a graph. The graph is validated first: what is too long is not split into tokens.
     fn all_tokens(&self, graph: &Graph) -> nnsight_core::Result<Vec<Vec<Vec<u32>>>> {
-        let tokens = graph.invokes.iter().enumerate().map(|(index, invoke)| {
-            let tokens = self.tokens(index, &invoke.prompts).map_err(|error| error.or_at(invoke.source.clone()))?;
-            let new = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens.saturating_sub(1));
-            match tokens.iter().position(|tokens| tokens.len().saturating_add(new) > self.sizes.context) {
-                None => Ok(tokens),
-                Some(prompt) => Err(nnsight_core::Error::PromptTooLong {
-                    invoke: index,
-                    prompt,
-                    found: tokens[prompt].len().saturating_add(new),
-                    limit: self.sizes.context,
-                    model: self.table.signature.clone(),
-                    source_line: invoke.source.clone(),
-                }),
-            }
-        });
-        tokens.collect()
+        graph.validate(&self.limits)?;
+        prompts::all(self.reader().graph(graph)?)
     }
 }
 
@@ -278,6 +258,18 @@ impl<N: Network> Traceable for LanguageModel<N> {
     fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
         self.scan_with(&self.table, graph)
     }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn fingerprint(&self) -> nnsight_core::Result<Fingerprint> {
+        let model = |error: Error| nnsight_core::Error::Model(Box::new(error));
+        let weights = self.origin.fingerprint().map_err(model)?;
+        // The same text is other tokens with another tokenizer.
+        let tokenizer = self.tokenizer.as_ref().map(Tokenizer::to_json).transpose().map_err(model)?;
+        self.edits.fingerprint(weights.with(tokenizer.unwrap_or_default().as_bytes()))
+    }
 }
 
 impl<N: Network> Host for LanguageModel<N> {
@@ -288,15 +280,15 @@ impl<N: Network> Host for LanguageModel<N> {
         graph: Graph,
         watch: Watch<'_>,
     ) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
-        let graph = self.edits.apply(graph)?;
-        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, watch };
+        let graph = self.edits.apply(graph, &self.limits)?;
+        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, limits: self.limits, watch };
         match guests {
             // Who is told of tokens is told of them here.
             [] if request.watch.on_token.is_none() => {
-                let Request { tokens, plan, watch: Watch { on_batch, .. }, .. } = request;
+                let Request { tokens, plan, limits, watch: Watch { on_batch, .. }, .. } = request;
                 among_workers(|| {
                     let watch = Watch { on_batch, ..Watch::default() };
-                    execute(&self.network, table, &graph, Request { tokens, vocabulary: self, plan, watch })
+                    execute(&self.network, table, &graph, Request { tokens, vocabulary: self, plan, limits, watch })
                 })
             }
             [] => execute(&self.network, table, &graph, request),
@@ -305,17 +297,17 @@ impl<N: Network> Host for LanguageModel<N> {
     }
 
     fn scan_with(&self, table: &SiteTable, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
-        let graph = self.edits.apply(graph)?;
+        let graph = self.edits.apply(graph, &self.limits)?;
         let tokens = self.all_tokens(&graph)?;
         let lengths = tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<_>>();
-        scan(&graph, table, lengths)
+        scan(&graph, table, lengths, &self.limits)
     }
 }
 
 /// What is known of the values that a graph saves, where it could be run.
-pub(crate) fn scan(graph: &Graph, table: &SiteTable, mut lengths: Vec<Vec<Option<usize>>>) -> nnsight_core::Result<Vec<Facts>> {
+pub(crate) fn scan(graph: &Graph, table: &SiteTable, mut lengths: Vec<Vec<Option<usize>>>, limits: &Limits) -> nnsight_core::Result<Vec<Facts>> {
     nnsight_core::run::share_prompts(graph, &mut lengths);
-    let facts = prepare(graph, table, &lengths)?;
+    let facts = prepare(graph, table, &lengths, limits)?;
     Ok(graph.saves.iter().map(|save| facts[save.index()].clone()).collect())
 }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use nnsight_core::graph::{Facts, Graph, Prompt};
+use nnsight_core::graph::{Facts, Graph};
 use nnsight_core::module::{Registrar, SiteTable};
 use nnsight_core::run::Watch;
 use nnsight_core::trace::Traceable;
-use nnsight_core::types::{Describes, Signature};
+use nnsight_core::types::{Describes, Signature, Sizes};
 
 use crate::language_model::{LanguageModel, Network, scan};
+use crate::prompts::{Reader, lengths};
 use crate::tokenizer::Tokenizer;
 use crate::tree::Tree;
 use crate::{Error, Result};
@@ -18,6 +19,7 @@ use crate::{Error, Result};
 pub struct Meta<N> {
     table: Arc<SiteTable>,
     tokenizer: Option<Tokenizer>,
+    sizes: Sizes,
     marker: std::marker::PhantomData<fn() -> N>,
 }
 
@@ -39,7 +41,7 @@ impl<N: Network> LanguageModel<N> {
     {
         let sizes = N::Signature::SIZES.ok_or(Error::NoSizes { signature: N::Signature::NAME })?;
         let table = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims()).model::<N>();
-        Ok(Meta { table: Arc::new(table), tokenizer: None, marker: std::marker::PhantomData })
+        Ok(Meta { table: Arc::new(table), tokenizer: None, sizes, marker: std::marker::PhantomData })
     }
 }
 
@@ -53,15 +55,6 @@ impl<N> Meta<N> {
     /// The tree of modules with their sites and sizes.
     pub fn tree(&self) -> Tree {
         Tree::new(&self.table)
-    }
-
-    fn length(&self, prompt: &Prompt) -> nnsight_core::Result<Option<usize>> {
-        match (prompt, &self.tokenizer) {
-            (Prompt::Tokens(tokens) | Prompt::Masked { tokens, .. }, _) => Ok(Some(tokens.len())),
-            (Prompt::Embeddings(constant), _) => Ok(constant.tensor.dims().first().copied()),
-            (Prompt::Text(text), Some(tokenizer)) => tokenizer.encode(text).map(|tokens| Some(tokens.len())).map_err(nnsight_core::Error::model),
-            (Prompt::Text(_), None) => Ok(None),
-        }
     }
 }
 
@@ -77,9 +70,9 @@ impl<N: Network> Traceable for Meta<N> {
     }
 
     fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
-        let lengths = graph.invokes.iter().map(|invoke| invoke.prompts.iter().map(|prompt| self.length(prompt)).collect());
-        let lengths = lengths.collect::<nnsight_core::Result<Vec<Vec<_>>>>()?;
-        scan(&graph, &self.table, lengths)
+        graph.validate(&self.limits())?;
+        let reader = Reader { model: &self.table.signature, sizes: &self.sizes, tokenizer: self.tokenizer.as_ref() };
+        scan(&graph, &self.table, lengths(&reader.graph(&graph)?), &self.limits())
     }
 }
 

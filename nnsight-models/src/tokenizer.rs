@@ -51,6 +51,16 @@ impl Tokenizer {
         Ok(self.inner.encode(text, true).map_err(failed)?.get_ids().to_vec())
     }
 
+    /// As a `tokenizer.json`.
+    pub(crate) fn to_json(&self) -> Result<String> {
+        self.inner.to_string(false).map_err(failed)
+    }
+
+    /// The most bytes of text that one token stands for.
+    pub(crate) fn longest(&self) -> usize {
+        self.inner.get_vocab(true).keys().map(String::len).max().unwrap_or(1)
+    }
+
     /// The text of token ids.
     ///
     /// # Errors

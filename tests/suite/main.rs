@@ -13,6 +13,8 @@ mod generation;
 mod golden;
 mod gradients;
 mod graphs;
+mod kinds;
+mod limits;
 mod lines;
 mod loading;
 mod looking;

@@ -57,6 +57,11 @@ impl Error {
             Error::NotPassed { .. } => "a model has to use every site that it declares, in each pass: see to it in its `forward`".into(),
             Error::OutOfOrder { .. } => "list the fields of its struct in the order in which `forward` uses them".into(),
             Error::OpenBranch { .. } => "let the `if` give a value, or use `repeat_while` or `fold`".into(),
+            Error::OverLimit { .. } => "make it smaller, or set other limits with the model's `with_limits`".into(),
+            Error::PromptNotFinite { .. } => "every entry must be a finite number".into(),
+            Error::WrongResults { .. } => "check its `Traceable::run`".into(),
+            Error::NoFingerprint { .. } => "run the sweep without `checkpoint`".into(),
+            Error::SweepFile { .. } => "name a file that can be written, with room for all results".into(),
             Error::StaleSite { .. } => {
                 "read it before the edit, with `.value()` at the first of these lines, or name the site again for what the edit left".into()
             }

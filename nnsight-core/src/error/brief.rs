@@ -5,17 +5,30 @@ use candle_core::Error;
 /// The most characters of a message from elsewhere.
 const LONGEST: usize = 300;
 
-/// The first line of a message from elsewhere, shortened where it is long: behind it come backtraces and the contents of tensors.
+/// The longest list that is shown: the sizes of a tensor, but not its entries.
+const LIST: usize = 60;
+
+/// The first line of a message from elsewhere, shortened if it is long: after it come backtraces and the contents of tensors.
 pub fn first_line(message: &str) -> String {
-    let line = message.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let mut rest = message.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let mut line = String::new();
+    while let Some(open) = rest.find('[') {
+        let close = rest[open..].find(']').map_or(rest.len(), |close| open + close);
+        line += &rest[..=open];
+        let list = &rest[open + 1..close];
+        line += if list.len() <= LIST { list } else { "…" };
+        rest = &rest[close..];
+    }
+    line += rest;
     match line.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{} …", &line[..end]),
-        None => line.to_string(),
+        None => line,
     }
 }
 
 /// What candle says, without its backtrace.
-pub(super) fn brief(error: &Error) -> String {
+#[doc(hidden)]
+pub fn brief(error: &Error) -> String {
     match error {
         Error::WithBacktrace { inner, .. } => brief(inner),
         Error::Context { inner, context } => format!("{}: {}", first_line(&context.to_string()), brief(inner)),
@@ -39,5 +52,8 @@ mod tests {
         assert_eq!(brief(&error("inner").with_path("a/b")), "a/b: inner");
         assert_eq!(first_line(&"x".repeat(301)), format!("{} …", "x".repeat(300)));
         assert_eq!(first_line(""), "");
+        assert_eq!(first_line(&format!("unsupported F32({:?}) here", vec![0.5; 1000])), "unsupported F32([…]) here");
+        assert_eq!(first_line("shapes [2, 3] and [4, 5] differ"), "shapes [2, 3] and [4, 5] differ");
+        assert_eq!(first_line("an open [ list"), "an open [ list");
     }
 }

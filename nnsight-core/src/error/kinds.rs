@@ -559,6 +559,60 @@ pub enum Error {
         /// Where in the program.
         source_line: Option<Source>,
     },
+    /// An operation asks for more than the limits allow.
+    #[error("{}with `{op}` there are {found} {what}; at most {limit} are allowed{}", at(.source_line), self.then())]
+    OverLimit {
+        /// The operation.
+        op: String,
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much.
+        found: usize,
+        /// How much is allowed.
+        limit: usize,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// A prompt's embeddings hold NaN or an infinity.
+    #[error("{}the embeddings of prompt {prompt} of invoke {invoke} hold {number}{}", at(.source_line), self.then())]
+    PromptNotFinite {
+        /// The number that they come to.
+        number: f64,
+        /// Which invoke.
+        invoke: usize,
+        /// Which of its prompts.
+        prompt: usize,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// A run returned more or fewer values than the graph saves.
+    #[error("{}the model returned {found} values for a graph that saves {expected}{}", at(.source_line), self.then())]
+    WrongResults {
+        /// How many are saved.
+        expected: usize,
+        /// How many were returned.
+        found: usize,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// A model cannot be told from others.
+    #[error("{}{what} cannot be told from others, and so no file of results can be known to be its own{}", at(.source_line), self.then())]
+    NoFingerprint {
+        /// What model.
+        what: &'static str,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// The file of a sweep cannot be written.
+    #[error("{}the results of the sweep cannot be kept in `{path}`: {problem}{}", at(.source_line), self.then())]
+    SweepFile {
+        /// The file.
+        path: String,
+        /// What the system says.
+        problem: String,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
 }
 
 impl From<candle_core::Error> for Error {

@@ -7,7 +7,7 @@ mod kinds;
 mod place;
 mod report;
 
-pub use brief::first_line;
+pub use brief::{brief, first_line};
 pub use kinds::{Error, Result};
 pub(crate) use kinds::{closest, did_you_mean};
 pub(crate) use place::at;

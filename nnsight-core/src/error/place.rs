@@ -49,6 +49,11 @@ impl Error {
             | Error::Compute { source_line, .. }
             | Error::OpenBranch { source_line, .. }
             | Error::StaleSite { source_line, .. }
+            | Error::OverLimit { source_line, .. }
+            | Error::PromptNotFinite { source_line, .. }
+            | Error::WrongResults { source_line, .. }
+            | Error::NoFingerprint { source_line, .. }
+            | Error::SweepFile { source_line, .. }
             | Error::OtherTrace { source_line, .. }
             | Error::Candle { source_line, .. }
             | Error::Generation { source_line, .. }
@@ -109,6 +114,11 @@ impl Error {
         | Error::Compute { source_line, .. }
         | Error::OpenBranch { source_line, .. }
         | Error::StaleSite { source_line, .. }
+        | Error::OverLimit { source_line, .. }
+        | Error::PromptNotFinite { source_line, .. }
+        | Error::WrongResults { source_line, .. }
+        | Error::NoFingerprint { source_line, .. }
+        | Error::SweepFile { source_line, .. }
         | Error::OtherTrace { source_line, .. }
         | Error::Candle { source_line, .. }
         | Error::Generation { source_line, .. }

@@ -30,9 +30,7 @@ impl<E: Environment> Inference<'_, E> {
     pub(super) fn no_padding(&self, axis: &Axis) -> Result<()> {
         match axis.ragged {
             false => Ok(()),
-            true => {
-                Err(Error::Ragged { op: self.graph.node(self.id).op.name(), axis: axis.name.to_string(), source_line: self.graph.source(self.id) })
-            }
+            true => Err(Error::Ragged { op: self.op.name(), axis: axis.name.to_string(), source_line: self.graph.source(self.id) }),
         }
     }
 
@@ -74,13 +72,17 @@ impl<E: Environment> Inference<'_, E> {
             Reduce::Mean | Reduce::Var | Reduce::Norm => KindTag::Float,
             Reduce::Sum | Reduce::Max | Reduce::Min => facts.kind,
         };
+        // A sum of nothing is 0; nothing else is there.
+        let needs_entries = !matches!(reduce, Reduce::Sum | Reduce::Norm);
+        let check = |axis: &Axis| {
+            self.no_padding(axis)?;
+            if needs_entries { self.not_empty(axis).map(drop) } else { Ok(()) }
+        };
         let Some(axis) = axis else {
-            for axis in &facts.axes {
-                self.no_padding(axis)?;
-            }
+            facts.axes.iter().try_for_each(check)?;
             return Ok(Facts::scalar(kind));
         };
-        self.no_padding(self.axis(facts, axis)?)?;
+        check(self.axis(facts, axis)?)?;
         let mut axes = facts.axes.clone();
         match keep {
             true => axes[axis].size = Some(1),
@@ -90,6 +92,8 @@ impl<E: Environment> Inference<'_, E> {
     }
 
     pub(super) fn matmul(&self, a: &Facts, b: &Facts) -> Result<Facts> {
+        self.float(a)?;
+        self.float(b)?;
         let ([.., inner], [left_batch @ .., _, _]) = (&a.axes[..], &a.axes[..]) else {
             return self.mismatch(format!("{a} is no matrix"));
         };
@@ -102,7 +106,7 @@ impl<E: Environment> Inference<'_, E> {
         if differ(inner, shared) || !batches {
             return self.mismatch(format!("{a} cannot be multiplied by {b}"));
         }
-        self.no_padding(inner)?;
+        self.no_padding(self.not_empty(inner)?)?;
         let mut facts = Facts { kind: KindTag::Float, axes: a.axes.clone() };
         if let Some(last) = facts.axes.last_mut() {
             *last = columns.clone();

@@ -27,6 +27,9 @@ pub struct Body {
 }
 
 impl Body {
+    /// The most rounds of a loop that is recorded: one that never ends is a mistake.
+    pub const ROUNDS: u32 = 100_000;
+
     /// The number of parameters.
     pub fn parameters(&self) -> usize {
         self.carried + usize::from(self.over.is_some()) + self.captured

@@ -13,7 +13,7 @@ impl<E: Environment> Inference<'_, E> {
     /// Whether the entries of `of` can be indices into an axis, as far as they are known; negative ones perhaps counted from the end.
     pub(super) fn indices(&self, of: NodeId, axis: &Axis, from_end: bool) -> Result<()> {
         self.no_padding(axis)?;
-        let (Some(size), Some(tensor)) = (axis.size, self.constant(of).filter(|tensor| tensor.elem_count() <= LONGEST)) else { return Ok(()) };
+        let (Some(size), Some(tensor)) = (axis.size, self.entries_of(of).filter(|tensor| tensor.elem_count() <= LONGEST)) else { return Ok(()) };
         let indices = tensor.to_device(&Device::Cpu)?.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?;
         let entries = i64::try_from(size).unwrap_or(i64::MAX);
         let first = if from_end { -entries } else { 0 };
@@ -29,7 +29,7 @@ impl<E: Environment> Inference<'_, E> {
     }
 
     /// The tensor from outside whose entries a node has, in some order.
-    fn constant(&self, mut id: NodeId) -> Option<&Tensor> {
+    fn entries_of(&self, mut id: NodeId) -> Option<&Tensor> {
         loop {
             let node = self.producer(id)?;
             match node.op {

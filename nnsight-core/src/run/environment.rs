@@ -1,5 +1,7 @@
 //! What the sites of a model hold for given prompts.
 
+use candle_core::DType;
+
 use crate::graph::{At, Axis, Environment, Facts, InvokeId};
 use crate::module::SiteTable;
 
@@ -9,6 +11,8 @@ pub struct Prompts<'a> {
     pub table: &'a SiteTable,
     /// For every invoke the numbers of tokens of its prompts, where they are known.
     pub lengths: &'a [Vec<Option<usize>>],
+    /// The type in which the model computes.
+    pub dtype: DType,
 }
 
 impl Environment for Prompts<'_> {
@@ -43,6 +47,10 @@ impl Environment for Prompts<'_> {
 
     fn module(&self, path: &str) -> Option<(Axis, Axis)> {
         self.table.module(path)?.pointwise.clone()
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
     }
 
     fn suggest(&self, path: &str) -> Option<String> {

@@ -2,9 +2,11 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use crate::graph::{Binary, Compare, Function, Logic, Op, Reduce, Region, Span, Unary, operation};
+use super::cumsum::cumsum;
+use super::{random, whole};
+use crate::graph::{Binary, Compare, Facts, Function, Logic, Op, Reduce, Region, Span, Unary, operation};
 use crate::kernels::{self, Chain, Extent, Operand};
-use crate::types::KindTag;
+use crate::types::{KindTag, kind_of};
 
 /// A value while the graph runs.
 #[derive(Clone, Debug)]
@@ -75,8 +77,8 @@ pub(super) fn chain(op: &Op, args: &[&Datum]) -> Option<Chain> {
     }
 }
 
-/// Runs an operation that needs nothing but its arguments.
-pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>) -> Result<Datum> {
+/// Runs an operation that needs nothing but its arguments. `facts` are those of its value.
+pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>, facts: &Facts) -> Result<Datum> {
     let all = || args.iter().map(|arg| precision.tensor(arg)).collect::<Result<Vec<_>>>();
     let first = || precision.tensor(args[0]);
     let tensor = match op {
@@ -102,14 +104,17 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
                 _ => a.broadcast_maximum(&b)?,
             }
         }
-        Op::Reduce { reduce, axis, keep } => self::reduce(*reduce, *axis, *keep, &first()?)?,
+        Op::Reduce { reduce, axis, keep } => self::reduce(*reduce, *axis, *keep, &first()?, precision.dtype)?,
         Op::Softmax { axis, log: false } => softmax(&first()?, *axis)?,
         Op::Softmax { axis, log: true } => {
             let x = first()?;
+            if x.elem_count() == 0 {
+                return Ok(args[0].clone());
+            }
             let shifted = x.broadcast_sub(&x.max_keepdim(*axis)?)?;
             shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(*axis)?.log()?)?
         }
-        Op::CumSum { axis } => first()?.cumsum(*axis)?,
+        Op::CumSum { axis } => cumsum(&first()?, *axis)?,
         Op::MatMul => matmul(&first()?, &precision.tensor(args[1])?)?,
         Op::Permute { order, .. } => first()?.permute(order.as_slice())?,
         Op::Split { axis, into } => {
@@ -157,7 +162,7 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
         }
         Op::Scatter { axis } => {
             let (x, index) = (first()?, precision.tensor(args[1])?);
-            scatter(&x, *axis, &index.to_vec1::<i64>()?, &precision.like(args[2], args[0])?)?
+            scatter(&x, *axis, &index.to_dtype(DType::I64)?.to_vec1::<i64>()?, &precision.like(args[2], args[0])?)?
         }
         Op::Cat { axis } => Tensor::cat(&all()?, *axis)?,
         Op::Stack { .. } => {
@@ -183,22 +188,28 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
             let x = first()?;
             Tensor::new(*number, x.device())?.to_dtype(x.dtype())?.broadcast_as(x.shape())?.contiguous()?
         }
-        Op::Randn { seed } => randn(&first()?, *seed, precision.dtype)?,
+        Op::Randn { seed } => random::normal(&first()?, *seed, precision.dtype)?,
         Op::Cast(kind) => cast(&first()?, *kind, precision)?,
         Op::Item { index } => match args[0] {
             Datum::Several(values) if *index < values.len() => return Ok(values[*index].clone()),
             _ => bail!("there is no such value of a loop"),
         },
-        Op::Apply { function, axes, kind } => {
+        Op::Apply { function, kind, .. } => {
             let given = match functions.get(function.index()) {
                 Some(function) => function.call(&all()?)?,
                 None => bail!("the function is not there"),
             };
-            check_applied(&given, &first()?, axes)?;
-            given.to_dtype(precision.dtype_of(*kind))?
+            check_kind(&given, *kind)?;
+            check_shape(&given, facts)?;
+            cast(&given, *kind, precision)?
         }
         Op::Custom { operation: name, parameters, .. } => match operation(name) {
-            Some(operation) => operation.compute(&all()?, parameters)?,
+            Some(operation) => {
+                let given = operation.compute(&all()?, parameters)?;
+                check_kind(&given, facts.kind)?;
+                check_shape(&given, facts)?;
+                cast(&given, facts.kind, precision)?
+            }
             None => bail!("no operation is registered as `{name}`"),
         },
         Op::Store { dtype, host } => {
@@ -225,6 +236,9 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
 }
 
 fn unary(op: Unary, x: &Tensor) -> Result<Tensor> {
+    if whole::holds(x) {
+        return whole::unary(op, x);
+    }
     match op {
         Unary::Neg => x.neg(),
         Unary::Exp => x.exp(),
@@ -255,6 +269,9 @@ fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<
         }
     }
     let (a, b) = precision.both(a, b)?;
+    if whole::holds(&a) && whole::holds(&b) {
+        return whole::binary(op, &a, &b);
+    }
     match op {
         Binary::Add => a.broadcast_add(&b),
         Binary::Sub => a.broadcast_sub(&b),
@@ -265,38 +282,61 @@ fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<
     }
 }
 
-fn reduce(reduce: Reduce, axis: Option<usize>, keep: bool, x: &Tensor) -> Result<Tensor> {
+fn reduce(reduce: Reduce, axis: Option<usize>, keep: bool, x: &Tensor, dtype: DType) -> Result<Tensor> {
     let (x, axis) = match axis {
         Some(axis) => (x.clone(), axis),
         None => (x.flatten_all()?, 0),
     };
-    let float = |x: &Tensor| if x.dtype().is_float() { Ok(x.clone()) } else { x.to_dtype(DType::F32) };
+    let is_whole = whole::holds(&x);
+    // Whole numbers have no mean of their own: it is computed in `f64`, and is then of the model's type.
+    let float = |x: &Tensor| if is_whole { x.to_dtype(DType::F64) } else { Ok(x.clone()) };
+    let model = |x: Tensor| if is_whole { x.to_dtype(dtype) } else { Ok(x) };
     let index = |x: Tensor| x.to_dtype(DType::I64);
+    if x.dim(axis)? == 0 && !matches!(reduce, Reduce::Sum | Reduce::Norm) {
+        bail!("the axis number {axis} of {:?} has no entries", x.dims());
+    }
     let kept = match reduce {
+        Reduce::Sum if is_whole => whole::sum_keepdim(&x, axis)?,
         Reduce::Sum => x.sum_keepdim(axis)?,
-        Reduce::Mean => float(&x)?.mean_keepdim(axis)?,
+        Reduce::Mean => model(float(&x)?.mean_keepdim(axis)?)?,
         Reduce::Max => x.max_keepdim(axis)?,
         Reduce::Min => x.min_keepdim(axis)?,
-        Reduce::Var => float(&x)?.var_keepdim(axis)?,
-        Reduce::Norm => float(&x)?.sqr()?.sum_keepdim(axis)?.sqrt()?,
+        Reduce::Var => model(float(&x)?.var_keepdim(axis)?)?,
+        Reduce::Norm => model(float(&x)?.sqr()?.sum_keepdim(axis)?.sqrt()?)?,
         Reduce::ArgMax => index(x.argmax_keepdim(axis)?)?,
         Reduce::ArgMin => index(x.argmin_keepdim(axis)?)?,
     };
     if keep { Ok(kept) } else { kept.squeeze(axis) }
 }
 
-/// Holds what a function gave against what was declared of it.
-fn check_applied(given: &Tensor, first: &Tensor, axes: &[(String, Option<usize>)]) -> Result<()> {
-    let fits = given.rank() == axes.len() && axes.iter().zip(given.dims()).all(|((_, size), &found)| size.is_none_or(|size| size == found));
-    if !fits {
-        let declared = axes.iter().map(|(name, size)| size.map_or_else(|| name.clone(), |size| format!("{name} = {size}")));
-        let declared = declared.collect::<Vec<_>>().join(", ");
-        bail!("the function gave {:?} for {:?}, and was declared to give ({declared})", given.dims(), first.dims());
+/// Refuses what a function returned, if its entries are of another kind than was declared.
+fn check_kind(given: &Tensor, kind: KindTag) -> Result<()> {
+    let found = kind_of(given.dtype());
+    match found == kind {
+        true => Ok(()),
+        false => bail!(
+            "it returned entries of type `{}`, which are of kind {}, and was declared to return {}; convert them with `to_dtype`",
+            given.dtype().as_str(),
+            found.name(),
+            kind.name()
+        ),
     }
-    Ok(())
+}
+
+/// Refuses what an operation returned, if its sizes are others than was declared.
+fn check_shape(given: &Tensor, facts: &Facts) -> Result<()> {
+    let fits =
+        given.rank() == facts.axes.len() && facts.axes.iter().zip(given.dims()).all(|(axis, &found)| axis.size.is_none_or(|size| size == found));
+    match fits {
+        true => Ok(()),
+        false => bail!("the function gave {:?}, and was declared to give {facts}", given.dims()),
+    }
 }
 
 fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
+    if x.elem_count() == 0 {
+        return Ok(x.clone());
+    }
     if axis + 1 == x.rank() {
         return kernels::softmax(x);
     }
@@ -319,20 +359,15 @@ fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 fn topk(x: &Tensor, k: usize, indices: bool) -> Result<Tensor> {
     let device = x.device();
     let last = x.dim(D::Minus1)?;
-    let rows = x.elem_count() / last.max(1);
-    let flat = x.to_dtype(DType::F32)?.reshape((rows, last))?.to_vec2::<f32>()?;
-    let mut order = Vec::with_capacity(rows * k);
-    for row in &flat {
-        let mut best = (0..last as u32).collect::<Vec<_>>();
-        // Ties go to the lower index, NaN to the end, so that the order is the same everywhere.
-        let rank = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
-        if k < best.len() {
-            best.select_nth_unstable_by(k, rank);
-            best.truncate(k);
-        }
-        best.sort_by(rank);
-        order.extend(best);
+    if k > last {
+        bail!("the {k} largest of an axis of {last} entries");
     }
+    let rows = x.elem_count() / last.max(1);
+    // Ties go to the lower index, NaN to the end, so that the order is the same everywhere.
+    let order = match whole::holds(x) {
+        true => best(&x.to_dtype(DType::I64)?.reshape((rows, last))?.to_vec2::<i64>()?, k, i64::cmp),
+        false => best(&x.to_dtype(DType::F32)?.reshape((rows, last))?.to_vec2::<f32>()?, k, f32::total_cmp),
+    };
     let mut dims = x.dims().to_vec();
     if let Some(last) = dims.last_mut() {
         *last = k;
@@ -344,12 +379,20 @@ fn topk(x: &Tensor, k: usize, indices: bool) -> Result<Tensor> {
     }
 }
 
-fn randn(like: &Tensor, seed: u64, dtype: DType) -> Result<Tensor> {
-    use rand::SeedableRng as _;
-    use rand_distr::Distribution as _;
-    let generator = rand::rngs::StdRng::seed_from_u64(seed);
-    let numbers = rand_distr::StandardNormal.sample_iter(generator).take(like.elem_count()).collect::<Vec<f32>>();
-    Tensor::from_vec(numbers, like.shape(), like.device())?.to_dtype(dtype)
+/// The indices of the `k` largest entries of each row, best first.
+fn best<T>(rows: &[Vec<T>], k: usize, compare: fn(&T, &T) -> std::cmp::Ordering) -> Vec<u32> {
+    let mut order = Vec::with_capacity(rows.len() * k);
+    for row in rows {
+        let mut best = (0..row.len() as u32).collect::<Vec<_>>();
+        let rank = |a: &u32, b: &u32| compare(&row[*b as usize], &row[*a as usize]).then(a.cmp(b));
+        if k < best.len() {
+            best.select_nth_unstable_by(k, rank);
+            best.truncate(k);
+        }
+        best.sort_by(rank);
+        order.extend(best);
+    }
+    order
 }
 
 fn cast(x: &Tensor, kind: KindTag, precision: Precision<'_>) -> Result<Tensor> {
@@ -365,14 +408,14 @@ fn scatter(x: &Tensor, axis: usize, index: &[i64], value: &Tensor) -> Result<Ten
     let mut dims = x.dims().to_vec();
     dims[axis] = index.len();
     let value = value.broadcast_as(dims)?;
-    let mut result = x.clone();
+    let (mut result, mut own) = (x.clone(), false);
     for (entry, &index) in index.iter().enumerate() {
         let start = if index < 0 { index + size as i64 } else { index };
         if !(0..size as i64).contains(&start) {
             bail!("index {index} lies outside of an axis of {size} entries");
         }
         let extent = Extent { axis, span: Span { start: start as usize, len: 1 } };
-        result = kernels::patch(&result, &[extent], &value.narrow(axis, entry, 1)?)?;
+        result = kernels::patch_own(&result, &[extent], &value.narrow(axis, entry, 1)?, &mut own)?;
     }
     Ok(result)
 }

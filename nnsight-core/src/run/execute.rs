@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::branch::{run_base, run_branch};
+use super::budget::Estimate;
 use super::evaluate::Precision;
 use super::generate::{Generator, Token};
 use super::interleave::{Interleaver, Pass, Rows};
@@ -13,7 +14,7 @@ use super::request::{Request, used_sites};
 use super::stages::Stages;
 use super::watch::Progress;
 use super::{Past, Prompts, TokenBatch};
-use crate::graph::{Facts, Graph, InvokeId, Limits, Prompt, Span, infer};
+use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer, not_finite};
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
 use crate::plan::{Budget, Circumstances, Explanation, Plan, Schedule, Share, Wave, common, counted_from_the_end};
@@ -36,12 +37,16 @@ pub fn forward(model: &impl Stages, batch: &TokenBatch) -> Result<Tensor> {
 /// # Errors
 /// What is wrong with the graph, before anything runs; then what a computation fails with. Each with the line in the user's program.
 pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Tensor>>> {
+    graph.validate(&request.limits)?;
     share_prompts(graph, &mut request.tokens);
-    let graph = &*simplified(model, table, graph, &request)?;
-    let schedule = schedule(model, table, graph, &request)?;
+    let graph = &*simplified(model, table, graph, &request);
+    let (schedule, inferred) = schedule(model, table, graph, &request)?;
     graph.check_constants()?;
+    let (head, limits) = (model.head().filter(|_| request.plan.head), &request.limits);
+    let lengths = &whole_lengths(&request.tokens);
+    let meter = Estimate { graph, table, schedule: &schedule, inferred: &inferred, lengths, head, limits }.check()?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
-    let mut interleaver = Interleaver::new(model, graph, table, &schedule, precision);
+    let mut interleaver = Interleaver::new(model, graph, table, (&schedule, &inferred, meter), precision);
     let mut base = None;
     let weights = request.watch.on_batch.as_ref().map(|_| schedule.token_layers(graph, table, &whole_lengths(&request.tokens)));
     let mut reporter = Reporter { weights: weights.unwrap_or_default(), done: 0, reported: vec![false; graph.saves.len()] };
@@ -93,19 +98,19 @@ fn whole_lengths(tokens: &[Vec<Vec<u32>>]) -> Vec<Vec<usize>> {
 /// # Errors
 /// What is wrong with the graph, with the line in the user's program.
 pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Explanation> {
+    graph.validate(&request.limits)?;
     share_prompts(graph, &mut request.tokens);
-    let graph = &*simplified(model, table, graph, &request)?;
-    Ok(schedule(model, table, graph, &request)?.explain(graph, table, &whole_lengths(&request.tokens)))
+    let graph = &*simplified(model, table, graph, &request);
+    Ok(schedule(model, table, graph, &request)?.0.explain(graph, table, &whole_lengths(&request.tokens)))
 }
 
-/// The graph without what it computes twice, and with positions of the head counted from the end, so that the other end need not be there.
-fn simplified<'a, M: Stages>(model: &M, table: &SiteTable, graph: &'a Graph, request: &Request<'_, '_>) -> Result<Cow<'a, Graph>> {
-    graph.validate(&Limits::default())?;
+/// The graph, which is a valid one, without what it computes twice, and with positions of the head counted from the end, so that the other end need not be there.
+fn simplified<'a, M: Stages>(model: &M, table: &SiteTable, graph: &'a Graph, request: &Request<'_, '_>) -> Cow<'a, Graph> {
     let simplified = if request.plan.common { common(graph) } else { Cow::Borrowed(graph) };
-    Ok(match model.head().filter(|_| request.plan.head) {
+    match model.head().filter(|_| request.plan.head) {
         Some(head) => counted_from_the_end(simplified, table, head, &common_lengths(&lengths(request))),
         None => simplified,
-    })
+    }
 }
 
 /// The numbers of tokens of all prompts.
@@ -113,17 +118,17 @@ fn lengths(request: &Request<'_, '_>) -> Vec<Vec<Option<usize>>> {
     request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect()
 }
 
-fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<Schedule> {
+fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<(Schedule, Inferred)> {
     let lengths = lengths(request);
     // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
     // positions, and a run that branches off has the later ones only.
     let shares = request.plan.share && model.count() == table.depth + 2 && !table.has_guests();
     let head = model.head().filter(|_| request.plan.head);
-    let facts = check(graph, table, &lengths)?;
-    let facts = if request.plan.merge { facts.as_slice() } else { &[] };
+    let inferred = check(graph, table, &lengths, model.dtype(), &request.limits)?;
+    let facts = if request.plan.merge { inferred.facts.as_slice() } else { &[] };
     let Plan { stop: stops, positions, cutoff, fuse: fuses, budget, .. } = request.plan;
     let streams = request.watch.on_token.is_some();
-    Schedule::new(
+    let schedule = Schedule::new(
         graph,
         table,
         Circumstances {
@@ -139,26 +144,34 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
             fuses,
             budget,
         },
-    )
+    )?;
+    Ok((schedule, inferred))
 }
 
-/// Checks a graph and orders it, without computing anything; gives what is known of every value. `lengths` are the numbers of tokens of the prompts, as far as they are known.
+/// Checks a graph and orders it, without computing anything; gives what is known of every value. `lengths` are the numbers of tokens of the
+/// prompts, as far as they are known.
 ///
 /// # Errors
 /// What is wrong with the graph, with the line in the user's program.
-pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>]) -> Result<Vec<Facts>> {
-    let facts = check(graph, table, lengths)?;
+pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], limits: &Limits) -> Result<Vec<Facts>> {
+    graph.validate(limits)?;
+    let Inferred { facts, .. } = check(graph, table, lengths, DType::F32, limits)?;
+    graph.check_constants()?;
     Schedule::new(graph, table, Circumstances { lengths: &common_lengths(lengths), budget: Budget::Unlimited, ..Circumstances::default() })?;
     Ok(facts)
 }
 
-/// Checks a graph by itself; gives what is known of every value.
-fn check(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>]) -> Result<Vec<Facts>> {
-    graph.validate(&Limits::default())?;
+/// Finds what is known of every value of a valid graph.
+fn check(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], dtype: DType, limits: &Limits) -> Result<Inferred> {
     if graph.signature != table.signature {
         return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone(), source_line: None });
     }
-    infer(graph, &Prompts { table, lengths })
+    for (invoke, lengths) in lengths.iter().enumerate() {
+        if let Some(prompt) = lengths.iter().position(|length| *length == Some(0)) {
+            return Err(Error::EmptyPrompt { invoke, prompt, source_line: None });
+        }
+    }
+    infer(graph, &Prompts { table, lengths, dtype }, limits)
 }
 
 /// The number of tokens of each invoke, where all its prompts have the same.
@@ -255,14 +268,22 @@ fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave
     let mut batch = TokenBatch::new(&prompts, interleaver.model.device())?;
     let graph = interleaver.graph;
     let mut embeddings = Vec::new();
-    for (row, prompt) in own.iter().flat_map(|invoke| &graph.invokes[invoke.index()].prompts).enumerate() {
-        match prompt {
+    let prompts = own
+        .iter()
+        .flat_map(|invoke| graph.invokes[invoke.index()].prompts.iter().enumerate().map(move |(prompt, content)| (invoke.index(), prompt, content)));
+    for (row, (invoke, prompt, content)) in prompts.enumerate() {
+        match content {
             Prompt::Masked { seen, .. } => batch = batch.hiding(row, seen),
             Prompt::Embeddings(constant) => {
                 let length = batch.lengths()[row];
                 let rows = Extent { axis: 0, span: Span { start: row, len: 1 } };
                 let positions = Extent { axis: 1, span: Span { start: batch.width() - length, len: length } };
-                embeddings.push((vec![rows, positions], constant.tensor.to_device(interleaver.model.device())?));
+                let embeddings_of = constant.tensor.to_device(interleaver.model.device())?.to_dtype(interleaver.model.dtype())?;
+                // In 16 bits, numbers become infinite that were not.
+                if let Some(number) = not_finite(&embeddings_of)? {
+                    return Err(Error::PromptNotFinite { number, invoke, prompt, source_line: None });
+                }
+                embeddings.push((vec![rows, positions], embeddings_of));
             }
             Prompt::Text(_) | Prompt::Tokens(_) => {}
         }

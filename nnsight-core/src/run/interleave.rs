@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
+use super::budget::Meter;
 use super::cutoff::Cutoff;
 use super::evaluate::{Datum, Precision};
 use super::gradient::Gradients;
 use super::stages::Stages;
 use super::values::{Absence, Because};
-use crate::graph::{Graph, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
+use crate::graph::{Graph, Inferred, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
 use crate::kernels::{self, Extent};
 use crate::module::{Hook, SiteTable, Skipped};
 use crate::plan::{Schedule, Visit, Window};
@@ -48,6 +49,10 @@ pub(super) struct Interleaver<'a, M> {
     pub(super) constants: Vec<Option<Tensor>>,
     pub(super) with_gradient: &'a [bool],
     pub(super) chained: &'a [bool],
+    /// What is known of every value.
+    pub(super) inferred: &'a Inferred,
+    /// What loops take as they go round.
+    pub(super) meter: Meter,
     stops: bool,
     pub(super) gradients: Gradients,
     /// Why a value never came into being, for those that depend on something that was not reached.
@@ -73,7 +78,13 @@ pub(super) struct Interleaver<'a, M> {
 }
 
 impl<'a, M: Stages> Interleaver<'a, M> {
-    pub fn new(model: &'a M, graph: &'a Graph, table: &'a SiteTable, schedule: &'a Schedule, precision: Precision<'a>) -> Self {
+    pub fn new(
+        model: &'a M,
+        graph: &'a Graph,
+        table: &'a SiteTable,
+        (schedule, inferred, meter): (&'a Schedule, &'a Inferred, Meter),
+        precision: Precision<'a>,
+    ) -> Self {
         Interleaver {
             model,
             graph,
@@ -84,6 +95,8 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             constants: vec![None; graph.constants.len()],
             with_gradient: &schedule.with_gradient,
             chained: &schedule.chained,
+            inferred,
+            meter,
             stops: schedule.stops,
             gradients: Gradients::default(),
             absent: HashMap::new(),
@@ -420,7 +433,9 @@ mod tests {
         let (graph, table) = (graph(), table());
         let schedule = Schedule::new(&graph, &table, Circumstances { lengths: &[Some(2)], ..Circumstances::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
-        let mut interleaver = Interleaver::new(&Three, &graph, &table, &schedule, precision);
+        let prompts = crate::run::Prompts { table: &table, lengths: &[vec![Some(2)]], dtype: DType::F32 };
+        let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
+        let mut interleaver = Interleaver::new(&Three, &graph, &table, (&schedule, &inferred, Meter::default()), precision);
         let whole = |start, len| Span { start, len };
         let layout = HashMap::from([(InvokeId(0), Rows { rows: whole(0, 1), positions: whole(0, 2), before: 0 })]);
         interleaver.start(layout, schedule.waves[0].visits.clone(), Vec::new());
@@ -439,7 +454,9 @@ mod tests {
         let (graph, table) = (graph(), table());
         let schedule = Schedule::new(&graph, &table, Circumstances { lengths: &[Some(2)], ..Circumstances::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
-        let mut interleaver = Interleaver::new(&Three, &graph, &table, &schedule, precision);
+        let prompts = crate::run::Prompts { table: &table, lengths: &[vec![Some(2)]], dtype: DType::F32 };
+        let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
+        let mut interleaver = Interleaver::new(&Three, &graph, &table, (&schedule, &inferred, Meter::default()), precision);
         interleaver.start(HashMap::new(), schedule.waves[0].visits.clone(), Vec::new());
         let error = interleaver.visit(2, Tensor::new(1f32, &Device::Cpu).unwrap()).unwrap_err();
         assert!(matches!(error, Error::OutOfOrder { .. }), "{error}");

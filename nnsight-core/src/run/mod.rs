@@ -2,6 +2,8 @@
 
 mod batch;
 mod branch;
+mod budget;
+mod cumsum;
 mod cutoff;
 mod environment;
 mod evaluate;
@@ -12,12 +14,14 @@ mod hosting;
 mod interleave;
 mod part;
 mod past;
+mod random;
 mod repeat;
 mod request;
 mod sample;
 mod stages;
 mod values;
 mod watch;
+mod whole;
 
 pub use batch::TokenBatch;
 pub use environment::Prompts;

@@ -6,7 +6,7 @@ use super::evaluate::{Datum, chain, evaluate};
 use super::interleave::Interleaver;
 use super::repeat::first_is_true;
 use super::stages::Stages;
-use crate::graph::{InvokeId, NodeId, Op, Source, Unreached};
+use crate::graph::{InvokeId, NodeId, Op, Source, Unreached, printable};
 use crate::module::Cx;
 use crate::plan::without_what_is_behind;
 use crate::run::TokenBatch;
@@ -120,7 +120,8 @@ impl<M: Stages> Interleaver<'_, M> {
             }
             Op::Loop(body) => {
                 let args = node.args.iter().map(|&arg| self.datum(arg, id).cloned()).collect::<Result<Vec<_>>>()?;
-                Datum::Several(self.repeat(body, args, &graph.source(id))?)
+                let inside = self.inferred.bodies.get(&id).ok_or_else(|| Error::OutsideBranch { source_line: graph.source(id) })?;
+                Datum::Several(self.repeat(body, args, inside, &graph.source(id))?)
             }
             Op::Tokens { invoke } => Datum::Tensor(self.generated(*invoke)?),
             Op::Grad => Datum::Tensor(self.gradient(id)?),
@@ -136,11 +137,11 @@ impl<M: Stages> Interleaver<'_, M> {
                 let datum = match is_next.then(|| chain(op, &args)).flatten() {
                     Some(chain) if self.chained[id.index()] => Ok(Datum::Chain(chain)),
                     Some(chain) => chain.compute().map(Datum::Tensor),
-                    None => evaluate(op, &args, &graph.functions, self.precision),
+                    None => evaluate(op, &args, &graph.functions, self.precision, &self.inferred.facts[id.index()]),
                 };
                 let datum = datum.map_err(|error| self.compute_error(id, error))?;
                 if let Op::Log { label } = op {
-                    let name = if label.is_empty() { node.args[0].to_string() } else { label.clone() };
+                    let name = if label.is_empty() { node.args[0].to_string() } else { printable(label) };
                     println!("{}{name} = {}", crate::error::at(&graph.source(id)), self.precision.tensor(&datum)?);
                 }
                 datum
@@ -311,7 +312,8 @@ impl<M: Stages> Interleaver<'_, M> {
         match crate::types::kind_of(tensor.dtype()) {
             KindTag::Float => tensor.to_dtype(self.precision.dtype),
             KindTag::Int => tensor.to_dtype(candle_core::DType::I64),
-            KindTag::Bool => Ok(tensor),
+            // Any number but 0 is true, and one that is not 1 would be multiplied by others.
+            KindTag::Bool => tensor.ne(0u8),
         }
     }
 }

@@ -6,6 +6,7 @@ mod cache;
 mod checkpoint;
 mod condition;
 mod edit;
+mod fingerprint;
 mod gradient;
 mod habits;
 mod handle;
@@ -36,6 +37,7 @@ pub use binding::{
 pub use cache::{Cache, Caching, Keep, View};
 pub use condition::{IntoCondition, MatchNumber, WhileCondition};
 pub use edit::{Edit, Edited, Edits};
+pub use fingerprint::Fingerprint;
 pub use gradient::{Gradient, LossShape};
 pub use handle::{ModuleHandle, SiteList};
 pub use host::{Attached, Host, HostSites, WithGuest};

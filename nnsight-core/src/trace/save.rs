@@ -10,16 +10,20 @@ use crate::{Error, Result};
 
 /// What a run gave back, in the order in which it was asked for: tensors, or why there is none.
 #[derive(Debug)]
-pub struct Results(std::vec::IntoIter<Result<candle_core::Tensor>>);
+pub struct Results {
+    tensors: std::vec::IntoIter<Result<candle_core::Tensor>>,
+    found: usize,
+}
 
 impl Results {
     /// The results of a run, one per saved value.
     pub fn new(tensors: Vec<Result<candle_core::Tensor>>) -> Self {
-        Results(tensors.into_iter())
+        Results { found: tensors.len(), tensors: tensors.into_iter() }
     }
 
     pub(crate) fn next(&mut self) -> Result<candle_core::Tensor> {
-        self.0.next().expect("a run gives something for every saved value")
+        let missing = || Err(Error::WrongResults { expected: self.found + 1, found: self.found, source_line: None });
+        self.tensors.next().unwrap_or_else(missing)
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::edit::{Edit, Edited};
 use super::scan::Scan;
-use super::{Generating, IntoPrompts, Results, Save, Tracer};
-use crate::Result;
-use crate::graph::{At, Facts, Generation, Graph};
+use super::{Fingerprint, Generating, IntoPrompts, Results, Save, Tracer};
+use crate::graph::{At, Facts, Generation, Graph, Limits};
 use crate::module::{Instrument, SiteTable};
 use crate::run::{Token, Watch};
+use crate::{Error, Result};
 
 /// What a trace can be run on: a model in this process, an edited view of one, or a handle to one elsewhere.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a model that can be traced", note = "`trace!` takes a model as its first argument")]
@@ -29,6 +29,17 @@ pub trait Traceable {
     /// # Errors
     /// What the graph fails with.
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>>;
+    /// How much a graph may ask for here.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+    /// What tells this model from others, so that the file of a sweep is not taken for that of another model.
+    ///
+    /// # Errors
+    /// [`Error::NoFingerprint`] if it cannot be told from others: a sweep on it has no file.
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        Err(Error::NoFingerprint { what: "this model", source_line: None })
+    }
     /// Runs a graph; gives a tensor for each of its saved values.
     ///
     /// # Errors
@@ -48,6 +59,12 @@ impl<M: Traceable + ?Sized> Traceable for &M {
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
         M::scan(self, graph)
+    }
+    fn limits(&self) -> Limits {
+        M::limits(self)
+    }
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        M::fingerprint(self)
     }
 }
 
@@ -125,7 +142,11 @@ fn finish<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome:
     let place = Some(Location::caller().into());
     let mut saves = Vec::new();
     let form = outcome.register(&mut saves);
-    let found = tracer.finish(saves).and_then(|graph| model.run(graph, watch));
+    let expected = saves.len();
+    let found = tracer.finish(saves).and_then(|graph| model.run(graph, watch)).and_then(|found| match found.len() == expected {
+        true => Ok(found),
+        false => Err(Error::WrongResults { expected, found: found.len(), source_line: None }),
+    });
     found.and_then(|found| T::collect(form, &mut Results::new(found))).map_err(|error| error.or_at(place))
 }
 

@@ -72,8 +72,13 @@ const DEPTH: u32 = 1 << 28;
 const CAPTURED: u32 = 1 << 26;
 const NODES: u32 = 1 << 27;
 
-/// The most rounds that a loop may have: one that never ends is a mistake.
-const ROUNDS: u32 = 100_000;
+/// Loops inside of each other, at most. One more is refused, and recorded at the same depth: its ids must not overflow until then.
+const DEEPEST: usize = 9;
+
+/// The first id of a depth.
+fn base(depth: usize) -> u32 {
+    depth.min(DEEPEST) as u32 * DEPTH
+}
 
 fn depth(id: NodeId) -> usize {
     (id.0 / DEPTH) as usize
@@ -267,11 +272,15 @@ impl Tracer {
     }
 
     /// Begins the body of a loop with so many parameters; gives their ids.
+    #[track_caller]
     pub(crate) fn open_body(&self, parameters: usize) -> Vec<NodeId> {
         let mut recording = self.recording.borrow_mut();
+        if recording.bodies.len() == DEEPEST {
+            recording.errors.push(Error::InLoop { what: "a loop inside of eight others", source_line: Some(Location::caller().into()) });
+        }
         let guards = std::mem::take(&mut recording.guards);
         recording.bodies.push(OpenBody { parameters: parameters as u32, captured: Vec::new(), nodes: Vec::new(), guards });
-        let base = recording.bodies.len() as u32 * DEPTH;
+        let base = base(recording.bodies.len());
         (0..parameters as u32).map(|index| NodeId(base + index)).collect()
     }
 
@@ -302,7 +311,7 @@ impl Tracer {
             nodes: nodes.collect(),
             condition: condition.map(renumber),
             gives: gives.into_iter().map(renumber).collect(),
-            limit: ROUNDS,
+            limit: Body::ROUNDS,
         };
         let args = initial.iter().copied().chain(over.map(|(rows, _)| rows)).chain(open.captured).collect::<Vec<_>>();
         let repeated = recording.push(Op::Loop(Box::new(body)), &args, location);
@@ -358,7 +367,7 @@ impl Recording {
                 captured.push(id);
                 captured.len() - 1
             });
-            NodeId((outer as u32 + 1) * DEPTH + CAPTURED + index as u32)
+            NodeId(base(outer + 1) + CAPTURED + index as u32)
         })
     }
 
@@ -373,7 +382,7 @@ impl Recording {
             None => &mut self.graph.nodes,
             Some(body) => &mut self.bodies[body].nodes,
         };
-        let base = if level == 0 { 0 } else { level as u32 * DEPTH + NODES };
+        let base = if level == 0 { 0 } else { base(level) + NODES };
         nodes.push(Node { op, args: args.to_vec(), guards, source });
         NodeId(base + nodes.len() as u32 - 1)
     }

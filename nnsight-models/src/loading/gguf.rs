@@ -22,6 +22,11 @@ pub struct Gguf {
 }
 
 impl Gguf {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens a file and reads its header.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(at(path))?;

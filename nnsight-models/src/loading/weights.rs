@@ -1,6 +1,7 @@
 //! The tensors of a checkpoint, by their Hugging Face names.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -27,6 +28,19 @@ pub(super) enum Files {
 impl Weights {
     pub(super) fn new(files: Files, dtype: DType, device: &Device, format: Option<WeightFormat>) -> Self {
         Weights { files, dtype, device: device.clone(), format, copies: None }
+    }
+
+    /// The files that hold them.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        match &self.files {
+            Files::Safetensors(files) => files.paths(),
+            Files::Gguf(file) => vec![file.path().to_path_buf()],
+        }
+    }
+
+    /// The form in which matrices are held, if it is not `dtype`.
+    pub(crate) fn format(&self) -> Option<WeightFormat> {
+        self.format
     }
 
     /// Remembers every tensor from here on.
