@@ -18,7 +18,7 @@ use crate::tokenizer::Tokenizer;
 use crate::transformer_lens::Layout;
 use crate::tree::Tree;
 use crate::workers::among_workers;
-use crate::{Error, Result};
+use crate::{Error, NoTokenizer, Result};
 
 /// An architecture: what builds it from a checkpoint.
 pub trait Network: Instrument + Stages + Sized + Sync {
@@ -36,7 +36,7 @@ pub trait Network: Instrument + Stages + Sized + Sync {
 /// A network with its tokenizer. [`Llama`](crate::Llama) and [`Gpt2`](crate::Gpt2) are this.
 pub struct LanguageModel<N: Network> {
     network: N,
-    tokenizer: Option<Tokenizer>,
+    tokenizer: std::result::Result<Tokenizer, NoTokenizer>,
     pub(crate) table: Arc<SiteTable>,
     sizes: Sizes,
     /// The tokens that end a text.
@@ -87,7 +87,7 @@ impl<N: Network> LanguageModel<N> {
         std::fs::create_dir_all(folder).map_err(at(folder))?;
         let file = folder.join("config.json");
         std::fs::write(&file, config.to_json()).map_err(at(&file))?;
-        if let Some(tokenizer) = tokenizer {
+        if let Ok(tokenizer) = tokenizer {
             tokenizer.save(&folder.join("tokenizer.json"))?;
         }
         Ok(candle_core::safetensors::save(&weights.into_copies(), folder.join("model.safetensors"))?)
@@ -96,14 +96,14 @@ impl<N: Network> LanguageModel<N> {
     /// Text to token ids and back.
     ///
     /// # Panics
-    /// Where the checkpoint has none. [`LanguageModel::try_tokenizer`] does not.
+    /// If the checkpoint has none that is known. [`LanguageModel::try_tokenizer`] does not.
     pub fn tokenizer(&self) -> &Tokenizer {
-        self.tokenizer.as_ref().expect("the checkpoint has no tokenizer.json; use `try_tokenizer` to ask whether there is one")
+        self.tokenizer.as_ref().unwrap_or_else(|none| panic!("{none}; `try_tokenizer` returns whether there is one"))
     }
 
-    /// Text to token ids and back, where the checkpoint has a tokenizer.
+    /// Text to token ids and back, if the checkpoint has a tokenizer that is known.
     pub fn try_tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_ref()
+        self.tokenizer.as_ref().ok()
     }
 
     /// The edits that every trace on this model begins with. A view that leaves the model alone is made with `edit!`.
@@ -190,6 +190,10 @@ impl<N: Network> LanguageModel<N> {
         Ok(among_workers(|| forward(&self.network, &batch))?.squeeze(1)?)
     }
 
+    fn known_tokenizer(&self) -> nnsight_core::Result<&Tokenizer> {
+        self.tokenizer.as_ref().map_err(|none| nnsight_core::Error::Model(Box::new(Error::from(none.clone()))))
+    }
+
     /// The token ids of an invoke's prompts, checked.
     fn tokens(&self, invoke: usize, prompts: &[Prompt]) -> nnsight_core::Result<Vec<Vec<u32>>> {
         use nnsight_core::Error as E;
@@ -207,10 +211,8 @@ impl<N: Network> LanguageModel<N> {
                     [length, hidden] if *hidden == self.sizes.hidden => vec![0; *length],
                     found => return Err(E::TensorShape { expected: format!("(Seq, Hidden = {})", self.sizes.hidden), found: found.to_vec() }),
                 },
-                Prompt::Text(text) => match &self.tokenizer {
-                    Some(tokenizer) => tokenizer.encode(text).map_err(|error| E::Model(Box::new(error)))?,
-                    None => return Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none; give token ids instead of text".into())))),
-                },
+                Prompt::Text(text) => self.known_tokenizer()?.encode(text).map_err(|error| E::Model(Box::new(error)))?,
+                Prompt::Chat(chat) => self.known_tokenizer()?.encode_chat(chat).map_err(|error| E::Model(Box::new(error)))?,
             };
             if tokens.is_empty() {
                 return Err(E::EmptyPrompt { invoke, prompt });
@@ -309,11 +311,7 @@ impl<N: Network> Vocabulary for LanguageModel<N> {
     }
 
     fn decode(&self, tokens: &[u32]) -> nnsight_core::Result<String> {
-        use nnsight_core::Error as E;
-        match &self.tokenizer {
-            Some(tokenizer) => tokenizer.decode(tokens).map_err(|error| E::Model(Box::new(error))),
-            None => Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none, and so no text can be looked for".into())))),
-        }
+        self.known_tokenizer()?.decode(tokens).map_err(|error| nnsight_core::Error::Model(Box::new(error)))
     }
 }
 

@@ -62,7 +62,10 @@ impl<N> Meta<N> {
             (Prompt::Text(text), Some(tokenizer)) => {
                 tokenizer.encode(text).map(|tokens| Some(tokens.len())).map_err(|error| nnsight_core::Error::Model(Box::new(error)))
             }
-            (Prompt::Text(_), None) => Ok(None),
+            (Prompt::Chat(chat), Some(tokenizer)) => {
+                tokenizer.encode_chat(chat).map(|tokens| Some(tokens.len())).map_err(|error| nnsight_core::Error::Model(Box::new(error)))
+            }
+            (Prompt::Text(_) | Prompt::Chat(_), None) => Ok(None),
         }
     }
 }

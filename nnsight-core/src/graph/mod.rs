@@ -5,6 +5,7 @@ mod at;
 mod axes;
 mod axis;
 mod body;
+mod chat;
 mod constant;
 mod draw;
 mod function;
@@ -26,6 +27,7 @@ pub use arithmetic::{Binary, Compare, Logic, Reduce, Unary};
 pub use at::{At, Unreached, Unused};
 pub use axis::{Axis, Facts};
 pub use body::Body;
+pub use chat::{Chat, ChatEnd, Message};
 pub use constant::Constant;
 pub use function::Function;
 pub use generation::Generation;
@@ -111,7 +113,12 @@ pub enum Prompt {
     Text(String),
     /// Token ids.
     Tokens(Vec<u32>),
-    /// Token ids of which some are hidden from every other position.
+    /// Token ids of which some are hidden from every other position, as with an `attention_mask` that has zeros.
+    ///
+    /// Positions are counted over the tokens that are seen, on every architecture, as transformers' `generate` counts them: the position of a
+    /// seen token is the number of seen tokens before it (`attention_mask.cumsum(-1) - 1`), that of a hidden one is 0, and the first
+    /// generated token follows the last seen one. Hidden tokens therefore change nothing at the others: `[5, (9), 7]` gives at `5` and `7`
+    /// what `[5, 7]` gives.
     Masked {
         /// The ids.
         tokens: Vec<u32>,
@@ -120,6 +127,8 @@ pub enum Prompt {
     },
     /// What the model reads in place of its own embeddings of tokens, of shape `(Seq, Hidden)`.
     Embeddings(Constant),
+    /// A conversation, for which the model's chat template finds the words.
+    Chat(Chat),
 }
 
 /// A place in the user's program.

@@ -78,6 +78,7 @@ impl Graph {
             Prompt::Tokens(tokens) => tokens.len(),
             Prompt::Embeddings(constant) => constant.tensor.elem_count(),
             Prompt::Masked { tokens, seen } => tokens.len().max(seen.len()),
+            Prompt::Chat(chat) => chat.len(),
         };
         let tokens: usize = self.invokes.iter().flat_map(|invoke| &invoke.prompts).map(length).sum();
         if tokens > limits.tokens {

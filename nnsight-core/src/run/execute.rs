@@ -257,14 +257,14 @@ fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave
     let mut embeddings = Vec::new();
     for (row, prompt) in own.iter().flat_map(|invoke| &graph.invokes[invoke.index()].prompts).enumerate() {
         match prompt {
-            Prompt::Masked { seen, .. } => batch = batch.hiding(row, seen),
+            Prompt::Masked { seen, .. } => batch = batch.hiding(row, seen)?,
             Prompt::Embeddings(constant) => {
                 let length = batch.lengths()[row];
                 let rows = Extent { axis: 0, span: Span { start: row, len: 1 } };
                 let positions = Extent { axis: 1, span: Span { start: batch.width() - length, len: length } };
                 embeddings.push((vec![rows, positions], constant.tensor.to_device(interleaver.model.device())?));
             }
-            Prompt::Text(_) | Prompt::Tokens(_) => {}
+            Prompt::Text(_) | Prompt::Tokens(_) | Prompt::Chat(_) => {}
         }
     }
     let mut layout = HashMap::new();
