@@ -3,6 +3,7 @@
 mod attaching;
 mod bad_input;
 mod batching;
+mod chat;
 mod conditions;
 mod documents;
 mod editing;

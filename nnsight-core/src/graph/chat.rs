@@ -116,11 +116,11 @@ impl Chat {
         self
     }
 
-    /// The number of bytes of all that it holds.
+    /// The number of bytes of all that it holds, one for each message included.
     pub(crate) fn len(&self) -> usize {
         let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, json)| name.len() + json.len()).sum::<usize>();
         let message = |message: &Message| message.role.len() + message.content.len() + pairs(&message.fields);
-        self.messages.iter().map(message).sum::<usize>() + pairs(&self.variables)
+        self.messages.len() + self.messages.iter().map(message).sum::<usize>() + pairs(&self.variables)
     }
 }
 

@@ -24,11 +24,7 @@ fn bring(api: &Api, repository: &str) -> Result<PathBuf> {
     let repo = api.model(repository.to_string());
     let config = repo.get("config.json").map_err(not_found(repository))?;
     // Not every repository has a tokenizer of this form; who needs one is told when it is used.
-    if repo.get("tokenizer.json").is_ok() {
-        for file in ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"] {
-            let _ = repo.get(file);
-        }
-    }
+    let _ = repo.get("tokenizer.json");
     match repo.get("model.safetensors.index.json") {
         Ok(index) => {
             let text = std::fs::read_to_string(&index).map_err(at(&index))?;

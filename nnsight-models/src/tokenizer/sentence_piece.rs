@@ -58,8 +58,19 @@ fn escaped(piece: &str) -> String {
 /// A pattern for any of these texts, the longest first.
 fn any_of(mut texts: Vec<String>) -> String {
     texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-    let literal = |text: &String| text.chars().flat_map(|c| ["\\"].into_iter().filter(move |_| r"\.+*?()|[]{}^$".contains(c)).flat_map(str::chars).chain([c])).collect::<String>();
-    texts.iter().map(literal).collect::<Vec<_>>().join("|")
+    texts.iter().map(|text| literal(text)).collect::<Vec<_>>().join("|")
+}
+
+/// A pattern for a text, in which no character has a meaning of its own.
+fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for character in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(character) {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
 }
 
 /// The merges that the scores stand for: every way to make a piece of two others, the best piece first. Only normal pieces are merged.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 use nnsight_core::graph::Chat;
+use nnsight_core::types::{Batch, Int, Seq, Tensor as Saved};
 use tokenizers::AddedToken;
 
 use super::ChatTemplates;
@@ -105,7 +106,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer fails, [`Error::Candle`] for any other shape.
-    pub fn decode_rows(&self, tokens: &Tensor) -> Result<Vec<String>> {
+    pub fn decode_rows<C>(&self, tokens: &Saved<C, (Batch, Seq), Int>) -> Result<Vec<String>> {
         let rows = tokens.to_dtype(DType::U32)?.to_vec2::<u32>()?;
         rows.iter().map(|row| self.decode(row)).collect()
     }
