@@ -146,13 +146,17 @@ pub enum NoTokenizer {
     #[error("the checkpoint has no tokenizer; give token ids instead of text")]
     Missing,
     /// A GGUF file's tokenizer is of a kind that is not known.
-    #[error("the GGUF file's tokenizer is of the kind `{name}`, and only `gpt2` and `llama` are known; give token ids instead of text, or load a folder with a `tokenizer.json`")]
+    #[error(
+        "the GGUF file's tokenizer is of the kind `{name}`, and only `gpt2` and `llama` are known; give token ids instead of text, or load a folder with a `tokenizer.json`"
+    )]
     Model {
         /// `tokenizer.ggml.model`.
         name: String,
     },
     /// How a GGUF file's tokenizer splits text is not known.
-    #[error("the GGUF file's tokenizer splits text by the pre-tokenizer `{name}`, which is not known; give token ids instead of text, or load a folder with a `tokenizer.json`")]
+    #[error(
+        "the GGUF file's tokenizer splits text by the pre-tokenizer `{name}`, which is not known; give token ids instead of text, or load a folder with a `tokenizer.json`"
+    )]
     PreTokenizer {
         /// `tokenizer.ggml.pre`.
         name: String,

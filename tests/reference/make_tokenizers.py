@@ -264,7 +264,16 @@ TEMPLATES = {
               " {{ {'b': 1} | tojson(separators=(',', ':')) }} {{ range(3) | list }} {{ undefined_thing }}|{{ undefined_thing | default('d') }} {{ 'a' ~ 1 ~ none ~ true }} {{ dict(a=1, b='x') }} {{ (1, 2) }} {{ 'x' * 3 }} {{ 'yes' if messages and not tools else 'no' }} {{ 5 is odd }}"
               " {{ [3, 1, 2] | sort }} {{ [1, 2, 3] | sum }} {{ [1, 2] + [3] }} {{ 'abc' | first }} {{ [1, 2] | last }} {{ ['a', 'a'] | unique | list }} {{ {'b': 1, 'a': 2} | dictsort }} {{ -3 | abs }} {{ '3' | int + 1 }} {{ 2.567 | round(1) }} {{ 'a b' | wordcount }}"
               "{% set x %}  block {{ 1 }} {% endset %}[{{ x }}]{% set ns = namespace(n=0) %}{% for i in range(4) if i is even %}{% set ns.n = ns.n + i %}{% else %}none{% endfor %}{{ ns.n }}{% filter upper %}filtered{% endfilter %}{% raw %}{{ raw }}{% endraw %}"
-              "{% for a in [] %}{% else %}empty{% endfor %}{{ 'in' if 'b' in 'abc' }}{{ 'x' if false }}{{ \"%s-%d\" | format('a', 3) }}{{ '%s' % 'q' }}{{ '{} {}'.format(1, 'z') }}",
+              "{% for a in [] %}{% else %}empty{% endfor %}{{ 'in' if 'b' in 'abc' }}{{ 'x' if false }}{{ \"%s-%d\" | format('a', 3) }}{{ '{} {}'.format(1, 'z') }}",
+    "parts": "{%- macro show(content, depth=0) -%}\n  {%- if content is string -%}{{ content }}\n  {%- elif content is mapping -%}{{ content.type }}:{{ content['text'] if 'text' in content else '' }}\n  {%- elif content is iterable -%}"
+             "{%- for part in content if part.type is defined -%}{{ show(part, depth + 1) }}{{ ', ' if not loop.last }}{%- endfor -%}\n  {%- elif content is none or content is undefined -%}nothing\n  {%- else -%}{{ raise_exception('what is ' ~ content) }}\n  {%- endif -%}\n{%- endmacro -%}\n"
+             "{%- set ns = namespace(lines=[], first=true, system='') -%}\n{%- set systems = messages | selectattr('role', 'equalto', 'system') | map(attribute='content') | list -%}\n{%- if systems and systems[0] is string %}{% set ns.system = systems | first | trim %}{% endif -%}\n"
+             "{%- set rest = messages | rejectattr('role', 'equalto', 'system') | list -%}\n{%- for message in rest[:-1] + rest[-1:] -%}\n{%- set ns.lines = ns.lines + [message.role] -%}\n{%- set role, body = message.role, show(message.content) -%}\n"
+             "    {%- if ns.first and ns.system -%}\n    {{ bos_token }}{{ ns.system }}\n{% endif %}\n    {%- set ns.first = false %}\n  <tool>{{ role | title }}: {{ body.replace('\x1c', '') | indent(2) }}\n    {%+ if loop.last %}last{% endif +%}\n"
+             "  {% for line in body.split('\\n') if line.strip() is not eq '' %}\n  {{ loop.index }}/{{ loop.length }} {{ line[:5] ~ '..' if line | length > 5 else line }}\n  {% else %}\n  none\n  {% endfor %}\n"
+             "{% endfor -%}\n{{ ns.lines | join(' ') }} {{ ns.lines[-1] == 'user' and not tools }} {{ (messages | last).role in ['user', 'tool'] }} {{ messages[0]['role'] ~ messages[0].get('name', '') }}\n"
+             "{% if tools is not none and tools is defined %}{% for tool in tools %}{% for key, value in tool.function.parameters.properties | dictsort %}{{ key }}={{ value | tojson }};{% endfor %}{{ tool.function | tojson(indent=4) }}{% endfor %}{% endif %}"
+             "{%- if add_generation_prompt is true and messages[-1].role != 'assistant' -%}answer:{%- endif -%}",
     "named": [{"name": "default", "template": "default {{ messages[0].content }}"}, {"name": "tool_use", "template": "tools {{ tools[0].name }} {{ messages[0].content }}"}],
 }
 QUESTION = {"role": "user", "content": "What is the capital of France?"}
@@ -276,7 +285,7 @@ CALL = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", 
 CONVERSATIONS = [
     ([QUESTION], {}), ([SYSTEM, QUESTION], {}), ([QUESTION, ANSWER, AGAIN], {}), ([SYSTEM, QUESTION, ANSWER, AGAIN, ANSWER], {}), ([AGAIN], {"enable_thinking": False, "date_string": "1 Jan"}),
     ([QUESTION, CALL, {"role": "tool", "content": "{\"x\": 1}"}, QUESTION], {"tools": TOOLS}), ([QUESTION, {**ANSWER, "content": "<think>\nhm\n</think>\n\nParis"}], {}),
-    ([QUESTION, {**ANSWER, "reasoning": "because"}], {}), ([ANSWER, QUESTION], {}), ([{"role": "user", "content": "skip"}, {"role": "user", "content": "a banana ate me"}, {"role": "user", "content": ""}], {}),
+    ([QUESTION, {**ANSWER, "reasoning": "because"}], {}), ([SYSTEM, {"role": "user", "content": [{"type": "text", "text": "Look\n at this"}, {"type": "image"}, {"x": 1}]}, ANSWER, {"role": "user", "content": None, "name": "Ann"}], {}), ([ANSWER, QUESTION], {}), ([{"role": "user", "content": "skip"}, {"role": "user", "content": "a banana ate me"}, {"role": "user", "content": ""}], {}),
 ]
 chats = []
 for name, template in TEMPLATES.items():

@@ -55,9 +55,14 @@ fn a_conversation_is_a_prompt() {
 #[test]
 fn a_conversation_stays_data_in_a_graph() {
     let model = smollm2();
-    let chat = Chat::new([Message::user(QUESTION).with("name", json!("Ann")), Message::assistant("It is")]).ending(ChatEnd::Continued).with("tools", json!([]));
+    let chat = Chat::new([Message::user(QUESTION).with("name", json!("Ann")), Message::assistant("It is")])
+        .ending(ChatEnd::Continued)
+        .with("tools", json!([]));
     let graph = nnsight::graph!(model, chat.clone(), { model.lm_head.output.at(Seq, -1) }).unwrap();
-    assert!(graph.to_string().contains(r#"chat user: "What is the capital of France?" name="Ann", assistant: "It is" continued, tools=[]"#), "{graph}");
+    assert!(
+        graph.to_string().contains(r#"chat user: "What is the capital of France?" name="Ann", assistant: "It is" continued, tools=[]"#),
+        "{graph}"
+    );
     assert_eq!(graph.invokes[0].prompts, [Prompt::Chat(chat)]);
     for read in [Graph::from_json(&graph.to_json().unwrap()).unwrap(), Graph::from_msgpack(&graph.to_msgpack().unwrap()).unwrap()] {
         assert_eq!(read, graph);
@@ -104,7 +109,8 @@ fn what_a_template_cannot_write_is_an_error() {
     let error = refusal("{{ messages[0].content }}", &Chat::default());
     assert!(error.contains("no message"), "{error}");
     // A template that would never end.
-    let error = refusal("{% for a in range(90000) %}{% for b in range(90000) %}{% for c in range(90000) %}{% endfor %}{% endfor %}{% endfor %}", &chat);
+    let error =
+        refusal("{% for a in range(90000) %}{% for b in range(90000) %}{% for c in range(90000) %}{% endfor %}{% endfor %}{% endfor %}", &chat);
     assert!(error.contains("out of fuel"), "{error}");
     let error = refusal("{{ missing.field }}", &chat);
     assert!(error.contains("undefined"), "{error}");

@@ -57,7 +57,8 @@ fn positions_are_counted_over_the_tokens_that_are_seen_by_llama() {
         })
         .unwrap();
         case.check(&steps.into_iter().map(|step| step.into_inner()).collect::<Vec<_>>(), &tokens);
-        let (logits, positions) = trace!(model, case.prompt(), { (model.lm_head.output.at(Seq, -1), model.layers[1].self_attn.position_ids) }).unwrap();
+        let (logits, positions) =
+            trace!(model, case.prompt(), { (model.lm_head.output.at(Seq, -1), model.layers[1].self_attn.position_ids) }).unwrap();
         assert_eq!(numbers(&positions), case.positions, "{:?}", case.seen);
         let rest = trace!(model, case.rest(), { model.lm_head.output.at(Seq, -1) }).unwrap();
         assert!(difference(&logits, &rest) < 1e-5, "hidden tokens change nothing: {:?}", case.seen);

@@ -53,7 +53,7 @@ fn gguf_file(name: &str) -> Tokenizer {
 }
 
 #[test]
-fn tokenizer_files_give_the_ids_of_transformers() {
+fn tokenizer_files_have_the_ids_of_transformers() {
     for name in ["gpt2", "smollm", "llama3", "qwen2", "tekken", "gpt4o"] {
         compare(&json_file(name), name);
     }
@@ -134,8 +134,9 @@ fn with_template(template: &Json) -> Tokenizer {
 }
 
 fn message(json: &Json) -> Message {
-    let mut message = Message::new(json["role"].as_str().unwrap(), json["content"].as_str().unwrap());
-    for (name, value) in json.as_object().unwrap().iter().filter(|(name, _)| !["role", "content"].contains(&name.as_str())) {
+    let content = json["content"].as_str();
+    let mut message = Message::new(json["role"].as_str().unwrap(), content.unwrap_or_default());
+    for (name, value) in json.as_object().unwrap().iter().filter(|(name, _)| *name != "role" && (*name != "content" || content.is_none())) {
         message = message.with(name, value);
     }
     message

@@ -47,7 +47,7 @@ pub struct Message {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatEnd {
-    /// What comes before an answer of the assistant, so that the model gives one: `add_generation_prompt=True`.
+    /// What comes before an answer of the assistant, so that the model writes one: `add_generation_prompt=True`.
     #[default]
     Answer,
     /// Nothing: `add_generation_prompt=False`.

@@ -117,8 +117,8 @@ pub enum Prompt {
     ///
     /// Positions are counted over the tokens that are seen, on every architecture, as transformers' `generate` counts them: the position of a
     /// seen token is the number of seen tokens before it (`attention_mask.cumsum(-1) - 1`), that of a hidden one is 0, and the first
-    /// generated token follows the last seen one. Hidden tokens therefore change nothing at the others: `[5, (9), 7]` gives at `5` and `7`
-    /// what `[5, 7]` gives.
+    /// generated token follows the last seen one. Hidden tokens therefore change nothing at the others: with `9` hidden, `[5, 9, 7]`
+    /// has the outputs of `[5, 7]` at `5` and `7`.
     Masked {
         /// The ids.
         tokens: Vec<u32>,

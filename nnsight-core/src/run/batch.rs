@@ -152,7 +152,7 @@ impl TokenBatch {
         &self.lengths
     }
 
-    /// The position of every token among those of its own prompt that are seen, where that is not just its place in the batch.
+    /// The position of every token among those of its own prompt that are seen, if that is not just its place in the batch.
     ///
     /// # Shapes
     /// `(Batch, Seq)`

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// How much a template may compute, which comes from a stranger's file: some tens of millions of steps, about a second.
 const FUEL: u64 = 20_000_000;
 
-/// What a message is extended by, to find out where it ends in the text.
+/// What is appended to a message to find its end in the text.
 const END_OF_MESSAGE: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 /// The fields that hold an assistant's reasoning; templates read any of them.
@@ -124,7 +124,7 @@ fn fields(message: &Message) -> Result<Fields> {
     let find = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
     if let Some(reasoning) = REASONING.into_iter().find_map(find) {
         if find("thinking").is_none() {
-            fields.push(("thinking".to_string(), reasoning.clone()));
+            fields.insert(0, ("thinking".to_string(), reasoning.clone()));
         }
         fields.retain(|(name, _)| name != "reasoning_content");
         fields.push(("reasoning_content".to_string(), reasoning));
@@ -132,7 +132,7 @@ fn fields(message: &Message) -> Result<Fields> {
     Ok(fields)
 }
 
-/// Marks where a message ends; returns it as it was.
+/// Marks the end of a message; returns the message as it was.
 fn mark_end(message: &mut Fields) -> Result<String> {
     let content = message.iter_mut().find(|(name, _)| name == "content").map(|(_, value)| value);
     match content.and_then(|value| value.as_str().map(str::to_string).map(|text| (value, text))) {
@@ -160,16 +160,16 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_fuel(Some(FUEL));
+    minijinja_contrib::add_to_environment(&mut environment);
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", to_json);
-    environment.add_filter("trim", |text: &str, characters: Option<&str>| match characters {
-        Some(characters) => text.trim_matches(|character| characters.contains(character)).to_string(),
-        None => trim(text).to_string(),
+    environment.add_filter("trim", |value: &Value, characters: Option<&str>| match (value.to_string(), characters) {
+        (text, Some(characters)) => text.trim_matches(|character| characters.contains(character)).to_string(),
+        (text, None) => trim(&text).to_string(),
     });
     // In Python, texts and maps are sequences too.
-    environment.add_test("sequence", |value: &Value| {
-        value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
-    });
+    environment
+        .add_test("sequence", |value: &Value| value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map));
     environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
     });
@@ -185,6 +185,8 @@ fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -
         (Some(text), "strip", []) => Ok(Value::from(trim(text))),
         (Some(text), "lstrip", []) => Ok(Value::from(text.trim_start_matches(is_space))),
         (Some(text), "rstrip", []) => Ok(Value::from(text.trim_end_matches(is_space))),
+        (Some(text), "split", []) => Ok(text.split(is_space).filter(|word| !word.is_empty()).map(Value::from).collect()),
+        (Some(text), "title", []) => Ok(Value::from(title(text))),
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments),
     }
 }
@@ -196,6 +198,20 @@ fn is_space(character: char) -> bool {
 
 fn trim(text: &str) -> &str {
     text.trim_matches(is_space)
+}
+
+/// Every letter that follows no letter as a capital: `don't` becomes `Don'T`.
+fn title(text: &str) -> String {
+    let mut titled = String::with_capacity(text.len());
+    let mut within_word = false;
+    for character in text.chars() {
+        match within_word {
+            true => titled.extend(character.to_lowercase()),
+            false => titled.extend(character.to_uppercase()),
+        }
+        within_word = character.is_lowercase() || character.is_uppercase();
+    }
+    titled
 }
 
 fn to_json(value: &Value, arguments: Kwargs) -> Result<String, minijinja::Error> {

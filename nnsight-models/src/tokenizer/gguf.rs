@@ -26,7 +26,7 @@ const SPECIAL: [(&str, &str); 7] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenKind {
     Normal,
-    /// What stands for text that no token covers.
+    /// What text becomes that no token covers.
     Unknown,
     /// One that steers the model, and is found in text as a whole.
     Control,

@@ -73,7 +73,7 @@ fn literal(text: &str) -> String {
     pattern
 }
 
-/// The merges that the scores stand for: every way to make a piece of two others, the best piece first. Only normal pieces are merged.
+/// The merges by score: every way to make a piece of two others, the best piece first. Only normal pieces are merged.
 fn by_score(file: &GgufTokenizer) -> Vec<(String, String)> {
     let normal = file.of_kind(TokenKind::Normal).map(|(id, piece)| (piece, id)).collect::<std::collections::HashMap<_, _>>();
     let mut merges = Vec::new();

@@ -99,7 +99,7 @@ impl Tokenizer {
         self.inner.decode(tokens, false).map_err(failed)
     }
 
-    /// The texts of some rows of token ids, as `model.tokens()` gives them.
+    /// The texts of some rows of token ids, as `model.tokens()` returns them.
     ///
     /// # Shapes
     /// `(Batch, Seq)`
