@@ -31,6 +31,12 @@ fn refusal(template: &str, chat: &Chat) -> String {
 }
 
 #[test]
+fn the_default_model_splits_text_as_its_original() {
+    let ids = smollm2().tokenizer().encode("12345 it's 日本語 <|im_end|>\n\nx").unwrap();
+    assert_eq!(ids, [33, 34, 35, 36, 37, 357, 506, 17097, 241, 115, 40993, 179, 120, 248, 216, 2, 198, 198, 104]);
+}
+
+#[test]
 fn a_conversation_is_a_prompt() {
     let model = smollm2();
     let chat = Chat::new([Message::user(QUESTION)]);
@@ -112,6 +118,15 @@ fn what_a_template_cannot_write_is_an_error() {
     let error =
         refusal("{% for a in range(90000) %}{% for b in range(90000) %}{% for c in range(90000) %}{% endfor %}{% endfor %}{% endfor %}", &chat);
     assert!(error.contains("out of fuel"), "{error}");
+    // Values that would take more stack or memory to be written than there is.
+    for nested in ["[ns.x]", "[ns.x, ns.x]"] {
+        for written in ["ns.x", "ns.x | tojson"] {
+            let template =
+                format!("{{% set ns = namespace(x=[]) %}}{{% for i in range(2000) %}}{{% set ns.x = {nested} %}}{{% endfor %}}{{{{ {written} }}}}");
+            let error = refusal(&template, &chat);
+            assert!(error.contains("nested more than 100 times"), "{error}");
+        }
+    }
     let error = refusal("{{ missing.field }}", &chat);
     assert!(error.contains("undefined"), "{error}");
     let error = crate::shared::tiny_llama().try_tokenizer().is_none();

@@ -21,7 +21,7 @@ impl Tokenizer {
     /// [`Error::Tokenizer`], [`Error::File`] or [`Error::Format`] if a file cannot be read or is damaged, [`Error::NoTokenizer`] if a GGUF
     /// file has none that is known.
     pub fn from_file(path: &Path) -> Result<Self> {
-        if path.extension().is_some_and(|extension| extension == "gguf") {
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
             return Ok(Gguf::open(path)?.tokenizer()?);
         }
         let failed = |error| Error::Tokenizer(format!("{}: {error}", path.display()));

@@ -4,15 +4,25 @@ use jiff::Zoned;
 use jiff::fmt::strtime;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Environment, ErrorKind, State, Value};
+use minijinja::{Environment, ErrorKind, State, Value, escape_formatter};
 use nnsight_core::graph::{Chat, ChatEnd, Message};
 use serde_json::json;
 
 use super::json::Python;
 use crate::{Error, Result};
 
-/// How much a template may compute, which comes from a stranger's file: some tens of millions of steps, about a second.
-const FUEL: u64 = 20_000_000;
+/// How much a template may compute, which comes from a stranger's file: about a million steps, a step for each 64 bytes of text included.
+const FUEL: u64 = 1_000_000;
+
+/// The stack that a template is run on. As many steps can nest a value so deeply that freeing it takes more than a usual stack.
+const STACK: usize = 256 << 20;
+
+/// How deeply a value that is written out may be nested, and how many entries it may have.
+const DEEPEST: usize = 100;
+const MOST_ENTRIES: usize = 1_000_000;
+
+/// By how many spaces `tojson` indents at most.
+const MOST_INDENT: usize = 64;
 
 /// What is appended to a message to find its end in the text.
 const END_OF_MESSAGE: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
@@ -53,6 +63,13 @@ impl ChatTemplates {
 
     /// The text of a conversation.
     pub fn render(&self, chat: &Chat) -> Result<String> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || self.render_here(chat)).map_err(wrong)?;
+            thread.join().unwrap_or_else(|_| Err(wrong("running it failed")))
+        })
+    }
+
+    fn render_here(&self, chat: &Chat) -> Result<String> {
         if chat.messages.is_empty() {
             return Err(wrong("the conversation has no message; a chat needs at least one"));
         }
@@ -160,6 +177,10 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_fuel(Some(FUEL));
+    environment.set_formatter(|output, state, value| {
+        check_size(value, DEEPEST, &mut { MOST_ENTRIES })?;
+        escape_formatter(output, state, value)
+    });
     minijinja_contrib::add_to_environment(&mut environment);
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", to_json);
@@ -170,12 +191,8 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
     // In Python, texts and maps are sequences too.
     environment
         .add_test("sequence", |value: &Value| value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map));
-    environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-    });
-    environment.add_function("strftime_now", |format: &str| {
-        strtime::format(format, &Zoned::now()).map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))
-    });
+    environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> { Err(invalid(message)) });
+    environment.add_function("strftime_now", |format: &str| strtime::format(format, &Zoned::now()).map_err(|error| invalid(error.to_string())));
     Ok(environment)
 }
 
@@ -214,13 +231,34 @@ fn title(text: &str) -> String {
     titled
 }
 
+fn invalid(problem: String) -> minijinja::Error {
+    minijinja::Error::new(ErrorKind::InvalidOperation, problem)
+}
+
+/// Refuses a value that would take too much stack or memory to be written out: entries may be shared, and so be written many times.
+fn check_size(value: &Value, depth: usize, entries: &mut usize) -> Result<(), minijinja::Error> {
+    if depth == 0 || *entries == 0 {
+        return Err(invalid(format!("a value is nested more than {DEEPEST} times or has more than {MOST_ENTRIES} entries")));
+    }
+    *entries -= 1;
+    match value.kind() {
+        ValueKind::Seq => value.try_iter()?.try_for_each(|entry| check_size(&entry, depth - 1, entries)),
+        ValueKind::Map => value.try_iter()?.try_for_each(|key| check_size(&value.get_item(&key)?, depth - 1, entries)),
+        _ => Ok(()),
+    }
+}
+
 fn to_json(value: &Value, arguments: Kwargs) -> Result<String, minijinja::Error> {
-    let invalid = |problem: String| minijinja::Error::new(ErrorKind::InvalidOperation, problem);
+    check_size(value, DEEPEST, &mut { MOST_ENTRIES })?;
     if value.is_undefined() {
         return Err(invalid("`tojson` of a value that is not defined".into()));
     }
     let ensure_ascii = arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
-    let mut python = Python::new(arguments.get::<Option<usize>>("indent")?, ensure_ascii);
+    let indent = arguments.get::<Option<usize>>("indent")?;
+    if let Some(indent) = indent.filter(|&indent| indent > MOST_INDENT) {
+        return Err(invalid(format!("`indent` is {indent}, and may be at most {MOST_INDENT}")));
+    }
+    let mut python = Python::new(indent, ensure_ascii);
     if let Some(separators) = arguments.get::<Option<Vec<String>>>("separators")? {
         let [between_entries, after_keys] =
             <[String; 2]>::try_from(separators).map_err(|found| invalid(format!("`separators` has {} entries, and should have 2", found.len())))?;
