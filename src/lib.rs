@@ -54,7 +54,7 @@ pub use nnsight_core::__private;
 /// Everything that a program with traces needs.
 pub mod prelude {
     pub use candle_core::{DType, Device};
-    pub use nnsight_core::graph::{Generation, Graph, Prompt};
+    pub use nnsight_core::graph::{Chat, ChatEnd, Generation, Graph, Message, Prompt};
     pub use nnsight_core::plan::Plan;
     pub use nnsight_core::trace::{
         Cache, Edited, Edits, GoOnIf, Gradient, Keep, Layers, Over, Site, SitePart, Step, Traced, Value, cat, effect, fold, repeat_while, stack,

@@ -114,6 +114,63 @@ pub enum Error {
     /// candle failed.
     #[error("loading the model failed: {}", nnsight_core::brief(.0))]
     Candle(#[from] candle_core::Error),
+    /// A text is to be split into tokens or put together from them, and there is no tokenizer that can.
+    #[error(transparent)]
+    NoTokenizer(#[from] NoTokenizer),
+    /// A conversation is a prompt, and the checkpoint does not say how it is written.
+    #[error("the checkpoint has no chat template{}; write the prompt as text", NamedTemplates(names))]
+    NoChatTemplate {
+        /// The templates that it has for other purposes.
+        names: Vec<String>,
+    },
+    /// A chat template refuses a conversation, or is wrong.
+    #[error("the checkpoint's chat template cannot write the conversation: {problem}")]
+    ChatTemplate {
+        /// What the template or its language says.
+        problem: String,
+    },
+}
+
+struct NamedTemplates<'a>(&'a [String]);
+
+impl std::fmt::Display for NamedTemplates<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            [] => Ok(()),
+            names => write!(f, " named `default`, only `{}`", names.join("`, `")),
+        }
+    }
+}
+
+/// Why a checkpoint has no tokenizer that can be used. The model still runs on token ids.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoTokenizer {
+    /// It has none at all.
+    #[error("the checkpoint has no tokenizer; give token ids instead of text")]
+    Missing,
+    /// A GGUF file's tokenizer is of a kind that is not known.
+    #[error(
+        "the GGUF file's tokenizer is of the kind `{name}`, and only `gpt2` and `llama` are known; give token ids instead of text, or load a folder with a `tokenizer.json`"
+    )]
+    Model {
+        /// `tokenizer.ggml.model`.
+        name: String,
+    },
+    /// How a GGUF file's tokenizer splits text is not known.
+    #[error(
+        "the GGUF file's tokenizer splits text by the pre-tokenizer `{name}`, which is not known; give token ids instead of text, or load a folder with a `tokenizer.json`"
+    )]
+    PreTokenizer {
+        /// `tokenizer.ggml.pre`.
+        name: String,
+    },
+    /// A GGUF file's tokenizer contradicts itself.
+    #[error("the GGUF file's tokenizer is damaged: {problem}; give token ids instead of text")]
+    Damaged {
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 impl From<nnsight_core::Error> for Error {

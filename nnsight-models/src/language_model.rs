@@ -21,7 +21,7 @@ use crate::tokenizer::Tokenizer;
 use crate::transformer_lens::Layout;
 use crate::tree::Tree;
 use crate::workers::among_workers;
-use crate::{Error, Result};
+use crate::{Error, NoTokenizer, Result};
 
 /// An architecture: what builds it from a checkpoint.
 pub trait Network: Instrument + Stages + Sized + Sync {
@@ -39,7 +39,7 @@ pub trait Network: Instrument + Stages + Sized + Sync {
 /// A network with its tokenizer. [`Llama`](crate::Llama) and [`Gpt2`](crate::Gpt2) are this.
 pub struct LanguageModel<N: Network> {
     network: N,
-    tokenizer: Option<Tokenizer>,
+    tokenizer: std::result::Result<Tokenizer, NoTokenizer>,
     pub(crate) table: Arc<SiteTable>,
     sizes: Sizes,
     /// The tokens that end a text.
@@ -103,7 +103,7 @@ impl<N: Network> LanguageModel<N> {
         std::fs::create_dir_all(folder).map_err(at(folder))?;
         let file = folder.join("config.json");
         std::fs::write(&file, config.to_json()).map_err(at(&file))?;
-        if let Some(tokenizer) = tokenizer {
+        if let Ok(tokenizer) = tokenizer {
             tokenizer.save(&folder.join("tokenizer.json"))?;
         }
         Ok(candle_core::safetensors::save(&weights.into_copies(), folder.join("model.safetensors"))?)
@@ -112,15 +112,15 @@ impl<N: Network> LanguageModel<N> {
     /// Text to token ids and back.
     ///
     /// # Panics
-    /// Where the checkpoint has none. [`LanguageModel::try_tokenizer`] does not.
+    /// If the checkpoint has none that is known. [`LanguageModel::try_tokenizer`] does not.
     #[track_caller]
     pub fn tokenizer(&self) -> &Tokenizer {
-        self.tokenizer.as_ref().expect("the checkpoint has no tokenizer.json; use `try_tokenizer` to ask whether there is one")
+        self.tokenizer.as_ref().unwrap_or_else(|none| panic!("{none}; `try_tokenizer` returns whether there is one"))
     }
 
-    /// Text to token ids and back, where the checkpoint has a tokenizer.
+    /// Text to token ids and back, if the checkpoint has a tokenizer that is known.
     pub fn try_tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_ref()
+        self.tokenizer.as_ref().ok()
     }
 
     /// The edits that every trace on this model begins with. A view that leaves the model alone is made with `edit!`.
@@ -225,7 +225,7 @@ impl<N: Network> LanguageModel<N> {
     pub fn next_logits(&self, prompts: &[Prompt]) -> Result<Tensor> {
         let place = Some(Location::caller().into());
         let tokens = self.reader().invoke(0, prompts, 0, &place)?;
-        let tokens = prompts::all(vec![tokens])?.concat();
+        let tokens = self.known(vec![tokens])?.concat();
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
         batch.window = Some(Window::LAST);
@@ -234,13 +234,26 @@ impl<N: Network> LanguageModel<N> {
     }
 
     fn reader(&self) -> Reader<'_> {
-        Reader { model: &self.table.signature, sizes: &self.sizes, tokenizer: self.tokenizer.as_ref() }
+        Reader { model: &self.table.signature, sizes: &self.sizes, tokenizer: self.tokenizer.as_ref().ok() }
+    }
+
+    /// The tokenizer, for what cannot be done without one.
+    fn known_tokenizer(&self) -> nnsight_core::Result<&Tokenizer> {
+        self.tokenizer.as_ref().map_err(|none| nnsight_core::Error::model(Error::from(none.clone())))
+    }
+
+    /// The token ids of prompts that all have some.
+    fn known(&self, tokens: Vec<Vec<Option<Vec<u32>>>>) -> nnsight_core::Result<Vec<Vec<Vec<u32>>>> {
+        if tokens.iter().flatten().any(Option::is_none) {
+            self.known_tokenizer()?;
+        }
+        Ok(tokens.into_iter().map(|prompts| prompts.into_iter().flatten().collect()).collect())
     }
 
     /// The token ids of every prompt of a graph. The graph is validated first: what is too long is not split into tokens.
     fn all_tokens(&self, graph: &Graph) -> nnsight_core::Result<Vec<Vec<Vec<u32>>>> {
         graph.validate(&self.limits)?;
-        prompts::all(self.reader().graph(graph)?)
+        self.known(self.reader().graph(graph)?)
     }
 }
 
@@ -317,11 +330,7 @@ impl<N: Network> Vocabulary for LanguageModel<N> {
     }
 
     fn decode(&self, tokens: &[u32]) -> nnsight_core::Result<String> {
-        use nnsight_core::Error as E;
-        match &self.tokenizer {
-            Some(tokenizer) => tokenizer.decode(tokens).map_err(E::model),
-            None => Err(E::model(Error::Tokenizer("the checkpoint has none, and so no text can be looked for".into()))),
-        }
+        self.known_tokenizer()?.decode(tokens).map_err(nnsight_core::Error::model)
     }
 }
 

@@ -25,7 +25,7 @@ mod workers;
 pub use attribution::integrated_gradients;
 pub use causal::{CausalAttention, CausalBlock, CausalLm};
 pub use config::{Config, Gpt2Config, LlamaConfig};
-pub use error::{Error, Result};
+pub use error::{Error, NoTokenizer, Result};
 pub use gpt2::Gpt2;
 pub use language_model::{LanguageModel, Network};
 pub use layers::WeightFormat;

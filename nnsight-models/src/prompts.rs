@@ -48,9 +48,17 @@ impl Reader<'_> {
                 }
                 found => return Err(E::TensorShape { expected: format!("(Seq, Hidden = {})", self.sizes.hidden), found: found.to_vec(), source_line: None }),
             },
+            Prompt::Chat(chat) => match self.tokenizer {
+                Some(tokenizer) => {
+                    let said = chat.messages.iter().map(|message| message.content.len()).fold(0, usize::saturating_add);
+                    self.check_text((invoke, prompt), said, tokenizer)?;
+                    tokenizer.encode_chat(chat).map_err(E::model)?
+                }
+                None => return Ok(None),
+            },
             Prompt::Text(text) => match self.tokenizer {
                 Some(tokenizer) => {
-                    self.check_text((invoke, prompt), text, tokenizer)?;
+                    self.check_text((invoke, prompt), text.len(), tokenizer)?;
                     tokenizer.encode(text).map_err(E::model)?
                 }
                 None => return Ok(None),
@@ -64,11 +72,11 @@ impl Reader<'_> {
     }
 
     /// Refuses a text that has too many tokens however long those are, before it is split into them.
-    fn check_text(&self, (invoke, prompt): (usize, usize), text: &str, tokenizer: &Tokenizer) -> Result<()> {
-        if text.len() <= self.sizes.context.saturating_mul(USUAL) {
+    fn check_text(&self, (invoke, prompt): (usize, usize), bytes: usize, tokenizer: &Tokenizer) -> Result<()> {
+        if bytes <= self.sizes.context.saturating_mul(USUAL) {
             return Ok(());
         }
-        self.check_length((invoke, prompt), text.len().div_ceil(tokenizer.longest().max(1)), 0)
+        self.check_length((invoke, prompt), bytes.div_ceil(tokenizer.longest().max(1)), 0)
     }
 
     fn check_length(&self, (invoke, prompt): (usize, usize), length: usize, later: usize) -> Result<()> {
@@ -81,15 +89,6 @@ impl Reader<'_> {
             _ => Ok(()),
         }
     }
-}
-
-/// Token ids of prompts that all have some.
-///
-/// # Errors
-/// If there is a text, and no tokenizer.
-pub(crate) fn all(tokens: Vec<Vec<Option<Vec<u32>>>>) -> Result<Vec<Vec<Vec<u32>>>> {
-    let missing = || E::model(Error::Tokenizer("the checkpoint has none; give token ids instead of text".into()));
-    tokens.into_iter().map(|prompts| prompts.into_iter().map(|tokens| tokens.ok_or_else(missing)).collect()).collect()
 }
 
 /// The numbers of tokens, as far as they are known.

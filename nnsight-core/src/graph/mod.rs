@@ -5,6 +5,7 @@ mod at;
 mod axes;
 mod axis;
 mod body;
+mod chat;
 mod constant;
 mod cost;
 mod draw;
@@ -32,6 +33,7 @@ pub use arithmetic::{Binary, Compare, Logic, Reduce, Unary};
 pub use at::{At, Unreached, Unused};
 pub use axis::{Axis, Facts};
 pub use body::Body;
+pub use chat::{Chat, ChatEnd, Message};
 pub use constant::Constant;
 pub(crate) use cost::CUMSUM_BLOCK;
 pub use function::Function;
@@ -124,7 +126,12 @@ pub enum Prompt {
     Text(String),
     /// Token ids.
     Tokens(Vec<u32>),
-    /// Token ids of which some are hidden from every other position.
+    /// Token ids of which some are hidden from every other position, as with an `attention_mask` that has zeros.
+    ///
+    /// Positions are counted over the tokens that are seen, on every architecture, as transformers' `generate` counts them: the position of a
+    /// seen token is the number of seen tokens before it (`attention_mask.cumsum(-1) - 1`), that of a hidden one is 0, and the first
+    /// generated token follows the last seen one. Hidden tokens therefore change nothing at the others: with `9` hidden, `[5, 9, 7]`
+    /// has the outputs of `[5, 7]` at `5` and `7`.
     Masked {
         /// The ids.
         tokens: Vec<u32>,
@@ -133,6 +140,8 @@ pub enum Prompt {
     },
     /// What the model reads in place of its own embeddings of tokens, of shape `(Seq, Hidden)`.
     Embeddings(Constant),
+    /// A conversation, for which the model's chat template finds the words.
+    Chat(Chat),
 }
 
 /// A place in the user's program.

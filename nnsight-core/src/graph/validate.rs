@@ -79,6 +79,7 @@ impl Graph {
             Prompt::Tokens(tokens) => tokens.len(),
             Prompt::Embeddings(constant) => constant.tensor.elem_count(),
             Prompt::Masked { tokens, seen } => tokens.len().max(seen.len()),
+            Prompt::Chat(chat) => chat.len(),
         };
         let tokens = self.invokes.iter().flat_map(|invoke| &invoke.prompts).map(length).fold(0, sum);
         if tokens > limits.tokens {

@@ -11,7 +11,7 @@ use super::order::{Moment, Order, Time};
 use super::positions::{self, Positions};
 use super::reach::Reach;
 use super::schedule::{Check, Circumstances, Share};
-use crate::graph::{Graph, InvokeId, NodeId, Op, Prompt, Region, Span};
+use crate::graph::{Chat, Graph, InvokeId, NodeId, Op, Prompt, Region, Span};
 use crate::module::SiteTable;
 
 /// How many positions a batch of branches has at most: enough for large products, and so few that their values stay in the cache.
@@ -141,15 +141,16 @@ struct Sharing<'a> {
 }
 
 impl Sharing<'_> {
-    /// The prompts of a run that may have something in common with others: texts, or tokens.
-    fn prompts(&self, invoke: InvokeId) -> Option<Vec<(&str, &[u32])>> {
+    /// The prompts of a run that may have something in common with others: texts, tokens, or conversations.
+    fn prompts(&self, invoke: InvokeId) -> Option<Vec<(&str, &[u32], Option<&Chat>)>> {
         let content = &self.graph.invokes[invoke.index()];
         if content.everything || content.generation.is_some() || content.prompts.is_empty() {
             return None;
         }
         let prompts = content.prompts.iter().map(|prompt| match prompt {
-            Prompt::Text(text) => Some((text.as_str(), [].as_slice())),
-            Prompt::Tokens(tokens) => Some(("", tokens.as_slice())),
+            Prompt::Text(text) => Some((text.as_str(), [].as_slice(), None)),
+            Prompt::Tokens(tokens) => Some(("", tokens.as_slice(), None)),
+            Prompt::Chat(chat) => Some(("", [].as_slice(), Some(chat))),
             Prompt::Masked { .. } | Prompt::Embeddings(_) => None,
         });
         prompts.collect()
@@ -167,7 +168,7 @@ impl Sharing<'_> {
 
     /// Some runs as a base and what branches off, or `None` where they have nothing in common.
     fn split(&self, members: &[InvokeId]) -> Option<Split> {
-        let mut rows_of: HashMap<Vec<(&str, &[u32])>, Span> = HashMap::new();
+        let mut rows_of: HashMap<Vec<(&str, &[u32], Option<&Chat>)>, Span> = HashMap::new();
         let mut rows = BTreeMap::new();
         let mut next = 0;
         for &invoke in members {
@@ -260,7 +261,7 @@ impl Sharing<'_> {
                 }
             }
         }
-        let mut first: HashMap<Vec<(&str, &[u32])>, InvokeId> = HashMap::new();
+        let mut first: HashMap<Vec<(&str, &[u32], Option<&Chat>)>, InvokeId> = HashMap::new();
         for &invoke in members.iter().filter(|_| shares) {
             if let Some(prompts) = self.prompts(invoke) {
                 join(&mut group, *first.entry(prompts).or_insert(invoke), invoke);

@@ -273,7 +273,7 @@ fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave
         .flat_map(|invoke| graph.invokes[invoke.index()].prompts.iter().enumerate().map(move |(prompt, content)| (invoke.index(), prompt, content)));
     for (row, (invoke, prompt, content)) in prompts.enumerate() {
         match content {
-            Prompt::Masked { seen, .. } => batch = batch.hiding(row, seen),
+            Prompt::Masked { seen, .. } => batch = batch.hiding(row, seen)?,
             Prompt::Embeddings(constant) => {
                 let length = batch.lengths()[row];
                 let rows = Extent { axis: 0, span: Span { start: row, len: 1 } };
@@ -285,7 +285,7 @@ fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave
                 }
                 embeddings.push((vec![rows, positions], embeddings_of));
             }
-            Prompt::Text(_) | Prompt::Tokens(_) => {}
+            Prompt::Text(_) | Prompt::Tokens(_) | Prompt::Chat(_) => {}
         }
     }
     let mut layout = HashMap::new();

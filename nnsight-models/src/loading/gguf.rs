@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::error::at;
 use crate::tokenizer::{GgufTokenizer, Tokenizer};
-use crate::{Error, Result};
+use crate::{Error, NoTokenizer, Result};
 
 /// An open GGUF file.
 pub struct Gguf {
@@ -105,37 +105,9 @@ impl Gguf {
         })))
     }
 
-    /// The tokenizer that the file's metadata describes.
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let get = |key: &str| self.content.metadata.get(&format!("tokenizer.ggml.{key}"));
-        let missing = |key: &str| Error::Tokenizer(format!("{} has no `tokenizer.ggml.{key}`", self.path.display()));
-        let strings = |key: &str| match get(key) {
-            Some(Value::Array(values)) => values.iter().map(|value| value.to_string().cloned().map_err(|_| missing(key))).collect(),
-            _ => Err(missing(key)),
-        };
-        let text = |key: &str| get(key).and_then(|value| value.to_string().ok().cloned());
-        let id = |key: &str| get(key).and_then(|value| value.to_u32().ok());
-        let kinds = match get("token_type") {
-            Some(Value::Array(values)) => values.iter().map(|value| value.to_i32().unwrap_or(1)).collect(),
-            _ => Vec::new(),
-        };
-        let scores = match get("scores") {
-            Some(Value::Array(values)) => values.iter().map(|value| value.to_f32().unwrap_or(0.0)).collect(),
-            _ => Vec::new(),
-        };
-        let model = text("model").ok_or_else(|| missing("model"))?;
-        let add_bos = get("add_bos_token").and_then(|value| value.to_bool().ok()).unwrap_or(model == "llama");
-        let tokenizer = GgufTokenizer {
-            pre: text("pre").unwrap_or_default(),
-            tokens: strings("tokens")?,
-            kinds,
-            scores,
-            merges: if model == "gpt2" { strings("merges")? } else { Vec::new() },
-            bos: id("bos_token_id").filter(|_| add_bos),
-            add_space_prefix: get("add_space_prefix").and_then(|value| value.to_bool().ok()).unwrap_or(true),
-            model,
-        };
-        tokenizer.build()
+    /// The tokenizer that the file's metadata describes, or why there is none.
+    pub fn tokenizer(&self) -> Result<Tokenizer, NoTokenizer> {
+        GgufTokenizer::read(&self.content.metadata)?.build()
     }
 
     /// Reads and dequantizes a tensor by its Hugging Face name.

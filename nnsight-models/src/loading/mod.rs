@@ -7,6 +7,7 @@ mod hub;
 mod known;
 mod safetensors;
 mod source;
+mod tokenizer;
 mod weights;
 
 pub use source::{Location, Source};

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::at;
 use crate::layers::WeightFormat;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
+use crate::{Error, NoTokenizer, Result};
 
 /// Where a model comes from, in which type and on which device it is to be.
 ///
@@ -108,7 +108,7 @@ impl Source {
 /// Everything that is read of a checkpoint before its weights.
 pub(crate) struct Checkpoint {
     pub config: Config,
-    pub tokenizer: Option<Tokenizer>,
+    pub tokenizer: Result<Tokenizer, NoTokenizer>,
     pub weights: Weights,
 }
 
@@ -132,9 +132,9 @@ pub(crate) fn open(source: &Source) -> Result<Checkpoint> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("gguf") => {
             let mut gguf = Gguf::open(&path)?;
-            let (config, tokenizer) = (gguf.config()?, gguf.tokenizer()?);
+            let (config, tokenizer) = (gguf.config()?, gguf.tokenizer());
             let weights = Weights::new(Files::Gguf(gguf), source.dtype, &source.device, source.format);
-            Ok(Checkpoint { config, tokenizer: Some(tokenizer), weights })
+            Ok(Checkpoint { config, tokenizer, weights })
         }
         Some("safetensors") => folder(path.parent().unwrap_or(Path::new(".")), source),
         _ => Err(Error::Format { path, format: "GGUF or safetensors", problem: "its name ends with neither `.gguf` nor `.safetensors`".into() }),
@@ -145,7 +145,7 @@ fn folder(path: &Path, source: &Source) -> Result<Checkpoint> {
     let file = path.join("config.json");
     let config = Config::from_json(&std::fs::read_to_string(&file).map_err(at(&file))?)?;
     let tokenizer = path.join("tokenizer.json");
-    let tokenizer = tokenizer.exists().then(|| Tokenizer::from_file(&tokenizer)).transpose()?;
+    let tokenizer = if tokenizer.exists() { Ok(Tokenizer::from_file(&tokenizer)?) } else { Err(NoTokenizer::Missing) };
     let weights = Weights::new(Files::Safetensors(Safetensors::open_folder(path)?), source.dtype, &source.device, source.format);
     Ok(Checkpoint { config, tokenizer, weights })
 }
