@@ -13,7 +13,7 @@ use nnsight_core::types::{Describes, Signature, Sizes};
 
 use crate::config::Config;
 use crate::error::at;
-use crate::loading::{Checkpoint, Source, Weights, open};
+use crate::loading::{Checkpoint, Fingerprint, Source, Weights, open};
 use crate::tokenizer::Tokenizer;
 use crate::transformer_lens::Layout;
 use crate::tree::Tree;
@@ -36,20 +36,23 @@ pub trait Network: Instrument + Stages + Sized + Sync {
 /// A network with its tokenizer. [`Llama`](crate::Llama) and [`Gpt2`](crate::Gpt2) are this.
 pub struct LanguageModel<N: Network> {
     network: N,
-    tokenizer: Option<Tokenizer>,
+    /// Or why there is none.
+    tokenizer: std::result::Result<Tokenizer, String>,
     pub(crate) table: Arc<SiteTable>,
     sizes: Sizes,
     /// The tokens that end a text.
     ends: Vec<u32>,
     edits: Edits,
     plan: Plan,
+    fingerprint: Fingerprint,
 }
 
 impl<N: Network> LanguageModel<N> {
     /// Loads a model.
     ///
     /// # Errors
-    /// Where nothing is found, a file is damaged, or the checkpoint is not what the signature says.
+    /// If nothing is found, a file is damaged, the checkpoint is not what the signature says, or it asks for something that would not be computed: a
+    /// key of the config that is not known, a tensor that is not used. [`Source::ignoring`] leaves these out of account.
     ///
     /// # Examples
     /// ```no_run
@@ -61,7 +64,7 @@ impl<N: Network> LanguageModel<N> {
     where
         N::Signature: Describes<LanguageModel<N>>,
     {
-        let Checkpoint { config, tokenizer, mut weights } = open(&source.into())?;
+        let Checkpoint { config, ends, tokenizer, mut weights, fingerprint } = open(&source.into())?;
         let found = config.model_type()?;
         if found != N::MODEL_TYPE {
             return Err(Error::OtherArchitecture { expected: N::MODEL_TYPE, found: found.to_string() });
@@ -69,25 +72,32 @@ impl<N: Network> LanguageModel<N> {
         config.check::<N::Signature>()?;
         let sizes = config.sizes()?;
         let mut network = N::build(&config, &mut weights)?;
+        weights.finish()?;
         network.attach(&mut 0);
         let registrar = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims());
-        let (table, ends) = (Arc::new(registrar.model::<N>()), config.end_tokens());
-        Ok(LanguageModel { network, tokenizer, table, sizes, ends, edits: Edits::default(), plan: Plan::default() })
+        let table = Arc::new(registrar.model::<N>());
+        Ok(LanguageModel { network, tokenizer, table, sizes, ends, edits: Edits::default(), plan: Plan::default(), fingerprint })
     }
 
-    /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, and `tokenizer.json`. A GGUF
+    /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, `tokenizer.json`,
+    /// and `generation_config.json` with the end tokens. A GGUF
     /// file that is used often loads faster in this form.
     ///
     /// # Errors
     /// As [`LanguageModel::load`], and where the folder cannot be written.
     pub fn convert(source: impl Into<Source>, folder: &Path) -> Result<()> {
-        let Checkpoint { config, tokenizer, mut weights } = open(&source.into())?;
+        let Checkpoint { config, ends, tokenizer, mut weights, .. } = open(&source.into())?;
         weights.remember();
         N::build(&config, &mut weights)?;
+        weights.finish()?;
         std::fs::create_dir_all(folder).map_err(at(folder))?;
         let file = folder.join("config.json");
         std::fs::write(&file, config.to_json()).map_err(at(&file))?;
-        if let Some(tokenizer) = tokenizer {
+        if !ends.is_empty() {
+            let file = folder.join("generation_config.json");
+            std::fs::write(&file, serde_json::json!({ "eos_token_id": ends }).to_string()).map_err(at(&file))?;
+        }
+        if let Ok(tokenizer) = tokenizer {
             tokenizer.save(&folder.join("tokenizer.json"))?;
         }
         Ok(candle_core::safetensors::save(&weights.into_copies(), folder.join("model.safetensors"))?)
@@ -98,12 +108,12 @@ impl<N: Network> LanguageModel<N> {
     /// # Panics
     /// Where the checkpoint has none. [`LanguageModel::try_tokenizer`] does not.
     pub fn tokenizer(&self) -> &Tokenizer {
-        self.tokenizer.as_ref().expect("the checkpoint has no tokenizer.json; use `try_tokenizer` to ask whether there is one")
+        self.try_tokenizer().expect("the checkpoint has no tokenizer.json; use `try_tokenizer` to ask whether there is one")
     }
 
     /// Text to token ids and back, where the checkpoint has a tokenizer.
     pub fn try_tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_ref()
+        self.tokenizer.as_ref().ok()
     }
 
     /// The edits that every trace on this model begins with. A view that leaves the model alone is made with `edit!`.
@@ -169,6 +179,18 @@ impl<N: Network> LanguageModel<N> {
         Tree::new(&self.table)
     }
 
+    /// What the model's numbers come from: 64 digits that are the same for the same weight files, config, type and format of the weights, wherever the
+    /// files lie, and differ otherwise. Edits are no part of it.
+    ///
+    /// Nothing is read when the model is loaded. The first call reads the weight files to compute their SHA-256, which is kept in the cache until they
+    /// change; after that it takes microseconds.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if a file changed since the model was loaded, [`Error::File`] if one cannot be read.
+    pub fn fingerprint(&self) -> Result<&str> {
+        self.fingerprint.get()
+    }
+
     /// The network itself.
     pub fn network(&self) -> &N {
         &self.network
@@ -208,8 +230,8 @@ impl<N: Network> LanguageModel<N> {
                     found => return Err(E::TensorShape { expected: format!("(Seq, Hidden = {})", self.sizes.hidden), found: found.to_vec() }),
                 },
                 Prompt::Text(text) => match &self.tokenizer {
-                    Some(tokenizer) => tokenizer.encode(text).map_err(|error| E::Model(Box::new(error)))?,
-                    None => return Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none; give token ids instead of text".into())))),
+                    Ok(tokenizer) => tokenizer.encode(text).map_err(|error| E::Model(Box::new(error)))?,
+                    Err(why) => return Err(E::Model(Box::new(Error::Tokenizer(format!("{why}; write token ids instead of text"))))),
                 },
             };
             if tokens.is_empty() {
@@ -311,8 +333,8 @@ impl<N: Network> Vocabulary for LanguageModel<N> {
     fn decode(&self, tokens: &[u32]) -> nnsight_core::Result<String> {
         use nnsight_core::Error as E;
         match &self.tokenizer {
-            Some(tokenizer) => tokenizer.decode(tokens).map_err(|error| E::Model(Box::new(error))),
-            None => Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none, and so no text can be looked for".into())))),
+            Ok(tokenizer) => tokenizer.decode(tokens).map_err(|error| E::Model(Box::new(error))),
+            Err(why) => Err(E::Model(Box::new(Error::Tokenizer(format!("{why}, and so no text can be looked for"))))),
         }
     }
 }

@@ -6,6 +6,7 @@ mod batching;
 mod conditions;
 mod documents;
 mod editing;
+mod files;
 mod forms;
 mod generation;
 mod golden;
