@@ -102,8 +102,8 @@ pub enum Error {
         count: usize,
     },
     /// candle failed.
-    #[error("loading the model failed: {}", plain(.0))]
-    Candle(#[from] candle_core::Error),
+    #[error("loading the model failed: {0}")]
+    Candle(candle_core::Error),
     /// Weights are missing.
     #[error("the checkpoint has no tensor {}", listed(names))]
     MissingTensors {
@@ -244,13 +244,20 @@ impl Error {
     }
 }
 
-/// What candle says, without the backtrace that it appends if the environment asks for one.
-pub(crate) fn plain(error: &candle_core::Error) -> String {
+/// candle's error without the backtrace that it carries if the environment asks for one.
+pub(crate) fn plain(error: candle_core::Error) -> candle_core::Error {
+    use candle_core::Error as E;
     match error {
-        candle_core::Error::WithBacktrace { inner, .. } => plain(inner),
-        candle_core::Error::WithPath { inner, path } => format!("{}: {}", path.display(), plain(inner)),
-        candle_core::Error::Context { inner, context } => format!("{context}: {}", plain(inner)),
-        other => other.to_string(),
+        E::WithBacktrace { inner, .. } => plain(*inner),
+        E::WithPath { inner, path } => E::WithPath { inner: Box::new(plain(*inner)), path },
+        E::Context { inner, context } => E::Context { inner: Box::new(plain(*inner)), context },
+        other => other,
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Error::Candle(plain(error))
     }
 }
 

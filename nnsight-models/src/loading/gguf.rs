@@ -125,7 +125,7 @@ impl Gguf {
             _ => None,
         };
         let tensor = match heads {
-            Some(heads) => halves(&tensor, heads).map_err(|error| self.damaged(stored, &error))?,
+            Some(heads) => halves(&tensor, heads).map_err(|error| self.damaged(stored, error))?,
             None => tensor,
         };
         // GPT-2 stores its linear maps as (in, out); llama.cpp has turned them around.
@@ -135,16 +135,16 @@ impl Gguf {
     }
 
     fn dequantized(&mut self, stored: &str, only_finite: bool) -> Result<Tensor> {
-        let quantized = self.content.tensor(&mut self.file, stored, &Device::Cpu).map_err(|error| self.damaged(stored, &error))?;
+        let quantized = self.content.tensor(&mut self.file, stored, &Device::Cpu).map_err(|error| self.damaged(stored, error))?;
         let is_finite = !only_finite || scales_are_finite(&quantized)?;
-        let tensor = quantized.dequantize(&Device::Cpu).map_err(|error| self.damaged(stored, &error))?;
+        let tensor = quantized.dequantize(&Device::Cpu).map_err(|error| self.damaged(stored, error))?;
         if !is_finite {
             finite::check(stored, &tensor)?;
         }
         Ok(tensor)
     }
 
-    fn damaged(&self, stored: &str, error: &candle_core::Error) -> Error {
+    fn damaged(&self, stored: &str, error: candle_core::Error) -> Error {
         Error::Format { path: self.path.clone(), format: "GGUF", problem: format!("`{stored}`: {}", plain(error)) }
     }
 

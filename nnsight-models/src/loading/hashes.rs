@@ -79,7 +79,7 @@ impl Hashes {
         Ok(hash)
     }
 
-    /// Remembers a hash that has just been computed. Where that fails, it is computed again the next time.
+    /// Remembers a hash that has just been computed. If that fails, it is computed again the next time.
     pub fn remember(&self, path: &Path, hash: &str) {
         let (Some(entry), Ok(stamp)) = (self.entry(path), Stamp::of(path)) else { return };
         let _ = write(&entry, &format!("{} {hash}\n", stamp.text()));

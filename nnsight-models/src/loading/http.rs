@@ -98,8 +98,8 @@ impl Client {
     pub fn save(&self, url: &str, answer: Answer, file: &mut File, start: u64, size: u64) -> Result<()> {
         let failed = |problem: String| Error::Download { url: url.to_string(), problem };
         // A server that does not know ranges begins at the beginning.
-        if answer.status != 206 && start > 0 {
-            return Err(failed(format!("it answers {} to a request for the bytes from {start} on", answer.status)));
+        if answer.start() != Some(start) && start > 0 {
+            return Err(failed(format!("it was asked for the bytes from {start} on, and sends others")));
         }
         let mut reader = answer.response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
@@ -130,6 +130,11 @@ impl Client {
 }
 
 impl Answer {
+    /// The first byte that is sent.
+    fn start(&self) -> Option<u64> {
+        header(self.response.headers(), "content-range")?.trim().strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+    }
+
     /// The length of the whole file, as the answer to a range says it.
     pub fn size(&self) -> Option<u64> {
         let range = header(self.response.headers(), "content-range");

@@ -15,7 +15,7 @@ use crate::error::at;
 use crate::{Error, Result};
 
 /// What a repository may have beside its config and weights.
-const OPTIONAL: [&str; 4] = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+const OPTIONAL: [&str; 5] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "generation_config.json"];
 
 /// How often a download goes on where it broke off.
 const ATTEMPTS: usize = 3;
@@ -477,8 +477,9 @@ mod tests {
         let commit = "HTTP/1.1 206 P\r\netag: \"e\"\r\nx-repo-commit: ../../x\r\ncontent-range: bytes 0-1/2\r\nconnection: close\r\n\r\n";
         assert!(says(commit, b"{}").contains("which is none"));
         let more = "HTTP/1.1 206 P\r\netag: \"e\"\r\nx-repo-commit: abc\r\ncontent-range: bytes 0-1/2\r\nconnection: close\r\n\r\n";
+        assert!(says(more, b"").contains("ends after 0 of 2 bytes"));
         assert!(says(more, b"{}{}").contains("more than the 2 bytes"));
-        assert!(says(more, b"{").contains("ends after 1 of 2 bytes"));
+        assert!(says(more, b"{").contains("asked for the bytes from 1 on"));
         let endless = "HTTP/1.1 206 P\r\netag: \"e\"\r\nx-repo-commit: abc\r\ncontent-range: bytes 0-1/99999999999\r\nconnection: close\r\n\r\n";
         assert!(says(endless, b"{}").contains("more than the"));
         let hash = "HTTP/1.1 206 P\r\netag: \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\r\nx-repo-commit: abc\r\n\

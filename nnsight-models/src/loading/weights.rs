@@ -151,7 +151,7 @@ impl Weights {
     /// [`Error::Candle`] if it cannot be held in that form.
     pub fn matrix(&self, weight: Tensor) -> Result<Matrix> {
         match self.format {
-            // What stands for a missing tensor is not laid out.
+            // The zeros in place of a missing tensor are not laid out.
             _ if !self.missing.is_empty() => Ok(Matrix::from(weight)),
             None => Ok(Matrix::laid_out(weight)?),
             Some(format) => Ok(Matrix::packed(&weight, format)?),
