@@ -537,6 +537,10 @@ fn an_index_that_lies() {
     says(&refused(copy.path()), &["`other`", "`one.safetensors`"]);
     index(json!({ "model.norm.weight": "one.safetensors", "lm_head.weight": "two.safetensors" }));
     says(&refused(copy.path()), &["is in", "too"]);
+    fs::copy(copy.path().join("one.safetensors"), copy.path().join("model.safetensors")).unwrap();
+    says(&refused(copy.path()), &["`model.safetensors`, which is in the folder too"]);
+    is_as_expected(copy.path().join("model.safetensors").as_path(), "plain");
+    fs::remove_file(copy.path().join("model.safetensors")).unwrap();
     for name in ["/etc/passwd", "../x.safetensors", "C:\\x.safetensors", "a/b.safetensors"] {
         index(json!({ "model.norm.weight": name }));
         says(&refused(copy.path()), &["other than files of the folder"]);

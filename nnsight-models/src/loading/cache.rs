@@ -1,5 +1,6 @@
 //! The project's own cache of model files: complete and checked, or not there.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,12 @@ use crate::{Error, Result};
 
 /// The cache: `$NNSIGHT_CACHE` unless it is empty, else `nnsight` in the platform's cache folder.
 pub fn folder() -> Result<PathBuf> {
-    let named = std::env::var_os("NNSIGHT_CACHE").filter(|name| !name.is_empty());
-    let folder = named.map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("nnsight")));
+    named(std::env::var_os("NNSIGHT_CACHE"))
+}
+
+/// An empty name would be the folder that the program runs in.
+fn named(name: Option<OsString>) -> Result<PathBuf> {
+    let folder = name.filter(|name| !name.is_empty()).map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("nnsight")));
     folder.ok_or_else(|| Error::NotFound {
         name: "cache".into(),
         reasons: vec!["this platform has no cache folder; set `NNSIGHT_CACHE` to a folder of your choice".into()],
@@ -174,6 +179,14 @@ mod tests {
             }
         });
         assert_eq!(FETCHED.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn an_empty_name_is_not_the_current_folder() {
+        assert_eq!(named(Some("a/folder".into())).unwrap(), Path::new("a/folder"));
+        let default = named(None).unwrap();
+        assert!(default.ends_with("nnsight") && default.is_absolute());
+        assert_eq!(named(Some("".into())).unwrap(), default);
     }
 
     #[test]

@@ -88,7 +88,9 @@ impl Client {
                 Some(location) if matches!(status, 301 | 302 | 303 | 307 | 308) => {
                     next = resolve(&next, &location).ok_or_else(|| failed(format!("it redirects to {location:?}, which is no address")))?;
                 }
-                _ => return Ok(Answer { status, commit, etag: linked.or(etag).map(|etag| etag.replace('"', "")), response }),
+                _ => {
+                    return Ok(Answer { status, commit, etag: linked.or(etag).map(|etag| etag.trim_start_matches("W/").replace('"', "")), response });
+                }
             }
         }
         Err(failed(format!("it redirects more than {} times", self.patience.redirects)))
@@ -97,10 +99,6 @@ impl Client {
     /// Writes the rest of a file, of which `start` bytes are there, to its end at `size`.
     pub fn save(&self, url: &str, answer: Answer, file: &mut File, start: u64, size: u64) -> Result<()> {
         let failed = |problem: String| Error::Download { url: url.to_string(), problem };
-        // A server that does not know ranges begins at the beginning.
-        if answer.start() != Some(start) && start > 0 {
-            return Err(failed(format!("it was asked for the bytes from {start} on, and sends others")));
-        }
         let mut reader = answer.response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
         let (mut written, mut since, mut recent) = (start, Instant::now(), 0);
@@ -131,8 +129,11 @@ impl Client {
 
 impl Answer {
     /// The first byte that is sent.
-    fn start(&self) -> Option<u64> {
-        header(self.response.headers(), "content-range")?.trim().strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+    pub fn start(&self) -> u64 {
+        let range = header(self.response.headers(), "content-range");
+        let start = range.as_ref().and_then(|range| range.trim().strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok());
+        // A server that does not know ranges begins at the beginning.
+        start.unwrap_or(0)
     }
 
     /// The length of the whole file, as the answer to a range says it.

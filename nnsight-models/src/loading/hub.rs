@@ -244,6 +244,12 @@ impl<'a> Repository<'a> {
         if !matches!(answer.status, 200 | 206) {
             return Err(Error::Download { url: url.to_string(), problem: format!("the server answers {}", answer.status) });
         }
+        if answer.start() != start {
+            // What is there is of no use then: the next attempt begins anew.
+            file.set_len(0).map_err(at(part))?;
+            let problem = format!("it was asked for the bytes from {start} on, and sends those from {} on", answer.start());
+            return Err(Error::Download { url: url.to_string(), problem });
+        }
         self.hub.client.save(url, answer, &mut file, start, size)
     }
 }
@@ -479,7 +485,7 @@ mod tests {
         let more = "HTTP/1.1 206 P\r\netag: \"e\"\r\nx-repo-commit: abc\r\ncontent-range: bytes 0-1/2\r\nconnection: close\r\n\r\n";
         assert!(says(more, b"").contains("ends after 0 of 2 bytes"));
         assert!(says(more, b"{}{}").contains("more than the 2 bytes"));
-        assert!(says(more, b"{").contains("asked for the bytes from 1 on"));
+        assert!(says(more, b"{").contains("ends after 1 of 2 bytes"));
         let endless = "HTTP/1.1 206 P\r\netag: \"e\"\r\nx-repo-commit: abc\r\ncontent-range: bytes 0-1/99999999999\r\nconnection: close\r\n\r\n";
         assert!(says(endless, b"{}").contains("more than the"));
         let hash = "HTTP/1.1 206 P\r\netag: \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\r\nx-repo-commit: abc\r\n\

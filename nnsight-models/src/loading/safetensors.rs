@@ -17,6 +17,9 @@ use crate::{Error, Result};
 /// The longest header that is read, as the format's own library has it.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// The file of a checkpoint that is in one.
+const WHOLE: &str = "model.safetensors";
+
 /// The tensors of one or several files.
 pub struct Safetensors {
     files: Vec<(PathBuf, File)>,
@@ -37,13 +40,17 @@ impl Safetensors {
     pub fn open_folder(folder: &Path) -> Result<Self> {
         let path = folder.join(shards::INDEX);
         if !path.exists() {
-            let file = folder.join("model.safetensors");
+            let file = folder.join(WHOLE);
             return match file.exists() {
                 true => Safetensors::open_file(file),
                 false => Err(others(folder).unwrap_or_else(|| missing(file))),
             };
         }
         let index = Index::read(&path, &regular::text(&path, regular::SMALL)?)?;
+        if !index.files.contains(WHOLE) && folder.join(WHOLE).exists() {
+            let problem = format!("it does not name `{WHOLE}`, which is in the folder too; name that file, or delete one of them");
+            return Err(Error::Format { path, format: "safetensors index", problem });
+        }
         let mut opened = Safetensors { files: Vec::new(), entries: HashMap::new() };
         for name in &index.files {
             opened.add(folder.join(name))?;
