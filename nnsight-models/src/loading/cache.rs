@@ -71,7 +71,7 @@ fn fetch(cache: &Path, download: &Download<'_>, target: &Path) -> Result<()> {
         // Removed with everything in it, whatever happens.
         let folder = tempfile::Builder::new().prefix(".download-").tempdir_in(cache).map_err(at(cache))?;
         let file = folder.path().join(download.file);
-        download.notices.say(&format!("downloading {} ({} MB) from {} …", download.name, download.size.div_ceil(1_000_000), way.name));
+        download.notices.say(&format!("downloading {} ({} MB) from {} …", download.name, download.size / 1_000_000, way.name));
         match (way.fetch)(&file).and_then(|()| check(&file, download)) {
             Ok(()) => return std::fs::rename(&file, target).map_err(at(target)),
             Err(error) => {
