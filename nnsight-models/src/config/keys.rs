@@ -167,7 +167,8 @@ impl Keys {
 
 impl Fixed {
     fn check(&self, value: &Value) -> Result<()> {
-        let is = |expected: &&str| value.to_string() == **expected || value.as_f64().is_some_and(|number| expected.parse() == Ok(number));
+        let found = value.to_string();
+        let is = |expected: &&str| found == **expected || value.as_f64().is_some_and(|number| expected.parse() == Ok(number));
         match self.values.iter().any(is) {
             true => Ok(()),
             false => Err(Error::refused(self.key, value, &format!("`{}`", self.values.join("` or `")))),
