@@ -171,7 +171,10 @@ pub enum Error {
         found: String,
     },
     /// Weights are quantised in a way that cannot be read.
-    #[error("{}: the tensor `{tensor}` is quantised as {found}, which cannot be read; use a file in Q4_0 to Q8_0, Q2_K to Q6_K, F16, BF16 or F32", path.display())]
+    #[error(
+        "{}: the tensor `{tensor}` is quantised as {found}, which cannot be read; use a file in Q4_0 to Q8_0, Q2_K to Q6_K, F16, BF16 or F32",
+        path.display()
+    )]
     Quantization {
         /// The file.
         path: PathBuf,
@@ -181,7 +184,10 @@ pub enum Error {
         found: String,
     },
     /// A GGUF file is one part of several.
-    #[error("{}: this is part {part} of a model that is split into {count} files; join them with `llama-gguf-split --merge`, and load the result", path.display())]
+    #[error(
+        "{}: this is part {part} of a model that is split into {count} files; join them with `llama-gguf-split --merge`, and load the result",
+        path.display()
+    )]
     Split {
         /// The file.
         path: PathBuf,
@@ -191,10 +197,7 @@ pub enum Error {
         count: u64,
     },
     /// A folder has weights only in a form that is not read.
-    #[error(
-        "{}: the folder has no `model.safetensors`, only `{found}`{}", path.display(),
-        if found.ends_with(".gguf") { "; name that file" } else { ", a pickle, which is not read: it can run code; save the model with `safe_serialization=True`" }
-    )]
+    #[error("{}: the folder has no `model.safetensors`, only `{found}`{}", path.display(), remedy(found))]
     OtherWeights {
         /// The folder.
         path: PathBuf,
@@ -258,6 +261,14 @@ pub(crate) fn plain(error: candle_core::Error) -> candle_core::Error {
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
         Error::Candle(plain(error))
+    }
+}
+
+/// What to do about weights in another form.
+fn remedy(found: &str) -> &'static str {
+    match found.ends_with(".gguf") {
+        true => "; name that file",
+        false => ", a pickle, which is not read because it can run code; save the model with `safe_serialization=True`",
     }
 }
 
