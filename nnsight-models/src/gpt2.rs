@@ -232,8 +232,8 @@ impl<C: Signature> Network for Gpt2LmHeadModel<C> {
         let config = Gpt2Config::new(config)?;
         let sizes = config.sizes;
         let (dtype, device) = (weights.dtype(), weights.device().clone());
-        let head = (!config.tie_word_embeddings).then_some("lm_head.weight");
-        let (wte, head) = weights.embedding_and_head("transformer.wte.weight", head, (sizes.vocab, sizes.hidden))?;
+        let (wte, head) =
+            weights.embedding_and_head("transformer.wte.weight", "lm_head.weight", config.tie_word_embeddings, (sizes.vocab, sizes.hidden))?;
         let wpe = weights.get("transformer.wpe.weight", &[sizes.context, sizes.hidden])?;
         let h = (0..sizes.layers).map(|layer| DecoderLayer::build(&config, weights, &format!("transformer.h.{layer}")));
         let h = h.collect::<crate::Result<Vec<_>>>()?;

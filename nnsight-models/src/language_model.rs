@@ -14,7 +14,6 @@ use nnsight_core::types::{Describes, Signature, Sizes};
 
 use crate::config::Config;
 use crate::error::at;
-use crate::fingerprint::Origin;
 use crate::loading::{Checkpoint, Source, Weights, open};
 use crate::prompts::{self, Reader};
 use crate::tokenizer::Tokenizer;
@@ -39,6 +38,7 @@ pub trait Network: Instrument + Stages + Sized + Sync {
 /// A network with its tokenizer. [`Llama`](crate::Llama) and [`Gpt2`](crate::Gpt2) are this.
 pub struct LanguageModel<N: Network> {
     network: N,
+    /// Or why there is none.
     tokenizer: std::result::Result<Tokenizer, NoTokenizer>,
     pub(crate) table: Arc<SiteTable>,
     sizes: Sizes,
@@ -47,14 +47,15 @@ pub struct LanguageModel<N: Network> {
     edits: Edits,
     plan: Plan,
     limits: Limits,
-    origin: Origin,
+    origin: crate::loading::Fingerprint,
 }
 
 impl<N: Network> LanguageModel<N> {
     /// Loads a model.
     ///
     /// # Errors
-    /// Where nothing is found, a file is damaged, or the checkpoint is not what the signature says.
+    /// If nothing is found, a file is damaged, the checkpoint is not what the signature says, or it asks for something that would not be computed: a
+    /// key of the config that is not known, a tensor that is not used. [`Source::ignoring`] leaves these out of account.
     ///
     /// # Examples
     /// ```no_run
@@ -66,7 +67,7 @@ impl<N: Network> LanguageModel<N> {
     where
         N::Signature: Describes<LanguageModel<N>>,
     {
-        let Checkpoint { config, tokenizer, mut weights } = open(&source.into())?;
+        let Checkpoint { config, ends, tokenizer, mut weights, fingerprint } = open(&source.into())?;
         let found = config.model_type()?;
         if found != N::MODEL_TYPE {
             return Err(Error::OtherArchitecture { expected: N::MODEL_TYPE, found: found.to_string() });
@@ -74,10 +75,10 @@ impl<N: Network> LanguageModel<N> {
         config.check::<N::Signature>()?;
         let sizes = config.sizes()?;
         let mut network = N::build(&config, &mut weights)?;
-        let origin = Origin::new(config.to_json(), weights.dtype(), weights.format(), weights.paths());
+        weights.finish()?;
         network.attach(&mut 0);
         let registrar = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims());
-        let (table, ends) = (Arc::new(registrar.model::<N>()), config.end_tokens());
+        let table = Arc::new(registrar.model::<N>());
         Ok(LanguageModel {
             network,
             tokenizer,
@@ -87,22 +88,28 @@ impl<N: Network> LanguageModel<N> {
             edits: Edits::default(),
             plan: Plan::default(),
             limits: Limits::default(),
-            origin,
+            origin: fingerprint,
         })
     }
 
-    /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, and `tokenizer.json`. A GGUF
+    /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, `tokenizer.json`,
+    /// and `generation_config.json` with the end tokens. A GGUF
     /// file that is used often loads faster in this form.
     ///
     /// # Errors
     /// As [`LanguageModel::load`], and where the folder cannot be written.
     pub fn convert(source: impl Into<Source>, folder: &Path) -> Result<()> {
-        let Checkpoint { config, tokenizer, mut weights } = open(&source.into())?;
+        let Checkpoint { config, ends, tokenizer, mut weights, .. } = open(&source.into())?;
         weights.remember();
         N::build(&config, &mut weights)?;
+        weights.finish()?;
         std::fs::create_dir_all(folder).map_err(at(folder))?;
         let file = folder.join("config.json");
         std::fs::write(&file, config.to_json()).map_err(at(&file))?;
+        if !ends.is_empty() {
+            let file = folder.join("generation_config.json");
+            std::fs::write(&file, serde_json::json!({ "eos_token_id": ends }).to_string()).map_err(at(&file))?;
+        }
         if let Ok(tokenizer) = tokenizer {
             tokenizer.save(&folder.join("tokenizer.json"))?;
         }
@@ -209,6 +216,18 @@ impl<N: Network> LanguageModel<N> {
         Tree::new(&self.table)
     }
 
+    /// What the model's numbers come from: 64 digits that are the same for the same weight files, config, type and format of the weights, wherever the
+    /// files lie, and differ otherwise. Edits are no part of it.
+    ///
+    /// Nothing is read when the model is loaded. The first call reads the weight files to compute their SHA-256, which is kept in the cache until they
+    /// change; after that it takes microseconds.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if a file changed since the model was loaded, [`Error::File`] if one cannot be read.
+    pub fn fingerprint(&self) -> Result<&str> {
+        self.origin.get()
+    }
+
     /// The network itself.
     pub fn network(&self) -> &N {
         &self.network
@@ -277,10 +296,10 @@ impl<N: Network> Traceable for LanguageModel<N> {
     }
 
     fn fingerprint(&self) -> nnsight_core::Result<Fingerprint> {
-        let model = |error: Error| nnsight_core::Error::Model(Box::new(error));
-        let weights = self.origin.fingerprint().map_err(model)?;
+        let model = nnsight_core::Error::model::<Error>;
+        let weights = Fingerprint::new(self.network.dtype()).with(self.origin.get().map_err(model)?.as_bytes());
         // The same text is other tokens with another tokenizer.
-        let tokenizer = self.tokenizer.as_ref().map(Tokenizer::to_json).transpose().map_err(model)?;
+        let tokenizer = self.tokenizer.as_ref().ok().map(Tokenizer::to_json).transpose().map_err(model)?;
         self.edits.fingerprint(weights.with(tokenizer.unwrap_or_default().as_bytes()))
     }
 }

@@ -7,7 +7,6 @@ mod attribution;
 mod causal;
 mod config;
 mod error;
-mod fingerprint;
 pub mod gpt2;
 mod language_model;
 pub mod layers;

@@ -234,8 +234,8 @@ impl<C: Signature> Network for LlamaForCausalLm<C> {
         let sizes = config.sizes;
         let rotary = Rotary::new(sizes.head_dim, config.rope_theta, &config.rope_scaling, sizes.context, dtype, &device)?;
         let rotary = Arc::new(rotary);
-        let head = (!config.tie_word_embeddings).then_some("lm_head.weight");
-        let (embedding, head) = weights.embedding_and_head("model.embed_tokens.weight", head, (sizes.vocab, sizes.hidden))?;
+        let (embedding, head) =
+            weights.embedding_and_head("model.embed_tokens.weight", "lm_head.weight", config.tie_word_embeddings, (sizes.vocab, sizes.hidden))?;
         let layers = (0..sizes.layers).map(|layer| DecoderLayer::build(&config, &rotary, weights, &format!("model.layers.{layer}")));
         let layers = layers.collect::<crate::Result<Vec<_>>>()?;
         let norm = RmsNorm::new(weights.get("model.norm.weight", &[sizes.hidden])?, config.rms_norm_eps);

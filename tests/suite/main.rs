@@ -9,6 +9,7 @@ mod conditions;
 mod documents;
 mod editing;
 mod errors;
+mod files;
 mod forms;
 mod generation;
 mod golden;

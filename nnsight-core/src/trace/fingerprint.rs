@@ -12,6 +12,11 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// Of a model of which nothing is known but the type in which it computes; `with` adds the rest.
+    pub fn new(dtype: DType) -> Self {
+        Fingerprint { hash: START, dtype }
+    }
+
     /// That of the model with something added on which its results depend.
     #[must_use]
     pub fn with(self, added: &[u8]) -> Self {
