@@ -428,6 +428,21 @@ pub enum Error {
     /// The model handle failed: its tokenizer, say, or its connection.
     #[error(transparent)]
     Model(Box<dyn std::error::Error + Send + Sync>),
+    /// A loss or a gradient is not finite in 16 bits.
+    #[error(
+        "{source_line}: the {what} is infinite or NaN in {dtype}, whose largest number is {largest:.3e}; load the model with more bits, \
+         `.dtype(DType::F32)` on its source, or scale down what the loss is computed from"
+    )]
+    Overflow {
+        /// The loss or the gradient.
+        what: &'static str,
+        /// candle's name of the type.
+        dtype: &'static str,
+        /// The type's largest number.
+        largest: f64,
+        /// Where it is computed.
+        source_line: Source,
+    },
 }
 
 /// A result with this crate's error.

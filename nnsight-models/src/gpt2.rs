@@ -10,7 +10,7 @@ use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Between, Embedding, LayerNorm, Linear, add, attention, mask, merge_heads, split_heads, without_last};
+use crate::layers::{Between, Embedding, LayerNorm, Linear, add, attention, gelu, mask, merge_heads, split_heads, without_last};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -76,7 +76,8 @@ pub struct DecoderLayer<C: Signature> {
 
 /// Multi-head attention.
 ///
-/// What it is given beside its input: `attention_mask`, which is added to the scores. Its values: `q`, `k`, `v` by heads; `scores` before the softmax, scaled and masked; `pattern` after it; `z`, what each head gathered.
+/// What it is given beside its input: `attention_mask`, which is added to the scores. Its values: `q`, `k`, `v` by heads; `scores` before the softmax, scaled and masked (whatever is
+/// written to them, what `attention_mask` hides stays hidden); `pattern` after it; `z`, what each head gathered.
 #[derive(Module)]
 #[module(sites = Attention, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
 pub struct SelfAttention<C: Signature> {
@@ -89,7 +90,7 @@ pub struct SelfAttention<C: Signature> {
     #[tap(k: (Batch, Heads, Seq, HeadDim), from(c_attn))]
     #[tap(v: (Batch, Heads, Seq, HeadDim), from(c_attn))]
     #[tap(scores: (Batch, Heads, Query, Key), from(q, k, attention_mask))]
-    #[tap(pattern: (Batch, Heads, Query, Key), from(scores))]
+    #[tap(pattern: (Batch, Heads, Query, Key), from(scores, attention_mask))]
     #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]
     #[child(pointwise, from(z))]
     c_proj: Linear<C, Hidden, Hidden>,
@@ -180,7 +181,7 @@ impl<C: Signature> Forward for SelfAttention<C> {
 impl<C: Signature> Forward for FeedForward<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let hidden = cx.call(&self.c_fc, x)?;
-        let act = cx.tap(Self::ACT, hidden.gelu()?)?;
+        let act = cx.tap(Self::ACT, gelu(&hidden)?)?;
         cx.call(&self.c_proj, &act)
     }
 }

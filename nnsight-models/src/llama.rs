@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Between, Embedding, Linear, RmsNorm, Rotary, add, attention, mask, merge_heads, silu_mul, split_heads, together, without_last};
+use crate::layers::{Between, Embedding, Linear, RmsNorm, Rotary, add, attention, mask, merge_heads, silu, silu_mul, split_heads, together, without_last};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -61,8 +61,8 @@ pub struct DecoderLayer<C: Signature> {
 
 /// Grouped-query attention (Ainslie et al. 2023).
 ///
-/// What it is given beside its input: `position_ids`, and `attention_mask`, which is added to the scores. Its values: `q`, `k`, `v` by heads; `q_rot`, `k_rot` after the rotary embedding; `scores` before the softmax, scaled and masked;
-/// `pattern` after it; `z`, what each head gathered.
+/// What it is given beside its input: `position_ids`, and `attention_mask`, which is added to the scores. Its values: `q`, `k`, `v` by heads; `q_rot`, `k_rot` after the rotary embedding; `scores` before the softmax, scaled and masked
+/// (whatever is written to them, what `attention_mask` hides stays hidden); `pattern` after it; `z`, what each head gathered.
 #[derive(Module)]
 #[module(sites = Attention, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
 pub struct SelfAttention<C: Signature> {
@@ -84,7 +84,7 @@ pub struct SelfAttention<C: Signature> {
     #[tap(q_rot: (Batch, Heads, Seq, HeadDim), from(q, position_ids))]
     #[tap(k_rot: (Batch, KvHeads, Seq, HeadDim), from(k, position_ids))]
     #[tap(scores: (Batch, Heads, Query, Key), from(q_rot, k_rot, attention_mask))]
-    #[tap(pattern: (Batch, Heads, Query, Key), from(scores))]
+    #[tap(pattern: (Batch, Heads, Query, Key), from(scores, attention_mask))]
     #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]
     #[child(pointwise, from(z))]
     o_proj: Linear<C, HeadsHidden, Hidden>,
@@ -178,7 +178,7 @@ impl<C: Signature> Forward for GatedMlp<C> {
         let [gate, up] = together([&self.gate_proj, &self.up_proj], x, cx)?;
         // The activation by itself exists only where somebody looks at it.
         let neurons = match cx.wants(&[Self::ACT]) {
-            true => (cx.tap(Self::ACT, gate.silu()?)? * up)?,
+            true => (cx.tap(Self::ACT, silu(&gate)?)? * up)?,
             false => silu_mul(&gate, &up, !cx.looks_into(&self.gate_proj))?,
         };
         cx.call(&self.down_proj, &neurons)

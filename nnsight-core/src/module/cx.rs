@@ -179,7 +179,8 @@ impl<'a> Cx<'a> {
 
     /// Whether anybody uses one of these values, so that a fused computation which does not have them must not be taken.
     pub fn wants(&self, taps: &[Tap]) -> bool {
-        taps.iter().any(|tap| self.is_used(self.here + tap.0))
+        let attached = |site| self.guests.iter().any(|guest| guest.host == site);
+        taps.iter().any(|tap| self.is_used(self.here + tap.0) || attached(self.here + tap.0))
     }
 
     /// Whether anybody uses a site of a submodule, so that it must be run by itself.

@@ -2,7 +2,8 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use crate::graph::{Binary, Compare, Function, Logic, Op, Reduce, Region, Span, Unary, operation};
+use super::reduce::{Sums, reduce};
+use crate::graph::{Binary, Compare, Function, Logic, Op, Region, Unary, operation};
 use crate::kernels::{self, Chain, Extent, Operand};
 use crate::types::KindTag;
 
@@ -30,7 +31,7 @@ impl Precision<'_> {
     pub fn tensor(&self, datum: &Datum) -> Result<Tensor> {
         match datum {
             Datum::Tensor(tensor) => Ok(tensor.clone()),
-            Datum::Number(number) => Tensor::new(*number, self.device)?.to_dtype(self.dtype),
+            Datum::Number(number) => kernels::saturate(&Tensor::new(*number, self.device)?, self.dtype),
             Datum::Chain(chain) => chain.compute(),
             Datum::Several(_) => bail!("a loop ends with several values, and one of them is meant"),
         }
@@ -38,7 +39,7 @@ impl Precision<'_> {
 
     fn like(&self, datum: &Datum, other: &Datum) -> Result<Tensor> {
         match (datum, other) {
-            (Datum::Number(number), Datum::Tensor(other)) => Tensor::new(*number, self.device)?.to_dtype(other.dtype()),
+            (Datum::Number(number), Datum::Tensor(other)) => kernels::saturate(&Tensor::new(*number, self.device)?, other.dtype()),
             (Datum::Number(number), Datum::Chain(_)) => Tensor::new(*number as f32, self.device),
             _ => self.tensor(datum),
         }
@@ -75,12 +76,43 @@ pub(super) fn chain(op: &Op, args: &[&Datum]) -> Option<Chain> {
     }
 }
 
-/// Runs an operation that needs nothing but its arguments.
+/// Runs an operation that needs nothing but its arguments. In a model of 16 bits it is computed in `f32` and rounded once; so is its gradient.
 pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>) -> Result<Datum> {
+    if !kernels::is_half(precision.dtype) || !is_in_f32(op, args) {
+        return compute(op, args, functions, precision, Sums::Plain);
+    }
+    let widened = args.iter().map(|arg| match arg {
+        Datum::Tensor(tensor) => kernels::widen(tensor).map(Datum::Tensor),
+        other => Ok(Datum::clone(other)),
+    });
+    let widened = widened.collect::<Result<Vec<_>>>()?;
+    let in_f32 = Precision { dtype: DType::F32, ..precision };
+    match compute(op, &widened.iter().collect::<Vec<_>>(), functions, in_f32, Sums::InPortions)? {
+        Datum::Tensor(tensor) if tensor.dtype() == DType::F32 => tensor.to_dtype(precision.dtype).map(Datum::Tensor),
+        other => Ok(other),
+    }
+}
+
+/// Whether 16 bits are too few to compute an operation in: it rounds in between, or its gradient is added up over many entries.
+fn is_in_f32(op: &Op, args: &[&Datum]) -> bool {
+    let tensors = || args.iter().filter_map(|arg| if let Datum::Tensor(tensor) = arg { Some(tensor) } else { None });
+    match op {
+        Op::Unary(_) | Op::Binary(_) | Op::Reduce { .. } | Op::Softmax { .. } | Op::CumSum { .. } => true,
+        // Devices other than the CPU have products of 16 bits that add up in `f32`.
+        Op::MatMul => tensors().any(|tensor| tensor.track_op() || tensor.device().is_cpu()),
+        Op::Patch(_) | Op::Pick { .. } | Op::Gather { .. } | Op::IndexSelect { .. } => tensors().any(Tensor::track_op),
+        Op::Scatter { .. } | Op::Cat { .. } | Op::Stack { .. } | Op::Where | Op::TopK { .. } => tensors().any(Tensor::track_op),
+        _ => false,
+    }
+}
+
+fn compute(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>, sums: Sums) -> Result<Datum> {
     let all = || args.iter().map(|arg| precision.tensor(arg)).collect::<Result<Vec<_>>>();
     let first = || precision.tensor(args[0]);
     let tensor = match op {
         Op::Scalar(number) => return Ok(Datum::Number(*number)),
+        // In steps it has no gradient where `e^-x` overflows.
+        Op::Unary(Unary::Sigmoid) if sums == Sums::InPortions => candle_nn::ops::sigmoid(&first()?)?,
         Op::Unary(op) => unary(*op, &first()?)?,
         Op::Binary(op) => binary(*op, args[0], args[1], precision)?,
         Op::Compare(op) => {
@@ -102,14 +134,14 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
                 _ => a.broadcast_maximum(&b)?,
             }
         }
-        Op::Reduce { reduce, axis, keep } => self::reduce(*reduce, *axis, *keep, &first()?)?,
+        Op::Reduce { reduce: kind, axis, keep } => reduce(*kind, *axis, *keep, &first()?, sums)?,
         Op::Softmax { axis, log: false } => softmax(&first()?, *axis)?,
         Op::Softmax { axis, log: true } => {
             let x = first()?;
             let shifted = x.broadcast_sub(&x.max_keepdim(*axis)?)?;
-            shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(*axis)?.log()?)?
+            shifted.broadcast_sub(&sums.sum(&shifted.exp()?, *axis)?.log()?)?
         }
-        Op::CumSum { axis } => first()?.cumsum(*axis)?,
+        Op::CumSum { axis } => sums.cumsum(&first()?, *axis)?,
         Op::MatMul => matmul(&first()?, &precision.tensor(args[1])?)?,
         Op::Permute { order, .. } => first()?.permute(order.as_slice())?,
         Op::Split { axis, into } => {
@@ -265,26 +297,6 @@ fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<
     }
 }
 
-fn reduce(reduce: Reduce, axis: Option<usize>, keep: bool, x: &Tensor) -> Result<Tensor> {
-    let (x, axis) = match axis {
-        Some(axis) => (x.clone(), axis),
-        None => (x.flatten_all()?, 0),
-    };
-    let float = |x: &Tensor| if x.dtype().is_float() { Ok(x.clone()) } else { x.to_dtype(DType::F32) };
-    let index = |x: Tensor| x.to_dtype(DType::I64);
-    let kept = match reduce {
-        Reduce::Sum => x.sum_keepdim(axis)?,
-        Reduce::Mean => float(&x)?.mean_keepdim(axis)?,
-        Reduce::Max => x.max_keepdim(axis)?,
-        Reduce::Min => x.min_keepdim(axis)?,
-        Reduce::Var => float(&x)?.var_keepdim(axis)?,
-        Reduce::Norm => float(&x)?.sqr()?.sum_keepdim(axis)?.sqrt()?,
-        Reduce::ArgMax => index(x.argmax_keepdim(axis)?)?,
-        Reduce::ArgMin => index(x.argmin_keepdim(axis)?)?,
-    };
-    if keep { Ok(kept) } else { kept.squeeze(axis) }
-}
-
 /// Holds what a function gave against what was declared of it.
 fn check_applied(given: &Tensor, first: &Tensor, axes: &[(String, Option<usize>)]) -> Result<()> {
     let fits = given.rank() == axes.len() && axes.iter().zip(given.dims()).all(|((_, size), &found)| size.is_none_or(|size| size == found));
@@ -364,17 +376,17 @@ fn scatter(x: &Tensor, axis: usize, index: &[i64], value: &Tensor) -> Result<Ten
     let size = x.dim(axis)?;
     let mut dims = x.dims().to_vec();
     dims[axis] = index.len();
-    let value = value.broadcast_as(dims)?;
-    let mut result = x.clone();
+    // Each entry of the result is one of `x` or, after those, one of `value`.
+    let mut source = (0..size as u32).collect::<Vec<_>>();
     for (entry, &index) in index.iter().enumerate() {
         let start = if index < 0 { index + size as i64 } else { index };
-        if !(0..size as i64).contains(&start) {
-            bail!("index {index} lies outside of an axis of {size} entries");
+        match usize::try_from(start).ok().and_then(|start| source.get_mut(start)) {
+            Some(source) => *source = (size + entry) as u32,
+            None => bail!("index {index} lies outside of an axis of {size} entries"),
         }
-        let extent = Extent { axis, span: Span { start: start as usize, len: 1 } };
-        result = kernels::patch(&result, &[extent], &value.narrow(axis, entry, 1)?)?;
     }
-    Ok(result)
+    let both = Tensor::cat(&[&x.contiguous()?, &value.broadcast_as(dims)?.contiguous()?], axis)?;
+    both.index_select(&Tensor::from_vec(source, size, x.device())?, axis)
 }
 
 /// Indices of which negative ones count from the end, as plain ones.

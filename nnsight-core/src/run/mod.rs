@@ -12,6 +12,7 @@ mod hosting;
 mod interleave;
 mod part;
 mod past;
+mod reduce;
 mod repeat;
 mod request;
 mod sample;

@@ -1,6 +1,7 @@
 //! What is done entry by entry.
 
 use candle_core::{Result, Tensor};
+use nnsight_core::kernels::{is_half, widen};
 
 use super::cpu;
 
@@ -17,5 +18,24 @@ pub fn add(a: &Tensor, b: &Tensor, own: bool) -> Result<Tensor> {
 /// # Errors
 /// Where the shapes differ.
 pub fn silu_mul(gate: &Tensor, up: &Tensor, own: bool) -> Result<Tensor> {
+    if is_half(gate.dtype()) {
+        return silu_mul(&widen(gate)?, &widen(up)?, true)?.to_dtype(gate.dtype());
+    }
     if cpu::takes(&[gate, up]) { cpu::silu_mul(gate, up, own) } else { gate.silu()?.mul(up) }
+}
+
+/// `x * sigmoid(x)`, rounded once.
+///
+/// # Errors
+/// Where a computation fails.
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    widen(x)?.silu()?.to_dtype(x.dtype())
+}
+
+/// GELU in its tanh approximation, rounded once.
+///
+/// # Errors
+/// Where a computation fails.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    widen(x)?.gelu()?.to_dtype(x.dtype())
 }

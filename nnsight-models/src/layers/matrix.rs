@@ -22,7 +22,11 @@ pub enum WeightFormat {
 
 /// A weight matrix of a linear map.
 #[derive(Clone, Debug)]
-pub struct Matrix(Form);
+pub struct Matrix {
+    form: Form,
+    /// The type of the entries for those who ask for them.
+    dtype: DType,
+}
 
 #[derive(Clone, Debug)]
 enum Form {
@@ -34,7 +38,7 @@ enum Form {
 impl From<Tensor> for Matrix {
     /// From a tensor of shape `(In, Out)`, which may be a transposed view.
     fn from(weight: Tensor) -> Self {
-        Matrix(Form::Tensor(weight))
+        Matrix { dtype: weight.dtype(), form: Form::Tensor(weight) }
     }
 }
 
@@ -44,10 +48,15 @@ impl Matrix {
     /// # Errors
     /// Where it is not a matrix.
     pub fn laid_out(weight: Tensor) -> Result<Self> {
-        match weight.device().is_cpu() && weight.dtype() == DType::F32 {
-            true => Ok(Matrix(Form::Panels(panels(&weight)?.into()))),
-            false => Ok(Matrix::from(weight)),
-        }
+        let dtype = weight.dtype();
+        let panels = match dtype {
+            _ if !weight.device().is_cpu() => return Ok(Matrix::from(weight)),
+            DType::F32 => panels(&weight)?,
+            // The panels hold the same numbers, and are read without being widened in memory first.
+            DType::BF16 if weight.dim(0)? % GROUP == 0 => panels(&weight.to_dtype(DType::F32)?)?.pack(WeightFormat::Bf16),
+            _ => return Ok(Matrix::from(weight)),
+        };
+        Ok(Matrix { form: Form::Panels(panels.into()), dtype })
     }
 
     /// From a tensor of shape `(In, Out)`, held in fewer bits.
@@ -62,7 +71,7 @@ impl Matrix {
         if panels.inner % GROUP != 0 {
             bail!("a matrix with {} entries in a row cannot be held in groups of {GROUP}", panels.inner);
         }
-        Ok(Matrix(Form::Panels(panels.pack(format).into())))
+        Ok(Matrix { form: Form::Panels(panels.pack(format).into()), dtype: weight.dtype() })
     }
 
     /// The entries.
@@ -73,9 +82,9 @@ impl Matrix {
     /// # Errors
     /// Where a computation fails.
     pub fn tensor(&self) -> Result<Tensor> {
-        match &self.0 {
+        match &self.form {
             Form::Tensor(weight) => Ok(weight.clone()),
-            Form::Panels(panels) => Tensor::from_vec(panels.rows(), (panels.outer, panels.inner), &Device::Cpu)?.t(),
+            Form::Panels(panels) => Tensor::from_vec(panels.rows(), (panels.outer, panels.inner), &Device::Cpu)?.to_dtype(self.dtype)?.t(),
         }
     }
 
@@ -87,7 +96,7 @@ impl Matrix {
     /// # Errors
     /// Where there is no such output.
     pub fn rows(&self, outputs: &Tensor) -> Result<Tensor> {
-        let panels = match &self.0 {
+        let panels = match &self.form {
             Form::Tensor(weight) => return weight.t()?.contiguous()?.index_select(outputs, 0),
             Form::Panels(panels) => panels,
         };
@@ -98,12 +107,12 @@ impl Matrix {
         let mut rows = vec![0f32; outputs.len() * panels.inner];
         // A row lies in as many places as it has entries: some are fetched at a time.
         rows.par_chunks_mut(panels.inner).zip(&outputs).with_min_len(16).for_each(|(row, &output)| panels.copy_row(output as usize, row));
-        Tensor::from_vec(rows, (outputs.len(), panels.inner), &Device::Cpu)
+        Tensor::from_vec(rows, (outputs.len(), panels.inner), &Device::Cpu)?.to_dtype(self.dtype)
     }
 
     /// In panels, where it is.
     pub(super) fn panels(&self) -> Option<&Arc<Panels>> {
-        match &self.0 {
+        match &self.form {
             Form::Tensor(_) => None,
             Form::Panels(panels) => Some(panels),
         }

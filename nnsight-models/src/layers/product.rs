@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Storage, Tensor, bail};
+use nnsight_core::kernels::widen_for_sums;
 
 use super::cpu::back::back;
 use super::cpu::panels::Panels;
 use super::cpu::product as kernel;
 use super::matrix::Matrix;
 
-/// `x W` for some matrices: in one go where they are in panels.
+/// `x W` for some matrices: in one go where they are in panels. Of 16 bits the results are in `f32`, for a bias to be added before they are rounded.
 ///
 /// # Shapes
 /// `x`: `(…, In)`; the result of a matrix: `(…, Out)`.
@@ -18,6 +19,7 @@ use super::matrix::Matrix;
 /// # Errors
 /// Where the shapes do not fit.
 pub fn products<const N: usize>(x: &Tensor, matrices: [&Matrix; N]) -> Result<[Tensor; N]> {
+    let [x] = &widen_for_sums([x])?;
     let panels = matrices.iter().map(|matrix| matrix.panels().filter(|_| x.dtype() == DType::F32)).collect::<Option<Vec<_>>>();
     let results = match panels {
         None => matrices.iter().map(|matrix| product(x, &matrix.tensor()?)).collect::<Result<Vec<_>>>()?,
@@ -39,7 +41,7 @@ pub fn products<const N: usize>(x: &Tensor, matrices: [&Matrix; N]) -> Result<[T
     }
 }
 
-/// `x W`. Where a gradient is asked for only beyond `x`, none is computed for the weight, which costs as much again.
+/// `x W`, in the type of `x`. Where a gradient is asked for only beyond `x`, none is computed for the weight, which costs as much again.
 ///
 /// # Shapes
 /// `x`: `(…, In)`, `weight`: `(In, Out)`.
@@ -52,7 +54,7 @@ pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let rows = x.reshape((x.elem_count() / inner, inner))?;
     let result = match x.track_op() && !weight.track_op() && x.device().is_cpu() {
         true => rows.contiguous()?.apply_op1(WithTensor { weight: weight.clone() })?,
-        false => rows.matmul(weight)?,
+        false => rows.matmul(&weight.to_dtype(x.dtype())?)?,
     };
     result.reshape(with_last(x.dims(), outer))
 }
@@ -116,7 +118,7 @@ impl CustomOp1 for InPanels {
     }
 }
 
-/// The product with a tensor, which computes no gradient for it.
+/// The product with a tensor, which computes no gradient for it. It may have fewer bits than the input.
 struct WithTensor {
     weight: Tensor,
 }
@@ -128,7 +130,8 @@ impl CustomOp1 for WithTensor {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, inner) = layout.shape().dims2()?;
-        let (weight, weight_layout) = self.weight.storage_and_layout();
+        let weight = self.weight.to_dtype(x.dtype())?;
+        let (weight, weight_layout) = weight.storage_and_layout();
         let Storage::Cpu(weight) = &*weight else { bail!("the weight is on another device") };
         let (found, outer) = weight_layout.shape().dims2()?;
         if found != inner {
@@ -139,7 +142,7 @@ impl CustomOp1 for WithTensor {
     }
 
     fn bwd(&self, _x: &Tensor, _result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(gradient.matmul(&self.weight.t()?)?))
+        Ok(Some(gradient.matmul(&self.weight.to_dtype(gradient.dtype())?.t()?)?))
     }
 }
 

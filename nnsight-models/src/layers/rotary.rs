@@ -2,6 +2,7 @@
 
 use candle_core::{D, DType, Device, Tensor};
 use nnsight_core::Result;
+use nnsight_core::kernels::{is_half, widen};
 
 use super::cpu;
 
@@ -30,7 +31,7 @@ pub enum Scaling {
     Factors(Vec<f64>),
 }
 
-/// Cosines and sines for every position.
+/// Cosines and sines for every position; for a model of 16 bits in `f32`.
 pub struct Rotary {
     /// `(context, HeadDim / 2)`
     cos: Tensor,
@@ -49,6 +50,7 @@ impl Rotary {
         let frequencies = Tensor::new(frequencies, device)?.unsqueeze(0)?;
         let positions = Tensor::arange(0u32, context as u32, device)?.to_dtype(DType::F32)?.unsqueeze(1)?;
         let angles = positions.matmul(&frequencies)?;
+        let dtype = if is_half(dtype) { DType::F32 } else { dtype };
         Ok(Rotary { cos: angles.cos()?.to_dtype(dtype)?, sin: angles.sin()?.to_dtype(dtype)? })
     }
 
@@ -60,6 +62,7 @@ impl Rotary {
     /// # Errors
     /// Where a computation fails.
     pub fn apply(&self, x: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
+        let (dtype, x) = (x.dtype(), &widen(x)?);
         let turn = |table: &Tensor| match positions {
             None => table.narrow(0, 0, x.dim(2)?),
             Some(positions) => {
@@ -68,9 +71,9 @@ impl Rotary {
             }
         };
         let (cos, sin) = (turn(&self.cos)?, turn(&self.sin)?);
-        match x.track_op() {
-            false if cpu::takes(&[x, &cos, &sin]) => Ok(cpu::rotate(x, &cos, &sin)?),
-            false => Ok(candle_nn::rotary_emb::rope(&x.contiguous()?, &cos, &sin)?),
+        let turned = match x.track_op() {
+            false if cpu::takes(&[x, &cos, &sin]) => cpu::rotate(x, &cos, &sin)?,
+            false => candle_nn::rotary_emb::rope(&x.contiguous()?, &cos, &sin)?,
             // The fused form has no gradient.
             true => {
                 let whole = |half: &Tensor| {
@@ -79,9 +82,10 @@ impl Rotary {
                 };
                 let half = x.dim(D::Minus1)? / 2;
                 let turned = Tensor::cat(&[&x.narrow(D::Minus1, half, half)?.neg()?, &x.narrow(D::Minus1, 0, half)?], D::Minus1)?;
-                Ok((x.broadcast_mul(&whole(&cos)?)? + turned.broadcast_mul(&whole(&sin)?)?)?)
+                (x.broadcast_mul(&whole(&cos)?)? + turned.broadcast_mul(&whole(&sin)?)?)?
             }
-        }
+        };
+        Ok(turned.to_dtype(dtype)?)
     }
 }
 
