@@ -14,7 +14,7 @@ pub(crate) use chain::{Chain, Operand};
 pub use half::{is_finite, is_half, largest, saturate, widen, widen_for_sums};
 pub use reference::patch as patch_reference;
 pub use softmax::softmax;
-pub(crate) use sum::{cumsum_in_portions, sum_in_portions};
+pub(crate) use sum::{cumsum, cumsum_in_portions, sum_in_portions};
 
 use crate::graph::Span;
 

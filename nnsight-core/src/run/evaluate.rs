@@ -213,7 +213,7 @@ fn compute(op: &Op, args: &[&Datum], functions: &[Function], precision: Precisio
         }
         Op::Full(number) => {
             let x = first()?;
-            Tensor::new(*number, x.device())?.to_dtype(x.dtype())?.broadcast_as(x.shape())?.contiguous()?
+            kernels::saturate(&Tensor::new(*number, x.device())?, x.dtype())?.broadcast_as(x.shape())?.contiguous()?
         }
         Op::Randn { seed } => randn(&first()?, *seed, precision.dtype)?,
         Op::Cast(kind) => cast(&first()?, *kind, precision)?,

@@ -290,8 +290,9 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
             return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() });
         }
         if self.pass.step == 0 && !self.embeddings.is_empty() && self.table.embedding() == Some(site) {
+            let mut own = false;
             for (extents, embeddings) in &self.embeddings {
-                value = kernels::patch(&value, extents, embeddings)?;
+                value = kernels::patch_own(&value, extents, embeddings, &mut own)?;
             }
         }
         let mut own = false;

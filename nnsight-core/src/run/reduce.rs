@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::graph::Reduce;
-use crate::kernels::{cumsum_in_portions, sum_in_portions};
+use crate::kernels::{cumsum, cumsum_in_portions, sum_in_portions};
 
 /// How sums are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Sums {
     pub fn cumsum(self, x: &Tensor, axis: usize) -> Result<Tensor> {
         match self {
             Sums::InPortions if x.dtype() == DType::F32 => cumsum_in_portions(x, axis),
-            _ => x.cumsum(axis),
+            _ => cumsum(x, axis),
         }
     }
 }
@@ -45,6 +45,8 @@ pub(super) fn reduce(reduce: Reduce, axis: Option<usize>, keep: bool, x: &Tensor
         (Reduce::Sum, _) => sums.sum(&x, axis)?,
         (Reduce::Mean, Sums::Plain) => float(&x)?.mean_keepdim(axis)?,
         (Reduce::Mean, Sums::InPortions) => (sums.sum(&float(&x)?, axis)? / count)?,
+        (Reduce::Max, _) if x.track_op() => shared(&x, &x.max_keepdim(axis)?, axis)?,
+        (Reduce::Min, _) if x.track_op() => shared(&x, &x.min_keepdim(axis)?, axis)?,
         (Reduce::Max, _) => x.max_keepdim(axis)?,
         (Reduce::Min, _) => x.min_keepdim(axis)?,
         (Reduce::Var, Sums::Plain) => float(&x)?.var_keepdim(axis)?,
@@ -53,9 +55,59 @@ pub(super) fn reduce(reduce: Reduce, axis: Option<usize>, keep: bool, x: &Tensor
             let centered = x.broadcast_sub(&(sums.sum(&x, axis)? / count)?)?;
             (sums.sum(&centered.sqr()?, axis)? / (count - 1.0))?
         }
-        (Reduce::Norm, _) => sums.sum(&float(&x)?.sqr()?, axis)?.sqrt()?,
+        (Reduce::Norm, _) => root(&sums.sum(&float(&x)?.sqr()?, axis)?)?,
         (Reduce::ArgMax, _) => index(x.argmax_keepdim(axis)?)?,
         (Reduce::ArgMin, _) => index(x.argmin_keepdim(axis)?)?,
     };
     if keep { Ok(kept) } else { kept.squeeze(axis) }
+}
+
+/// An extreme of an axis, with a gradient that equal entries share: in 16 bits many are equal, and candle has each take all of it.
+fn shared(x: &Tensor, extreme: &Tensor, axis: usize) -> Result<Tensor> {
+    let (extreme, zeros) = (extreme.detach(), x.zeros_like()?);
+    let is_extreme = x.broadcast_eq(&extreme)?;
+    let count = is_extreme.to_dtype(x.dtype())?.sum_keepdim(axis)?;
+    // Nothing, with a gradient; infinities less themselves would be something.
+    let finite = x.abs()?.lt(f64::INFINITY)?.where_cond(x, &zeros)?;
+    let nothing = (&finite - finite.detach())?.broadcast_div(&count)?;
+    extreme + is_extreme.where_cond(&nothing, &zeros)?.sum_keepdim(axis)?
+}
+
+/// The square root of a sum of squares; of zero its gradient is zero.
+fn root(squares: &Tensor) -> Result<Tensor> {
+    if !squares.track_op() {
+        return squares.sqrt();
+    }
+    let (is_zero, zeros) = (squares.eq(0.0)?, squares.zeros_like()?);
+    is_zero.where_cond(&zeros, &is_zero.where_cond(&zeros.ones_like()?, squares)?.sqrt()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    fn gradient(x: &Var, y: &Tensor) -> Vec<f32> {
+        y.sum_all().unwrap().backward().unwrap().get(x).unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn equal_entries_share_the_gradient_of_the_largest() {
+        let x = Var::new(&[3f32, 1.0, 3.0, f32::NEG_INFINITY], &Device::Cpu).unwrap();
+        let most = reduce(Reduce::Max, Some(0), false, &x, Sums::InPortions).unwrap();
+        assert_eq!(most.to_scalar::<f32>().unwrap(), 3.0);
+        assert_eq!(gradient(&x, &most), [0.5, 0.0, 0.5, 0.0]);
+        let least = reduce(Reduce::Min, Some(0), false, &x, Sums::Plain).unwrap();
+        assert_eq!(least.to_scalar::<f32>().unwrap(), f32::NEG_INFINITY);
+    }
+
+    #[test]
+    fn the_norm_of_zero_has_no_gradient() {
+        let x = Var::new(&[0f32, 0.0], &Device::Cpu).unwrap();
+        let norm = reduce(Reduce::Norm, Some(0), false, &x, Sums::Plain).unwrap();
+        assert_eq!((norm.to_scalar::<f32>().unwrap(), gradient(&x, &norm)), (0.0, vec![0.0, 0.0]));
+        let x = Var::new(&[3f32, 4.0], &Device::Cpu).unwrap();
+        let norm = reduce(Reduce::Norm, Some(0), false, &x, Sums::Plain).unwrap();
+        assert_eq!((norm.to_scalar::<f32>().unwrap(), gradient(&x, &norm)), (5.0, vec![0.6, 0.8]));
+    }
 }

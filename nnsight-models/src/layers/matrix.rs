@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
-use super::cpu::panels::{GROUP, Panels};
+use super::cpu::panels::{Form, GROUP, Panels};
 
 /// How the matrices of linear maps are held in memory. A pass over few positions takes as long as reading them does.
 ///
@@ -23,13 +23,13 @@ pub enum WeightFormat {
 /// A weight matrix of a linear map.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    form: Form,
+    held: Held,
     /// The type of the entries for those who ask for them.
     dtype: DType,
 }
 
 #[derive(Clone, Debug)]
-enum Form {
+enum Held {
     /// `(In, Out)`
     Tensor(Tensor),
     Panels(Arc<Panels>),
@@ -38,7 +38,7 @@ enum Form {
 impl From<Tensor> for Matrix {
     /// From a tensor of shape `(In, Out)`, which may be a transposed view.
     fn from(weight: Tensor) -> Self {
-        Matrix { dtype: weight.dtype(), form: Form::Tensor(weight) }
+        Matrix { dtype: weight.dtype(), held: Held::Tensor(weight) }
     }
 }
 
@@ -53,10 +53,11 @@ impl Matrix {
             _ if !weight.device().is_cpu() => return Ok(Matrix::from(weight)),
             DType::F32 => panels(&weight)?,
             // The panels hold the same numbers, and are read without being widened in memory first.
-            DType::BF16 if weight.dim(0)? % GROUP == 0 => panels(&weight.to_dtype(DType::F32)?)?.pack(WeightFormat::Bf16),
+            DType::BF16 if weight.dim(0)? % GROUP == 0 => panels(&weight)?.pack(Form::Halves),
+            DType::F16 if weight.dim(0)? % GROUP == 0 => panels(&weight)?.pack(Form::F16),
             _ => return Ok(Matrix::from(weight)),
         };
-        Ok(Matrix { form: Form::Panels(panels.into()), dtype })
+        Ok(Matrix { held: Held::Panels(panels.into()), dtype })
     }
 
     /// From a tensor of shape `(In, Out)`, held in fewer bits.
@@ -67,11 +68,16 @@ impl Matrix {
         if !weight.device().is_cpu() {
             bail!("weights in {format:?} are for the CPU");
         }
-        let panels = panels(&weight.to_dtype(DType::F32)?)?;
+        let panels = panels(weight)?;
         if panels.inner % GROUP != 0 {
             bail!("a matrix with {} entries in a row cannot be held in groups of {GROUP}", panels.inner);
         }
-        Ok(Matrix { form: Form::Panels(panels.pack(format).into()), dtype: weight.dtype() })
+        let form = match format {
+            WeightFormat::Bf16 => Form::Halves,
+            WeightFormat::Q8_0 => Form::Bytes,
+            WeightFormat::Q4_1 => Form::Nibbles,
+        };
+        Ok(Matrix { held: Held::Panels(panels.pack(form).into()), dtype: weight.dtype() })
     }
 
     /// The entries.
@@ -82,9 +88,9 @@ impl Matrix {
     /// # Errors
     /// Where a computation fails.
     pub fn tensor(&self) -> Result<Tensor> {
-        match &self.form {
-            Form::Tensor(weight) => Ok(weight.clone()),
-            Form::Panels(panels) => Tensor::from_vec(panels.rows(), (panels.outer, panels.inner), &Device::Cpu)?.to_dtype(self.dtype)?.t(),
+        match &self.held {
+            Held::Tensor(weight) => Ok(weight.clone()),
+            Held::Panels(panels) => Tensor::from_vec(panels.rows(), (panels.outer, panels.inner), &Device::Cpu)?.to_dtype(self.dtype)?.t(),
         }
     }
 
@@ -96,9 +102,9 @@ impl Matrix {
     /// # Errors
     /// Where there is no such output.
     pub fn rows(&self, outputs: &Tensor) -> Result<Tensor> {
-        let panels = match &self.form {
-            Form::Tensor(weight) => return weight.t()?.contiguous()?.index_select(outputs, 0),
-            Form::Panels(panels) => panels,
+        let panels = match &self.held {
+            Held::Tensor(weight) => return weight.t()?.contiguous()?.index_select(outputs, 0),
+            Held::Panels(panels) => panels,
         };
         let outputs = outputs.to_dtype(DType::U32)?.to_vec1::<u32>()?;
         if let Some(output) = outputs.iter().find(|&&output| output as usize >= panels.outer) {
@@ -112,16 +118,16 @@ impl Matrix {
 
     /// In panels, where it is.
     pub(super) fn panels(&self) -> Option<&Arc<Panels>> {
-        match &self.form {
-            Form::Tensor(_) => None,
-            Form::Panels(panels) => Some(panels),
+        match &self.held {
+            Held::Tensor(_) => None,
+            Held::Panels(panels) => Some(panels),
         }
     }
 }
 
 fn panels(weight: &Tensor) -> Result<Panels> {
     let (inner, _) = weight.dims2()?;
-    let rows = weight.t()?.contiguous()?;
+    let rows = weight.t()?.contiguous()?.to_dtype(DType::F32)?;
     let (storage, layout) = rows.storage_and_layout();
     match &*storage {
         Storage::Cpu(CpuStorage::F32(entries)) => {

@@ -54,9 +54,15 @@ pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let rows = x.reshape((x.elem_count() / inner, inner))?;
     let result = match x.track_op() && !weight.track_op() && x.device().is_cpu() {
         true => rows.contiguous()?.apply_op1(WithTensor { weight: weight.clone() })?,
-        false => rows.matmul(&weight.to_dtype(x.dtype())?)?,
+        false => rows.matmul(&in_type(weight, x.dtype())?)?,
     };
     result.reshape(with_last(x.dims(), outer))
+}
+
+/// A weight in the type of what it is multiplied with, lying as it does.
+fn in_type(weight: &Tensor, dtype: DType) -> Result<Tensor> {
+    let transposed = weight.t()?;
+    if transposed.is_contiguous() { transposed.to_dtype(dtype)?.t() } else { weight.to_dtype(dtype) }
 }
 
 /// A shape with another last size.
@@ -130,7 +136,7 @@ impl CustomOp1 for WithTensor {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, inner) = layout.shape().dims2()?;
-        let weight = self.weight.to_dtype(x.dtype())?;
+        let weight = in_type(&self.weight, x.dtype())?;
         let (weight, weight_layout) = weight.storage_and_layout();
         let Storage::Cpu(weight) = &*weight else { bail!("the weight is on another device") };
         let (found, outer) = weight_layout.shape().dims2()?;
@@ -142,7 +148,7 @@ impl CustomOp1 for WithTensor {
     }
 
     fn bwd(&self, _x: &Tensor, _result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(gradient.matmul(&self.weight.to_dtype(gradient.dtype())?.t()?)?))
+        Ok(Some(gradient.matmul(&in_type(&self.weight, gradient.dtype())?.t()?)?))
     }
 }
 
@@ -189,6 +195,26 @@ mod tests {
                         assert!(difference(found, &expected) < 1e-4, "{rows} {inner} {format:?}: {}", difference(found, &expected));
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_16_bits_are_multiplied_as_they_are() {
+        for dtype in [DType::F16, DType::BF16] {
+            // The smallest are numbers of `f16` without an exponent.
+            for (rows, scale) in [(1, 1.0), (3, 1e-3), (40, 1e-6)] {
+                let weight = (Tensor::randn(0f32, 1.0, (64, 70), &Device::Cpu).unwrap() * scale).unwrap().to_dtype(dtype).unwrap();
+                let x = Tensor::randn(0f32, 1.0, (rows, 64), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+                let matrix = Matrix::laid_out(weight.clone()).unwrap();
+                assert!(matrix.panels().is_some());
+                let wide = |x: &Tensor| x.to_dtype(DType::F32).unwrap();
+                assert_eq!(matrix.tensor().unwrap().dtype(), dtype);
+                assert_eq!(difference(&wide(&matrix.tensor().unwrap()), &wide(&weight)), 0.0);
+                let [found] = products(&x, [&matrix]).unwrap();
+                let expected = wide(&x).matmul(&wide(&weight)).unwrap();
+                assert_eq!(found.dtype(), DType::F32);
+                assert!(difference(&found, &expected) < 1e-4 * scale as f32, "{dtype:?} {scale}: {}", difference(&found, &expected));
             }
         }
     }
