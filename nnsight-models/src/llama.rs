@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Between, Embedding, Linear, RmsNorm, Rotary, add, attention, mask, merge_heads, silu, silu_mul, split_heads, together, without_last};
+use crate::layers::{
+    Between, Embedding, Linear, RmsNorm, Rotary, add, attention, mask, merge_heads, silu, silu_mul, split_heads, together, without_last,
+};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 

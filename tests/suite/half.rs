@@ -70,6 +70,17 @@ fn a_loss_that_overflows_is_an_error_with_its_line() {
 }
 
 #[test]
+fn a_single_number_that_overflows_is_an_error_without_a_gradient_too() {
+    let run = |dtype| {
+        let model = &tiny(dtype);
+        trace!(model, PROMPT.to_vec(), { (model.layers[0].output.ones_like() * 1000.0).sum_all() })
+    };
+    let error = run(DType::F16).unwrap_err().to_string();
+    assert!(error.contains("half.rs:") && error.contains("1.6e5 is more than f16 can hold, whose largest number is 6.550e4"), "{error}");
+    assert!((numbers(&run(DType::BF16).unwrap())[0] - 160_000.0).abs() < 500.0);
+}
+
+#[test]
 fn a_gradient_that_overflows_is_an_error_with_its_line() {
     let model = &tiny(DType::F16);
     let error = trace!(model, PROMPT.to_vec(), {

@@ -76,37 +76,8 @@ pub(super) fn chain(op: &Op, args: &[&Datum]) -> Option<Chain> {
     }
 }
 
-/// Runs an operation that needs nothing but its arguments. In a model of 16 bits it is computed in `f32` and rounded once; so is its gradient.
-pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>) -> Result<Datum> {
-    if !kernels::is_half(precision.dtype) || !is_in_f32(op, args) {
-        return compute(op, args, functions, precision, Sums::Plain);
-    }
-    let widened = args.iter().map(|arg| match arg {
-        Datum::Tensor(tensor) => kernels::widen(tensor).map(Datum::Tensor),
-        other => Ok(Datum::clone(other)),
-    });
-    let widened = widened.collect::<Result<Vec<_>>>()?;
-    let in_f32 = Precision { dtype: DType::F32, ..precision };
-    match compute(op, &widened.iter().collect::<Vec<_>>(), functions, in_f32, Sums::InPortions)? {
-        Datum::Tensor(tensor) if tensor.dtype() == DType::F32 => tensor.to_dtype(precision.dtype).map(Datum::Tensor),
-        other => Ok(other),
-    }
-}
-
-/// Whether 16 bits are too few to compute an operation in: it rounds in between, or its gradient is added up over many entries.
-fn is_in_f32(op: &Op, args: &[&Datum]) -> bool {
-    let tensors = || args.iter().filter_map(|arg| if let Datum::Tensor(tensor) = arg { Some(tensor) } else { None });
-    match op {
-        Op::Unary(_) | Op::Binary(_) | Op::Reduce { .. } | Op::Softmax { .. } | Op::CumSum { .. } => true,
-        // Devices other than the CPU have products of 16 bits that add up in `f32`.
-        Op::MatMul => tensors().any(|tensor| tensor.track_op() || tensor.device().is_cpu()),
-        Op::Patch(_) | Op::Pick { .. } | Op::Gather { .. } | Op::IndexSelect { .. } => tensors().any(Tensor::track_op),
-        Op::Scatter { .. } | Op::Cat { .. } | Op::Stack { .. } | Op::Where | Op::TopK { .. } => tensors().any(Tensor::track_op),
-        _ => false,
-    }
-}
-
-fn compute(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>, sums: Sums) -> Result<Datum> {
+/// Computes an operation in the types of its arguments.
+pub(super) fn compute(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>, sums: Sums) -> Result<Datum> {
     let all = || args.iter().map(|arg| precision.tensor(arg)).collect::<Result<Vec<_>>>();
     let first = || precision.tensor(args[0]);
     let tensor = match op {

@@ -15,6 +15,7 @@ mod past;
 mod reduce;
 mod repeat;
 mod request;
+mod rounding;
 mod sample;
 mod stages;
 mod values;

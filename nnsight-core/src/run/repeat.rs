@@ -2,8 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::evaluate::{Datum, evaluate};
+use super::evaluate::Datum;
 use super::interleave::Interleaver;
+use super::rounding::evaluate;
 use super::stages::Stages;
 use crate::graph::{Body, Node, NodeId, Op, Source};
 use crate::{Error, Result};

@@ -2,9 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::evaluate::{Datum, chain, evaluate};
+use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
 use super::repeat::first_is_true;
+use super::rounding::evaluate;
 use super::stages::Stages;
 use crate::graph::{InvokeId, NodeId, Op, Source, Unreached};
 use crate::kernels;

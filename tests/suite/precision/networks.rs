@@ -64,10 +64,7 @@ fn write_gpt2(folder: &Path, dtype: DType) {
         "model_type": "gpt2", "vocab_size": VOCAB, "n_positions": LENGTH, "n_embd": HIDDEN, "n_layer": LAYERS, "n_head": 4, "n_inner": MLP,
         "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 0,
     });
-    let mut shapes = vec![
-        ("transformer.wte.weight".to_string(), vec![VOCAB, HIDDEN]),
-        ("transformer.wpe.weight".to_string(), vec![LENGTH, HIDDEN]),
-    ];
+    let mut shapes = vec![("transformer.wte.weight".to_string(), vec![VOCAB, HIDDEN]), ("transformer.wpe.weight".to_string(), vec![LENGTH, HIDDEN])];
     let mut both = |name: String, shape: &[usize]| {
         shapes.push((format!("{name}.bias"), shape[shape.len() - 1..].to_vec()));
         shapes.push((format!("{name}.weight"), shape.to_vec()));
@@ -233,9 +230,6 @@ pub fn errors(dtype: DType) -> Errors {
         let pairs = found.into_iter().zip(expected);
         pairs.map(|((name, found), (_, expected))| (name, error(&found, &expected))).collect()
     };
-    [
-        ("llama".to_string(), compare(run_llama(dtype), run_llama(DType::F32))),
-        ("gpt2".to_string(), compare(run_gpt2(dtype), run_gpt2(DType::F32))),
-    ]
-    .into()
+    [("llama".to_string(), compare(run_llama(dtype), run_llama(DType::F32))), ("gpt2".to_string(), compare(run_gpt2(dtype), run_gpt2(DType::F32)))]
+        .into()
 }

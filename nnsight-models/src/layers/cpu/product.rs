@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::SMALL;
 use super::columns::Columns;
 use super::panels::{Form, Line, Panels, Weights};
-use super::widen::{Bytes, Float, Halves, Nibbles, F16, Widen};
+use super::widen::{Bytes, F16, Float, Halves, Nibbles, Widen};
 
 /// Rows of the input that are held in registers at once, where there are thirty-two of those; else [`FEWER`].
 const MOST: usize = 14;
