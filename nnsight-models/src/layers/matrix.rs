@@ -57,6 +57,9 @@ impl Matrix {
             DType::F16 if weight.dim(0)? % GROUP == 0 => panels(&weight)?.pack(Form::F16),
             _ => return Ok(Matrix::from(weight)),
         };
+        if panels.overflows() {
+            return Ok(Matrix::from(weight));
+        }
         Ok(Matrix { held: Held::Panels(panels.into()), dtype })
     }
 
@@ -141,6 +144,14 @@ fn panels(weight: &Tensor) -> Result<Panels> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn infinite_weights_stay_infinite() {
+        let weight = Tensor::new(&[[f32::INFINITY, 1.0]], &Device::Cpu).unwrap().repeat((32, 1)).unwrap().to_dtype(DType::F16).unwrap();
+        let matrix = Matrix::laid_out(weight).unwrap();
+        assert!(matrix.panels().is_none());
+        assert!(Matrix::laid_out(Tensor::ones((32, 2), DType::F16, &Device::Cpu).unwrap()).unwrap().panels().is_some());
+    }
 
     #[test]
     fn rows_are_those_of_the_tensor() {

@@ -170,6 +170,13 @@ impl Panels {
         }
     }
 
+    /// Whether an entry in `f16` is infinite or NaN, which products would take for a large number.
+    pub fn overflows(&self) -> bool {
+        let overflows = |bits: u32| bits & 0x7c00 == 0x7c00;
+        let words = bytemuck::cast_slice::<_, u32>(&self.words);
+        self.form == Form::F16 && words.par_chunks(1 << 16).any(|words| words.iter().any(|&word| overflows(word) || overflows(word >> 16)))
+    }
+
     /// Whether the entries are `f32`.
     pub fn is_plain(&self) -> bool {
         self.form == Form::Float
