@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::cutoff::Cutoff;
 use super::evaluate::{Datum, Precision};
@@ -314,6 +314,10 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
         Ok(value)
     }
 
+    fn dtype(&self) -> DType {
+        self.precision.dtype
+    }
+
     fn skipped(&self) -> Skipped {
         if self.skipping.is_empty() {
             return Skipped::No;
@@ -343,7 +347,7 @@ mod tests {
     use crate::module::{Forward, From, Registrar};
     use crate::plan::Circumstances;
     use crate::types::KindTag;
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     /// A model that shows one value at three sites.
     struct Three;

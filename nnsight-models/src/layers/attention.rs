@@ -66,17 +66,17 @@ pub struct Between {
 /// position, they are the lowest finite number of their type again.
 ///
 /// # Shapes
-/// `q`: `(Batch, Heads, Seq, HeadDim)`; `k`, `v`: `(Batch, KvHeads, Key, HeadDim)`; `mask`: what [`mask`] gave; the result:
-/// `(Batch, Heads, Seq, HeadDim)`.
+/// `q`: `(Batch, Heads, Seq, HeadDim)`; `k`, `v`: `(Batch, KvHeads, Key, HeadDim)`, in the model's type; `mask`: what [`mask`] gave; the result:
+/// `(Batch, Heads, Seq, HeadDim)`, in the type of `q`.
 ///
 /// # Errors
 /// What an intervention fails with.
 pub fn attention(cx: &mut Cx, between: Between, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>) -> Result<Tensor> {
-    let (dtype, [q, k, v]) = (q.dtype(), &widen_for_sums([q, k, v])?);
+    let (given, dtype, [q, k, v]) = (q.dtype(), v.dtype(), &widen_for_sums([q, k, v])?);
     if cpu::takes(&[q, k, v]) && mask.is_none() && !cx.wants(&[between.scores, between.pattern]) {
         let mask = if cx.batch().is_causal() { None } else { cx.batch().mask(dtype)? };
         let mask = mask.map(|mask| own_part(&widen(mask)?, q, k)).transpose()?;
-        return Ok(cpu::attention(q, k, v, mask.as_ref())?.to_dtype(dtype)?);
+        return Ok(cpu::attention(q, k, v, mask.as_ref())?.to_dtype(given)?);
     }
     let mask = match mask {
         Some(mask) => Some(mask),
@@ -84,6 +84,7 @@ pub fn attention(cx: &mut Cx, between: Between, [q, k, v]: [&Tensor; 3], mask: O
     };
     let mut scores = scores(q, k, mask.as_ref().map(|mask| mask.to_dtype(q.dtype())).transpose()?.as_ref())?;
     if cx.wants(&[between.scores]) {
+        // As they are shown, so that the pattern is theirs.
         let shown = if is_half(dtype) { scores.maximum(-largest(dtype))?.to_dtype(dtype)? } else { scores };
         scores = cx.tap(between.scores, shown.clone())?;
         if let Some(mask) = mask.filter(|_| scores.id() != shown.id()) {
@@ -94,7 +95,7 @@ pub fn attention(cx: &mut Cx, between: Between, [q, k, v]: [&Tensor; 3], mask: O
     if cx.wants(&[between.pattern]) {
         pattern = cx.tap(between.pattern, pattern.to_dtype(dtype)?)?;
     }
-    Ok(attend(&pattern.to_dtype(v.dtype())?, v)?.to_dtype(dtype)?)
+    Ok(attend(&pattern.to_dtype(v.dtype())?, v)?.to_dtype(given)?)
 }
 
 /// At most this added to a score hides its position: the number that masks were made of before they were made of the lowest.

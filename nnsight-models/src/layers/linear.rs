@@ -30,6 +30,11 @@ impl<C: Signature, I: Dim<C>, O: Dim<C>> Linear<C, I, O> {
     pub fn new(weight: impl Into<Matrix>, bias: Option<Tensor>) -> Self {
         Linear { weight: weight.into(), bias, place: Place::default(), marker: PhantomData }
     }
+
+    /// The type of its weights.
+    pub fn dtype(&self) -> DType {
+        self.weight.dtype()
+    }
 }
 
 impl<C: Signature, I: Dim<C>, O: Dim<C>> Forward for Linear<C, I, O> {

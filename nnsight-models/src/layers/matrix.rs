@@ -83,6 +83,11 @@ impl Matrix {
         Ok(Matrix { held: Held::Panels(panels.pack(form).into()), dtype: weight.dtype() })
     }
 
+    /// The type of the entries.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     /// The entries.
     ///
     /// # Shapes
