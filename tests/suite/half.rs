@@ -143,3 +143,44 @@ fn scattering_counts_the_last_of_equal_indices_and_has_a_gradient() {
         assert_eq!(sums, [0.0, 32.0, 32.0], "what was overwritten has no part in the loss");
     }
 }
+
+#[test]
+fn what_is_read_within_a_layer_is_rounded_and_changes_nothing() {
+    for dtype in [DType::BF16, DType::F16] {
+        let model = &tiny(dtype);
+        let plain = trace!(model, PROMPT.to_vec(), { model.lm_head.output }).unwrap();
+        let (logits, mid, normed, mlp) = trace!(model, PROMPT.to_vec(), {
+            let layer = model.layers[1];
+            (model.lm_head.output, layer.resid_mid, layer.input_layernorm.output, layer.mlp.output)
+        })
+        .unwrap();
+        assert_eq!((mid.dtype(), normed.dtype(), mlp.dtype()), (dtype, dtype, dtype));
+        assert_eq!(numbers(&logits), numbers(&plain), "{dtype:?}");
+        // What is written is in 16 bits, and the model goes on with it.
+        let (written, changed) = trace!(model, PROMPT.to_vec(), {
+            model.layers[1].resid_mid *= 0.5;
+            (model.layers[1].resid_mid, model.lm_head.output)
+        })
+        .unwrap();
+        assert_eq!(numbers(&written), numbers(&mid).iter().map(|x| x * 0.5).collect::<Vec<_>>());
+        assert_ne!(numbers(&changed), numbers(&plain));
+    }
+}
+
+#[test]
+fn skipped_modules_and_attached_ones_take_16_bits() {
+    let model = &tiny(DType::BF16);
+    let (skipped, plain) = trace!(model, {
+        let skipped = invoke!(PROMPT.to_vec(), {
+            let earlier = model.layers[0].mlp.output * 2.0;
+            model.layers[1].self_attn.q_proj.skip(0.0);
+            model.layers[1].mlp.skip(earlier);
+            model.lm_head.output
+        });
+        let plain = invoke!(PROMPT.to_vec(), { model.lm_head.output });
+        (skipped, plain)
+    })
+    .unwrap();
+    assert_eq!(skipped.dtype(), DType::BF16);
+    assert!(numbers(&skipped).iter().all(|x| x.is_finite()) && relative(&skipped, &plain) > 0.01);
+}
