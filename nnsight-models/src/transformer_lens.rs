@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::{D, Tensor};
 use nnsight_core::Error;
 use nnsight_core::graph::{At, Graph, Invoke, InvokeId, Node, NodeId, Op, Prompt, SiteId, Source, SourceId};
+use nnsight_core::kernels::widen;
 use nnsight_core::trace::{Index, Site, Traceable};
 use nnsight_core::types::{Batch, HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Signature, Vocab};
 
@@ -155,7 +156,8 @@ impl<N: Network> LanguageModel<N> {
             sites,
             ..Graph::default()
         };
-        let mut found = self.execute(graph)?;
+        let found = self.execute(graph)?.iter().map(widen).collect::<candle_core::Result<Vec<_>>>();
+        let mut found = found?;
         let mut stream = found.pop().unwrap_or(Tensor::zeros(1, self.network().dtype(), self.network().device())?);
         for (names, values) in names.chunks(13).zip(found.chunks(13)) {
             let [pre, mid, post, attn, mlp, q, k, v, scores, pattern, z, neurons, gated] = values else { continue };

@@ -57,6 +57,9 @@ impl Error {
             Error::NotPassed { .. } => "a model has to use every site that it declares, in each pass: see to it in its `forward`".into(),
             Error::OutOfOrder { .. } => "list the fields of its struct in the order in which `forward` uses them".into(),
             Error::OpenBranch { .. } => "let the `if` give a value, or use `repeat_while` or `fold`".into(),
+            Error::Overflow { .. } => {
+                "load the model with more bits, `.dtype(DType::F32)` on its source, or scale down what the loss is computed from".into()
+            }
             Error::OverLimit { .. } => "make it smaller, or set other limits with the model's `with_limits`".into(),
             Error::PromptNotFinite { .. } => "every entry must be a finite number".into(),
             Error::WrongResults { .. } => "check its `Traceable::run`".into(),

@@ -559,6 +559,18 @@ pub enum Error {
         /// Where in the program.
         source_line: Option<Source>,
     },
+    /// A loss or a gradient is not finite in 16 bits.
+    #[error("{}the {what} is infinite or NaN in {dtype}, whose largest number is {largest:.3e}{}", at(.source_line), self.then())]
+    Overflow {
+        /// The loss or the gradient.
+        what: &'static str,
+        /// candle's name of the type.
+        dtype: &'static str,
+        /// The type's largest number.
+        largest: f64,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
     /// An operation asks for more than the limits allow.
     #[error("{}with `{op}` there are {found} {what}; at most {limit} are allowed{}", at(.source_line), self.then())]
     OverLimit {

@@ -49,6 +49,7 @@ impl Error {
             | Error::Compute { source_line, .. }
             | Error::OpenBranch { source_line, .. }
             | Error::StaleSite { source_line, .. }
+            | Error::Overflow { source_line, .. }
             | Error::OverLimit { source_line, .. }
             | Error::PromptNotFinite { source_line, .. }
             | Error::WrongResults { source_line, .. }
@@ -114,6 +115,7 @@ impl Error {
         | Error::Compute { source_line, .. }
         | Error::OpenBranch { source_line, .. }
         | Error::StaleSite { source_line, .. }
+        | Error::Overflow { source_line, .. }
         | Error::OverLimit { source_line, .. }
         | Error::PromptNotFinite { source_line, .. }
         | Error::WrongResults { source_line, .. }

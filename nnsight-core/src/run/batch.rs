@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
+use crate::kernels::largest;
 use crate::plan::Window;
 
 /// Prompts side by side, the shorter ones padded on the left, so that every prompt's last token stands at the end. A batch may continue an
@@ -165,7 +166,7 @@ impl TokenBatch {
         self.hidden.is_empty() && self.lengths.iter().all(|&length| length == self.past + self.width)
     }
 
-    /// What to add to the attention scores: 0 where a position may look, a large negative number where it may not. `None` where every
+    /// What to add to the attention scores: 0 where a position may look, the lowest finite number of the type where it may not. `None` where every
     /// position may look everywhere.
     ///
     /// # Shapes
@@ -219,10 +220,7 @@ impl TokenBatch {
         if self.width <= 1 && alike {
             return Ok(None);
         }
-        let lowest = match dtype {
-            DType::F16 => -65504.0,
-            _ => f32::MIN,
-        };
+        let lowest = -largest(dtype) as f32;
         let rows = if alike { 1 } else { self.lengths.len() };
         let mut mask = Vec::with_capacity(rows * self.width * keys);
         for (row, &length) in self.lengths[..rows].iter().enumerate() {

@@ -3,8 +3,9 @@
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 use super::cumsum::cumsum;
+use super::reduce::{Sums, reduce};
 use super::{random, whole};
-use crate::graph::{Binary, Compare, Facts, Function, Logic, Op, Reduce, Region, Span, Unary, operation};
+use crate::graph::{Binary, Compare, Facts, Function, Logic, Op, Region, Unary, operation};
 use crate::kernels::{self, Chain, Extent, Operand};
 use crate::types::{KindTag, kind_of};
 
@@ -32,7 +33,7 @@ impl Precision<'_> {
     pub fn tensor(&self, datum: &Datum) -> Result<Tensor> {
         match datum {
             Datum::Tensor(tensor) => Ok(tensor.clone()),
-            Datum::Number(number) => Tensor::new(*number, self.device)?.to_dtype(self.dtype),
+            Datum::Number(number) => kernels::saturate(&Tensor::new(*number, self.device)?, self.dtype),
             Datum::Chain(chain) => chain.compute(),
             Datum::Several(_) => bail!("a loop ends with several values, and one of them is meant"),
         }
@@ -40,7 +41,7 @@ impl Precision<'_> {
 
     fn like(&self, datum: &Datum, other: &Datum) -> Result<Tensor> {
         match (datum, other) {
-            (Datum::Number(number), Datum::Tensor(other)) => Tensor::new(*number, self.device)?.to_dtype(other.dtype()),
+            (Datum::Number(number), Datum::Tensor(other)) => kernels::saturate(&Tensor::new(*number, self.device)?, other.dtype()),
             (Datum::Number(number), Datum::Chain(_)) => Tensor::new(*number as f32, self.device),
             _ => self.tensor(datum),
         }
@@ -77,12 +78,14 @@ pub(super) fn chain(op: &Op, args: &[&Datum]) -> Option<Chain> {
     }
 }
 
-/// Runs an operation that needs nothing but its arguments. `facts` are those of its value.
-pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>, facts: &Facts) -> Result<Datum> {
+/// Computes an operation in the types of its arguments. `facts` are those of its value.
+pub(super) fn compute(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>, sums: Sums, facts: &Facts) -> Result<Datum> {
     let all = || args.iter().map(|arg| precision.tensor(arg)).collect::<Result<Vec<_>>>();
     let first = || precision.tensor(args[0]);
     let tensor = match op {
         Op::Scalar(number) => return Ok(Datum::Number(*number)),
+        // In steps it has no gradient where `e^-x` overflows.
+        Op::Unary(Unary::Sigmoid) if sums == Sums::InPortions => candle_nn::ops::sigmoid(&first()?)?,
         Op::Unary(op) => unary(*op, &first()?)?,
         Op::Binary(op) => binary(*op, args[0], args[1], precision)?,
         Op::Compare(op) => {
@@ -104,7 +107,7 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
                 _ => a.broadcast_maximum(&b)?,
             }
         }
-        Op::Reduce { reduce, axis, keep } => self::reduce(*reduce, *axis, *keep, &first()?, precision.dtype)?,
+        Op::Reduce { reduce: kind, axis, keep } => reduce(*kind, *axis, *keep, &first()?, sums, precision.dtype)?,
         Op::Softmax { axis, log: false } => softmax(&first()?, *axis)?,
         Op::Softmax { axis, log: true } => {
             let x = first()?;
@@ -112,7 +115,7 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
                 return Ok(args[0].clone());
             }
             let shifted = x.broadcast_sub(&x.max_keepdim(*axis)?)?;
-            shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(*axis)?.log()?)?
+            shifted.broadcast_sub(&sums.sum(&shifted.exp()?, *axis)?.log()?)?
         }
         Op::CumSum { axis } => cumsum(&first()?, *axis)?,
         Op::MatMul => matmul(&first()?, &precision.tensor(args[1])?)?,
@@ -186,7 +189,7 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
         }
         Op::Full(number) => {
             let x = first()?;
-            Tensor::new(*number, x.device())?.to_dtype(x.dtype())?.broadcast_as(x.shape())?.contiguous()?
+            kernels::saturate(&Tensor::new(*number, x.device())?, x.dtype())?.broadcast_as(x.shape())?.contiguous()?
         }
         Op::Randn { seed } => random::normal(&first()?, *seed, precision.dtype)?,
         Op::Cast(kind) => cast(&first()?, *kind, precision)?,
@@ -280,33 +283,6 @@ fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<
         Binary::Maximum => a.broadcast_maximum(&b),
         Binary::Minimum => a.broadcast_minimum(&b),
     }
-}
-
-fn reduce(reduce: Reduce, axis: Option<usize>, keep: bool, x: &Tensor, dtype: DType) -> Result<Tensor> {
-    let (x, axis) = match axis {
-        Some(axis) => (x.clone(), axis),
-        None => (x.flatten_all()?, 0),
-    };
-    let is_whole = whole::holds(&x);
-    // Whole numbers have no mean of their own: it is computed in `f64`, and is then of the model's type.
-    let float = |x: &Tensor| if is_whole { x.to_dtype(DType::F64) } else { Ok(x.clone()) };
-    let model = |x: Tensor| if is_whole { x.to_dtype(dtype) } else { Ok(x) };
-    let index = |x: Tensor| x.to_dtype(DType::I64);
-    if x.dim(axis)? == 0 && !matches!(reduce, Reduce::Sum | Reduce::Norm) {
-        bail!("the axis number {axis} of {:?} has no entries", x.dims());
-    }
-    let kept = match reduce {
-        Reduce::Sum if is_whole => whole::sum_keepdim(&x, axis)?,
-        Reduce::Sum => x.sum_keepdim(axis)?,
-        Reduce::Mean => model(float(&x)?.mean_keepdim(axis)?)?,
-        Reduce::Max => x.max_keepdim(axis)?,
-        Reduce::Min => x.min_keepdim(axis)?,
-        Reduce::Var => model(float(&x)?.var_keepdim(axis)?)?,
-        Reduce::Norm => model(float(&x)?.sqr()?.sum_keepdim(axis)?.sqrt()?)?,
-        Reduce::ArgMax => index(x.argmax_keepdim(axis)?)?,
-        Reduce::ArgMin => index(x.argmin_keepdim(axis)?)?,
-    };
-    if keep { Ok(kept) } else { kept.squeeze(axis) }
 }
 
 /// Refuses what a function returned, if its entries are of another kind than was declared.
@@ -407,17 +383,17 @@ fn scatter(x: &Tensor, axis: usize, index: &[i64], value: &Tensor) -> Result<Ten
     let size = x.dim(axis)?;
     let mut dims = x.dims().to_vec();
     dims[axis] = index.len();
-    let value = value.broadcast_as(dims)?;
-    let (mut result, mut own) = (x.clone(), false);
+    // Each entry of the result is one of `x` or, after those, one of `value`.
+    let mut source = (0..size as u32).collect::<Vec<_>>();
     for (entry, &index) in index.iter().enumerate() {
         let start = if index < 0 { index + size as i64 } else { index };
-        if !(0..size as i64).contains(&start) {
-            bail!("index {index} lies outside of an axis of {size} entries");
+        match usize::try_from(start).ok().and_then(|start| source.get_mut(start)) {
+            Some(source) => *source = (size + entry) as u32,
+            None => bail!("index {index} lies outside of an axis of {size} entries"),
         }
-        let extent = Extent { axis, span: Span { start: start as usize, len: 1 } };
-        result = kernels::patch_own(&result, &[extent], &value.narrow(axis, entry, 1)?, &mut own)?;
     }
-    Ok(result)
+    let both = Tensor::cat(&[&x.contiguous()?, &value.broadcast_as(dims)?.contiguous()?], axis)?;
+    both.index_select(&Tensor::from_vec(source, size, x.device())?, axis)
 }
 
 /// Indices of which negative ones count from the end, as plain ones.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::budget::Meter;
 use super::cutoff::Cutoff;
@@ -306,8 +306,9 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
             return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None });
         }
         if self.pass.step == 0 && !self.embeddings.is_empty() && self.table.embedding() == Some(site) {
+            let mut own = false;
             for (extents, embeddings) in &self.embeddings {
-                value = kernels::patch(&value, extents, embeddings)?;
+                value = kernels::patch_own(&value, extents, embeddings, &mut own)?;
             }
         }
         let mut own = false;
@@ -327,6 +328,10 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
         }
         self.check(site, &value)?;
         Ok(value)
+    }
+
+    fn dtype(&self) -> DType {
+        self.precision.dtype
     }
 
     fn skipped(&self) -> Skipped {
@@ -358,7 +363,7 @@ mod tests {
     use crate::module::{Forward, From, Registrar};
     use crate::plan::Circumstances;
     use crate::types::KindTag;
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     /// A model that shows one value at three sites.
     struct Three;

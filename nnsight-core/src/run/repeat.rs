@@ -2,8 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::evaluate::{Datum, evaluate};
+use super::evaluate::Datum;
 use super::interleave::Interleaver;
+use super::rounding::evaluate;
 use super::stages::Stages;
 use crate::graph::{Body, Inferred, Node, NodeId, Op, Source, printable};
 use crate::{Error, Result};

@@ -2,11 +2,13 @@
 
 use candle_core::Tensor;
 
-use super::evaluate::{Datum, chain, evaluate};
+use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
 use super::repeat::first_is_true;
+use super::rounding::evaluate;
 use super::stages::Stages;
 use crate::graph::{InvokeId, NodeId, Op, Source, Unreached, printable};
+use crate::kernels;
 use crate::module::Cx;
 use crate::plan::without_what_is_behind;
 use crate::run::TokenBatch;
@@ -220,14 +222,32 @@ impl<M: Stages> Interleaver<'_, M> {
 
     fn gradient(&mut self, id: NodeId) -> Result<Tensor> {
         let (of, loss) = (self.graph.node(id).args[0], self.graph.node(id).args[1]);
+        let value = self.loss(loss, id)?;
+        let gradient = self.gradients.get(of, loss, &value)?.ok_or_else(|| self.no_gradient(id))?;
+        self.check_finite("gradient", &gradient, id)?;
+        Ok(gradient)
+    }
+
+    /// The value of a loss, for a node that asks for its gradient.
+    fn loss(&self, loss: NodeId, id: NodeId) -> Result<Tensor> {
         let value = self.precision.tensor(self.datum(loss, id)?)?;
-        self.gradients.get(of, loss, &value)?.ok_or_else(|| self.no_gradient(id))
+        self.check_finite("loss", &value, loss)?;
+        Ok(value)
+    }
+
+    /// Refuses a loss or a gradient that 16 bits cannot hold: everything that is computed of it would be NaN.
+    fn check_finite(&self, what: &'static str, value: &Tensor, id: NodeId) -> Result<()> {
+        let dtype = value.dtype();
+        match kernels::is_half(dtype) && !kernels::is_finite(value)? {
+            false => Ok(()),
+            true => Err(Error::Overflow { what, dtype: dtype.as_str(), largest: kernels::largest(dtype), source_line: self.graph.source(id) }),
+        }
     }
 
     fn set_gradient(&mut self, id: NodeId) -> Result<()> {
         let args = &self.graph.node(id).args;
         let (of, loss) = (args[0], args[1]);
-        let (value, new) = (self.precision.tensor(self.datum(loss, id)?)?, self.precision.tensor(self.datum(args[2], id)?)?);
+        let (value, new) = (self.loss(loss, id)?, self.precision.tensor(self.datum(args[2], id)?)?);
         if !self.gradients.set(of, loss, &value, &new)? {
             return Err(self.no_gradient(id));
         }
@@ -310,7 +330,7 @@ impl<M: Stages> Interleaver<'_, M> {
     pub(super) fn load(&self, index: usize) -> candle_core::Result<Tensor> {
         let tensor = self.graph.constants[index].tensor.to_device(self.precision.device)?;
         match crate::types::kind_of(tensor.dtype()) {
-            KindTag::Float => tensor.to_dtype(self.precision.dtype),
+            KindTag::Float => kernels::saturate(&tensor, self.precision.dtype),
             KindTag::Int => tensor.to_dtype(candle_core::DType::I64),
             // Any number but 0 is true, and one that is not 1 would be multiplied by others.
             KindTag::Bool => tensor.ne(0u8),

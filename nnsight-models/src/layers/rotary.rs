@@ -1,8 +1,10 @@
 //! Rotary position embedding (Su et al. 2021), with the scaling of Llama 3.1.
 
+use std::sync::{PoisonError, RwLock};
+
 use candle_core::{D, DType, Device, Tensor};
 use nnsight_core::Result;
-use std::sync::{PoisonError, RwLock};
+use nnsight_core::kernels::{is_half, widen};
 
 use super::cpu;
 
@@ -34,7 +36,7 @@ pub enum Scaling {
 /// Positions whose cosines and sines are computed when a model is loaded, if its context is longer than this.
 const AT_LOAD: usize = 16_384;
 
-/// Cosines and sines, for as many positions as runs have needed.
+/// Cosines and sines, for as many positions as runs have needed; for a model of 16 bits in `f32`.
 pub struct Rotary {
     /// `(1, HeadDim / 2)`
     frequencies: Tensor,
@@ -73,6 +75,7 @@ impl Rotary {
         let frequencies = (0..head_dim / 2).map(|pair| (pair, 1.0 / theta.powf(2.0 * pair as f64 / head_dim as f64)));
         let frequencies = frequencies.map(|(pair, frequency)| scaling.apply(pair, frequency) as f32).collect::<Vec<_>>();
         let frequencies = Tensor::new(frequencies, device)?.unsqueeze(0)?;
+        let dtype = if is_half(dtype) { DType::F32 } else { dtype };
         let tables = RwLock::new(Tables::new(&frequencies, context.min(AT_LOAD), dtype)?);
         Ok(Rotary { frequencies, context, dtype, tables })
     }
@@ -109,6 +112,7 @@ impl Rotary {
     /// # Errors
     /// Where a computation fails.
     pub fn apply(&self, x: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
+        let (dtype, x) = (x.dtype(), &widen(x)?);
         let turn = |table: &Tensor| match positions {
             None => table.narrow(0, 0, x.dim(2)?),
             Some(positions) => {
@@ -118,9 +122,9 @@ impl Rotary {
         };
         let Tables { cos, sin } = self.tables(x.dim(2)?, positions)?;
         let (cos, sin) = (turn(&cos)?, turn(&sin)?);
-        match x.track_op() {
-            false if cpu::takes(&[x, &cos, &sin]) => Ok(cpu::rotate(x, &cos, &sin)?),
-            false => Ok(candle_nn::rotary_emb::rope(&x.contiguous()?, &cos, &sin)?),
+        let turned = match x.track_op() {
+            false if cpu::takes(&[x, &cos, &sin]) => cpu::rotate(x, &cos, &sin)?,
+            false => candle_nn::rotary_emb::rope(&x.contiguous()?, &cos, &sin)?,
             // The fused form has no gradient.
             true => {
                 let whole = |half: &Tensor| {
@@ -129,9 +133,10 @@ impl Rotary {
                 };
                 let half = x.dim(D::Minus1)? / 2;
                 let turned = Tensor::cat(&[&x.narrow(D::Minus1, half, half)?.neg()?, &x.narrow(D::Minus1, 0, half)?], D::Minus1)?;
-                Ok((x.broadcast_mul(&whole(&cos)?)? + turned.broadcast_mul(&whole(&sin)?)?)?)
+                (x.broadcast_mul(&whole(&cos)?)? + turned.broadcast_mul(&whole(&sin)?)?)?
             }
-        }
+        };
+        Ok(turned.to_dtype(dtype)?)
     }
 }
 
