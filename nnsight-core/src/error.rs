@@ -435,8 +435,25 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Of some words the one that comes closest to a wrong one, if any is close.
 pub(crate) fn closest<'a>(words: impl IntoIterator<Item = &'a String>, wrong: &str) -> Option<String> {
-    let close = words.into_iter().map(|word| (distance(word, wrong), word)).filter(|(distance, _)| *distance <= 3);
+    // Words whose lengths differ by more are further apart, and a wrong one may be as long as whoever sent it likes.
+    let length = wrong.chars().count();
+    let alike = words.into_iter().filter(|word| word.chars().count().abs_diff(length) <= CLOSE);
+    let close = alike.map(|word| (distance(word, wrong), word)).filter(|(distance, _)| *distance <= CLOSE);
     close.min().map(|(_, word)| word.clone())
+}
+
+/// At how many letters' distance a word is still close.
+const CLOSE: usize = 3;
+
+/// How many letters of a name an error repeats.
+const NAME: usize = 120;
+
+/// A name as an error repeats it: the beginning of one that is too long to be read.
+pub(crate) fn shortened(name: &str) -> String {
+    match name.char_indices().nth(NAME) {
+        Some((end, _)) => format!("{}… ({} letters)", &name[..end], name.chars().count()),
+        None => name.to_string(),
+    }
 }
 
 /// The number of letters to insert, delete or replace between two words (Levenshtein).
@@ -458,4 +475,28 @@ fn distance(a: &str, b: &str) -> usize {
 /// The end of a sentence that names something similar, where there is something.
 pub(crate) fn did_you_mean(similar: Option<String>) -> String {
     similar.map(|path| format!("; there is `{path}`")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closest_word_is_at_most_three_letters_away() {
+        let words = ["layers.0.output".to_string(), "lm_head.output".to_string()];
+        assert_eq!(closest(&words, "layer.0.outptu"), Some(words[0].clone()));
+        assert_eq!(closest(&words, "head.output"), Some(words[1].clone()));
+        assert_eq!(closest(&words, "hed.output"), None);
+    }
+
+    #[test]
+    fn a_name_of_megabytes_is_close_to_nothing_and_is_not_repeated() {
+        let words = (0..1000).map(|layer| format!("layers.{layer}.output")).collect::<Vec<_>>();
+        let wrong = "é".repeat(5_000_000);
+        let start = std::time::Instant::now();
+        assert_eq!(closest(&words, &wrong), None);
+        assert!(start.elapsed().as_secs() < 2);
+        assert_eq!(shortened(&wrong), format!("{}… (5000000 letters)", "é".repeat(120)));
+        assert_eq!(shortened("layers.0.output"), "layers.0.output");
+    }
 }

@@ -109,7 +109,7 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
             let shifted = x.broadcast_sub(&x.max_keepdim(*axis)?)?;
             shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(*axis)?.log()?)?
         }
-        Op::CumSum { axis } => first()?.cumsum(*axis)?,
+        Op::CumSum { axis } => cumsum(&first()?, *axis)?,
         Op::MatMul => matmul(&first()?, &precision.tensor(args[1])?)?,
         Op::Permute { order, .. } => first()?.permute(order.as_slice())?,
         Op::Split { axis, into } => {
@@ -301,6 +301,13 @@ fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
         return kernels::softmax(x);
     }
     candle_nn::ops::softmax(x, axis)
+}
+
+/// The running sum along an axis. candle multiplies with a triangle, and its product takes values with more than one axis around those only
+/// where they are in order.
+fn cumsum(x: &Tensor, axis: usize) -> Result<Tensor> {
+    let last = x.rank().saturating_sub(1);
+    x.transpose(axis, last)?.contiguous()?.cumsum(last)?.transpose(axis, last)
 }
 
 /// The product over the innermost two axes; a matrix on the right multiplies every matrix on the left.

@@ -1,5 +1,7 @@
 //! The values of a run: computing nodes, keeping what they give for as long as somebody needs it, and why some never come into being.
 
+use std::collections::HashSet;
+
 use candle_core::Tensor;
 
 use super::evaluate::{Datum, chain, evaluate};
@@ -165,7 +167,11 @@ impl<M: Stages> Interleaver<'_, M> {
                 continue;
             };
             let alike = |id: &NodeId| matches!(&self.graph.node(*id).op, Op::Call { module: other } if other == module);
-            let (calls, behind) = rest.split_at(rest.iter().take_while(|id| alike(id)).count());
+            let mut together = HashSet::new();
+            // One that is applied to what another gives has to wait for that.
+            let waits = |id: &NodeId, together: &HashSet<NodeId>| self.graph.node(*id).uses().any(|used| together.contains(&used));
+            let count = rest.iter().take_while(|id| alike(id) && !waits(id, &together) && together.insert(**id)).count();
+            let (calls, behind) = rest.split_at(count);
             let mut inputs = Vec::with_capacity(calls.len());
             for &id in calls {
                 if calls.len() == 1 || self.lacks(id).is_some() || !self.graph.node(id).guards.is_empty() || self.with_gradient[id.index()] {

@@ -10,7 +10,7 @@ use bumpalo::Bump;
 use super::prompt::IntoPrompts;
 use crate::graph::{
     At, Body, Constant, ConstantId, Function, FunctionId, Generation, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source,
-    SourceId, Unused,
+    SourceId, Unused, Visited,
 };
 use crate::module::{Cursor, Instrument, SiteTable};
 use crate::{Error, Result};
@@ -33,7 +33,7 @@ struct Recording {
     /// The loops that are being recorded, the outermost first.
     bodies: Vec<OpenBody>,
     /// The last reading of each site that is still what the model holds there.
-    readings: HashMap<Visit, NodeId>,
+    readings: Visited<Option<NodeId>>,
     errors: Vec<Error>,
 }
 
@@ -62,9 +62,6 @@ const ROUNDS: u32 = 100_000;
 fn depth(id: NodeId) -> usize {
     (id.0 / DEPTH) as usize
 }
-
-/// Invoke, step and site.
-type Visit = (InvokeId, u32, usize);
 
 impl Tracer {
     /// Starts recording on a model with these sites.
@@ -135,13 +132,13 @@ impl Tracer {
         let Some((at, id)) = recording.resolve(&self.table, at, site, Location::caller()) else {
             return recording.push(Op::Scalar(0.0), &[], Location::caller());
         };
-        let visit = (at.invoke, at.step, site);
-        if let Some(&node) = recording.readings.get(&visit) {
+        if let Some(&Some(node)) = recording.readings.get(&recording.graph, at, site) {
             return node;
         }
         let node = recording.push(Op::Get { at, site: id }, &[], Location::caller());
         if recording.guards.is_empty() {
-            recording.readings.insert(visit, node);
+            let Recording { graph, readings, .. } = &mut *recording;
+            *readings.entry(graph, at, site) = Some(node);
         }
         node
     }
@@ -175,7 +172,7 @@ impl Tracer {
         let mut recording = self.recording.borrow_mut();
         if let Some((at, id)) = recording.resolve(&self.table, at, site, Location::caller()) {
             let Recording { graph, readings, .. } = &mut *recording;
-            readings.retain(|&(invoke, step, read), _| (step, read) != (at.step, site) || !graph.share_rows(invoke, at.invoke));
+            readings.forget(graph, at, site);
             recording.push(op(at, id), args, Location::caller());
         }
     }
