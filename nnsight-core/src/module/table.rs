@@ -123,7 +123,7 @@ impl SiteTable {
             return Err(Error::NoSite { path: crate::error::shortened(path), suggestion, source_line: Default::default() });
         };
         if self.names(name) || self.aliases.contains_key(name) {
-            return Err(Error::NameTaken { name: name.to_string() });
+            return Err(Error::NameTaken { name: crate::error::shortened(name) });
         }
         self.aliases.insert(name.to_string(), target);
         Ok(())
@@ -190,7 +190,7 @@ impl SiteTable {
     /// Adds the sites of a module that is run behind the site `host`; the model goes on with what it gives, where it `changes` anything.
     pub(crate) fn attach<M: super::Instrument>(&self, name: &str, host: usize, changes: bool) -> Result<SiteTable> {
         if self.names(name) || self.aliases.contains_key(name) {
-            return Err(Error::NameTaken { name: name.to_string() });
+            return Err(Error::NameTaken { name: crate::error::shortened(name) });
         }
         let first = self.sites.len();
         let mut table = super::Registrar::extend::<M>(self.clone(), name);

@@ -15,7 +15,7 @@ impl Environment for Prompts<'_> {
     fn site(&self, at: At, path: &str) -> Option<Facts> {
         let mut facts = self.table.sites()[self.table.position(path)?].facts.clone();
         let lengths = self.lengths.get(at.invoke.index())?;
-        let longest = lengths.iter().copied().collect::<Option<Vec<_>>>().and_then(|lengths| lengths.into_iter().max());
+        let longest = lengths.iter().try_fold(None, |longest, length| Some(longest.max(Some((*length)?)))).flatten();
         let ragged = lengths.iter().any(|length| *length != longest);
         for axis in &mut facts.axes {
             let positions = matches!(axis.name.as_ref(), "Seq" | "Query");

@@ -156,7 +156,7 @@ pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>])
 fn check(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>]) -> Result<Vec<Facts>> {
     graph.validate(&Limits::default())?;
     if graph.signature != table.signature {
-        return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone() });
+        return Err(Error::OtherModel { graph: crate::error::shortened(&graph.signature), model: table.signature.clone() });
     }
     infer(graph, &Prompts { table, lengths })
 }

@@ -3,6 +3,7 @@
 mod batch;
 mod branch;
 mod cutoff;
+mod depth;
 mod environment;
 mod evaluate;
 mod execute;

@@ -148,8 +148,9 @@ impl<M: Stages> Interleaver<'_, M> {
                 datum
             }
         };
+        let depth = self.depths.above(node.args.iter().filter_map(|arg| self.values[arg.index()].as_ref()));
         let datum = match self.with_gradient[id.index()] {
-            false => datum,
+            false => self.bounded(depth, datum).map_err(|error| self.compute_error(id, &error))?,
             true => Datum::Tensor(self.gradients.cut(id, &self.precision.tensor(&datum)?, Vec::new())?),
         };
         self.keep(id, datum);

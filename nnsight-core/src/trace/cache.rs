@@ -195,7 +195,7 @@ impl Cache {
     pub fn steps(&self, path: &str) -> Result<&[candle_core::Tensor]> {
         let missing = || {
             let suggestion = crate::error::did_you_mean(crate::error::closest(self.entries.keys(), path));
-            Error::NotCached { path: path.to_string(), suggestion }
+            Error::NotCached { path: crate::error::shortened(path), suggestion }
         };
         self.entries.get(path).or_else(|| self.entries.get(path.strip_prefix("model.")?)).map(Vec::as_slice).ok_or_else(missing)
     }
