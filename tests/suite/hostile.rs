@@ -105,7 +105,7 @@ fn a_run_writes_back_what_it_read_and_is_looked_at_after_that() {
 fn running_sums_beside_a_run_of_another_length() {
     let model = tiny_llama();
     let graph = nnsight::graph!(model, {
-        let short = invoke!([A.to_vec(), A.to_vec()], {
+        let short = invoke!(vec![A.to_vec(), A.to_vec()], {
             let k = model.layers[1].self_attn.k;
             let scores = model.layers[1].self_attn.pattern;
             (k.cumsum(Seq), k.cumsum(KvHeads), k.cumsum(HeadDim), scores.cumsum(Heads), model.layers[0].output.cumsum(Seq))
@@ -118,7 +118,7 @@ fn running_sums_beside_a_run_of_another_length() {
         assert!(difference(planned, naive) < 1e-5);
     }
     // A sum of the keys by hand, the same for both rows.
-    let k = model.execute(nnsight::graph!(model, [A.to_vec(), A.to_vec()], { model.layers[1].self_attn.k }).unwrap()).unwrap();
+    let k = model.execute(nnsight::graph!(model, vec![A.to_vec(), A.to_vec()], { model.layers[1].self_attn.k }).unwrap()).unwrap();
     let mut rows = vec![k[0].narrow(2, 0, 1).unwrap()];
     for position in 1..4 {
         rows.push((&rows[position - 1] + k[0].narrow(2, position, 1).unwrap()).unwrap());

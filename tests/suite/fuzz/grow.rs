@@ -220,7 +220,10 @@ impl Growing<'_> {
 
     fn region(&self, numbers: &mut Numbers, facts: &Facts) -> Region {
         let mut region = Region::default();
-        for (axis, facts) in facts.axes.iter().enumerate().filter(|_| numbers.once_in(2)) {
+        for (axis, facts) in facts.axes.iter().enumerate() {
+            if numbers.once_in(2) {
+                continue;
+            }
             let size = facts.size.unwrap_or(2) as i64;
             let (start, single) = (numbers.below(size.max(1) as usize) as i64, numbers.once_in(2));
             let (start, end) = match numbers.once_in(2) {
