@@ -201,7 +201,7 @@ const SHAPES: &[Shape] = &[
     ("runs on pairs of prompts, of many lengths", 10_000, |count| {
         let mut writing = Writing::new();
         for index in 0..count {
-            let tokens = (0..1 + index / 2 % 100).map(|token| (token % 60) as u32).collect::<Vec<_>>();
+            let tokens = (0..1 + index / 2 % 60).map(|token| (token % 60) as u32).collect::<Vec<_>>();
             let invoke = writing.invoke(&tokens);
             let zero = writing.push(Op::Scalar(index as f64), &[]);
             writing.set(invoke, 1, Region::default(), Unused::Refuse, zero);
@@ -334,7 +334,8 @@ fn recording_a_sweep_takes_as_long_as_its_points() {
         assert_eq!(graph.unwrap().saves.len(), count);
         start.elapsed().as_secs_f64()
     };
-    let (quarter, whole) = (record(2_500).min(record(2_500)), record(10_000));
+    let best = |count: usize| (0..3).map(|_| record(count)).fold(f64::INFINITY, f64::min);
+    let (quarter, whole) = (best(2_500), best(10_000));
     assert!(whole < 10.0 * quarter.max(0.01), "10,000 points take {whole:.3} s, a quarter of them {quarter:.3} s");
 }
 

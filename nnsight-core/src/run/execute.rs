@@ -184,7 +184,8 @@ fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, reques
     let graph = interleaver.graph;
     let own = wave.invokes.iter().copied().filter(|invoke| !graph.invokes[invoke.index()].everything).collect::<Vec<_>>();
     if own.is_empty() {
-        return Ok(());
+        // What depends on no prompt may wait all the same, for others to which the same module is applied.
+        return interleaver.run_behind(&wave.after);
     }
     let batch = batch(interleaver, &own, wave, &request.tokens)?;
     let rows = own.iter().map(|invoke| invoke.index());

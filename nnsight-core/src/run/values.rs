@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 
 use super::evaluate::{Datum, chain, evaluate};
 use super::interleave::Interleaver;
@@ -190,7 +190,11 @@ impl<M: Stages> Interleaver<'_, M> {
     fn apply_together(&mut self, module: &str, inputs: Vec<(NodeId, Tensor)>) -> Result<()> {
         let Some((first, _)) = inputs.first() else { return Ok(()) };
         let source = self.graph.source(*first);
-        let flat = inputs.iter().map(|(_, input)| input.flatten_to(input.rank().saturating_sub(2)));
+        // A single vector is one of many.
+        let flat = inputs.iter().map(|(_, input)| {
+            let last = input.dim(D::Minus1)?;
+            input.reshape((input.elem_count() / last.max(1), last))
+        });
         let all = Tensor::cat(&flat.collect::<candle_core::Result<Vec<_>>>()?, 0)?.unsqueeze(0)?;
         let results = self.call(module, &all, &source)?.squeeze(0)?;
         let mut start = 0;

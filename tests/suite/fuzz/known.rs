@@ -4,6 +4,8 @@
 pub const KNOWN: &[(&str, &str)] = &[
     ("no unary function for", "functions of whole numbers: `Unary` on a value of kind `Int`"),
     ("not yet implemented", "functions of whole numbers that candle does not have"),
+    ("attempt to divide by zero", "`Reduce`, `Softmax` and `CumSum` of a value without entries"),
+    ("attempt to subtract with overflow", "the variance of a value without entries"),
 ];
 
 /// Whether a panic is one of those.
