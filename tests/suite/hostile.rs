@@ -54,6 +54,19 @@ fn modules_are_applied_to_vectors_of_no_prompt() {
 }
 
 #[test]
+fn a_module_is_skipped_by_its_output_only() {
+    let skip = Op::Skip { at: At::prompt(InvokeId(0)), site: nnsight::graph::SiteId(1), unused: nnsight::graph::Unused::Drop };
+    let nodes = vec![node(Op::Scalar(-2.0), vec![]), node(skip, vec![0]), node(get(2), vec![])];
+    let mut graph = graph(nodes, vec![2]);
+    assert!(tiny_llama().execute(graph.clone()).is_ok());
+    for inside in ["layers.1.input", "layers.1.mlp.act", "layers.1.mlp.gate_proj.weight"] {
+        graph.sites[1] = inside.into();
+        let error = tiny_llama().execute(graph.clone()).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{inside}` is not the output of a module")), "{error}");
+    }
+}
+
+#[test]
 fn graphs_that_panicked() {
     for name in ["PANIC-1261-6", "PANIC-19607-27"] {
         let bytes = std::fs::read(folder(&format!("tests/hostile/{name}.bin"))).unwrap();

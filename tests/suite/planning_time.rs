@@ -309,12 +309,13 @@ fn no_shape_of_a_graph_plans_in_more_than_seconds() {
 #[test]
 #[ignore = "prints how planning grows: cargo test --release --test suite planning_grows_linearly -- --ignored --nocapture"]
 fn planning_grows_linearly() {
-    println!("| shape | nodes | ms | for a quarter | × |\n|---|---|---|---|---|");
+    println!("| shape | nodes | ms | ms for an eighth | × |\n|---|---|---|---|---|");
     for &(name, count, shape) in SHAPES {
-        let (whole, quarter) = (shape(count), shape(count / 4));
-        let (slow, fast) = (time(&whole).as_secs_f64(), time(&quarter).as_secs_f64());
+        let (whole, part) = (shape(count), shape(count / 8));
+        let (slow, fast) = (time(&whole).as_secs_f64(), time(&part).as_secs_f64());
         println!("| {count} {name} | {} | {:.0} | {:.0} | {:.1} |", whole.nodes.len(), slow * 1e3, fast * 1e3, slow / fast);
-        assert!(slow < 12.0 * fast.max(0.002), "{name}: {count} take {slow:.3} s, a quarter of them {fast:.3} s");
+        // In proportion it would be 8 times as long, as the square 64 times; a larger graph leaves the caches.
+        assert!(slow < 24.0 * fast.max(0.005), "{name}: {count} take {slow:.3} s, an eighth of them {fast:.3} s");
     }
 }
 

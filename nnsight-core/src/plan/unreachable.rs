@@ -64,16 +64,21 @@ struct Skippers {
     all: bool,
 }
 
-/// Checks that nothing touches the inside of a module that is skipped.
+/// Checks that modules are skipped by their outputs, and that nothing touches the inside of one that is.
 ///
 /// # Errors
-/// [`Error::InsideSkipped`] and [`Error::NoPast`].
+/// [`Error::Mismatch`], [`Error::InsideSkipped`] and [`Error::NoPast`].
 pub(super) fn check_skipped(graph: &Graph, table: &SiteTable, order: &Order) -> Result<()> {
     let mut skipped: HashMap<(u32, usize), Skippers> = HashMap::new();
-    for node in &graph.nodes {
+    for (id, node) in graph.iter() {
         if let Op::Skip { at, site, .. } = node.op
-            && let Some(module) = table.modules_around(order.positions[site.index()]).next()
+            && let position = order.positions[site.index()]
+            && let Some(module) = table.modules_around(position).next()
         {
+            if position + 1 != table.modules()[module].sites.end {
+                let problem = format!("`{}` is not the output of a module; skip a module by its output", table.sites()[position].path);
+                return Err(Error::Mismatch { op: node.op.name(), problem, source_line: graph.source(id) });
+            }
             let skippers = skipped.entry((at.step, module)).or_default();
             skippers.all |= graph.sees_all(at.invoke);
             skippers.own.insert(at.invoke);

@@ -158,7 +158,7 @@ fn check(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>]) -> Re
     if graph.signature != table.signature {
         return Err(Error::OtherModel { graph: crate::error::shortened(&graph.signature), model: table.signature.clone() });
     }
-    infer(graph, &Prompts { table, lengths })
+    infer(graph, &Prompts::new(table, lengths))
 }
 
 /// The number of tokens of each invoke, where all its prompts have the same.
