@@ -31,10 +31,8 @@ fn graphs_that_gave_something_else_planned() {
 #[test]
 fn modules_are_applied_to_vectors_of_no_prompt() {
     let call = || Op::Call { module: "norm".into() };
-    let constant = nnsight::graph::Constant {
-        names: vec!["Hidden".into()],
-        tensor: nnsight::candle_core::Tensor::arange(0f32, 32.0, &Device::Cpu).unwrap(),
-    };
+    let constant =
+        nnsight::graph::Constant { names: vec!["Hidden".into()], tensor: nnsight::candle_core::Tensor::arange(0f32, 32.0, &Device::Cpu).unwrap() };
     let nodes = vec![
         node(Op::Constant(nnsight::graph::ConstantId(0)), vec![]),
         node(call(), vec![0]),
@@ -271,7 +269,15 @@ fn an_edit_of_many_parts_within_each_other_has_a_gradient() {
 fn bodies_within_each_other_are_dropped_one_by_one() {
     let mut body = Body { carried: 1, over: None, captured: 0, nodes: vec![], condition: None, gives: vec![NodeId(0)], limit: 1 };
     for _ in 0..200_000 {
-        body = Body { carried: 1, over: None, captured: 0, nodes: vec![node(Op::Loop(Box::new(body)), vec![0])], condition: None, gives: vec![NodeId(1)], limit: 1 };
+        body = Body {
+            carried: 1,
+            over: None,
+            captured: 0,
+            nodes: vec![node(Op::Loop(Box::new(body)), vec![0])],
+            condition: None,
+            gives: vec![NodeId(1)],
+            limit: 1,
+        };
     }
     let graph = graph(vec![node(get(0), vec![]), node(Op::Loop(Box::new(body)), vec![0])], vec![0]);
     assert!(graph.validate(&nnsight::graph::Limits::default()).is_err());

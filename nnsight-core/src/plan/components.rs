@@ -5,7 +5,8 @@ const UNSEEN: usize = usize::MAX;
 /// The strongly connected components of `count` vertices (Tarjan 1972), without recursion: a number for each vertex, equal for those of one
 /// component, and lower for what a component needs. `needed(vertex, n)` is the `n`th vertex that a vertex needs.
 pub(super) fn components(count: usize, needed: impl Fn(usize, usize) -> Option<usize>) -> Vec<usize> {
-    let mut search = Search { found: vec![UNSEEN; count], low: vec![0; count], component: vec![UNSEEN; count], open: Vec::new(), path: Vec::new(), next: 0 };
+    let mut search =
+        Search { found: vec![UNSEEN; count], low: vec![0; count], component: vec![UNSEEN; count], open: Vec::new(), path: Vec::new(), next: 0 };
     let mut closed = 0;
     for root in 0..count {
         if search.found[root] == UNSEEN {

@@ -136,10 +136,18 @@ impl Subject {
             let (a, b) = match (naive_value, planned_value) {
                 (Ok(a), Ok(b)) => (a, b),
                 (Err(_), Err(_)) => continue,
-                (Ok(_), Err(error)) | (Err(error), Ok(_)) => return Err(Fault::OneOnly(format!("saved value {save} is there one way only: {error}"))),
+                (Ok(_), Err(error)) | (Err(error), Ok(_)) => {
+                    return Err(Fault::OneOnly(format!("saved value {save} is there one way only: {error}")));
+                }
             };
             if a.dims() != b.dims() || a.dtype() != b.dtype() {
-                return Err(Fault::OneOnly(format!("saved value {save} is {:?} {:?}, and {:?} {:?} planned", a.dims(), a.dtype(), b.dims(), b.dtype())));
+                return Err(Fault::OneOnly(format!(
+                    "saved value {save} is {:?} {:?}, and {:?} {:?} planned",
+                    a.dims(),
+                    a.dtype(),
+                    b.dims(),
+                    b.dtype()
+                )));
             }
             let by = distance(a, b);
             if by <= 1e-4 {

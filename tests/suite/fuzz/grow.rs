@@ -2,8 +2,8 @@
 
 use nnsight::candle_core::{Device, Tensor as Candle};
 use nnsight::graph::{
-    At, Binary, Body, Compare, Constant, ConstantId, Facts, Guard, Invoke, InvokeId, Logic, Node, NodeId, Op, Reduce, Region, SiteId, Source, SourceId,
-    Step, Unary, Unused,
+    At, Binary, Body, Compare, Constant, ConstantId, Facts, Guard, Invoke, InvokeId, Logic, Node, NodeId, Op, Reduce, Region, SiteId, Source,
+    SourceId, Step, Unary, Unused,
 };
 use nnsight::prelude::{Generation, Graph, Prompt};
 use nnsight::types::KindTag;
@@ -39,7 +39,8 @@ fn begin(numbers: &mut Numbers) -> Graph {
     if numbers.once_in(8) {
         invokes.push(Invoke { everything: true, generation: invokes[0].generation.clone(), ..Invoke::default() });
     }
-    let constant = |values: Vec<f32>| Constant { names: vec!["Hidden".into()], tensor: Candle::new(values, &Device::Cpu).expect("a list has one axis") };
+    let constant =
+        |values: Vec<f32>| Constant { names: vec!["Hidden".into()], tensor: Candle::new(values, &Device::Cpu).expect("a list has one axis") };
     Graph {
         signature: "Dynamic".into(),
         invokes,
@@ -130,7 +131,8 @@ impl Growing<'_> {
             9 => (Op::Scalar(numbers.one(&[0.0, 0.5, 1.0, -2.0])), vec![]),
             10 => (Op::Constant(ConstantId(0)), vec![]),
             11 | 12 => {
-                let unary = [Unary::Neg, Unary::Sqr, Unary::Abs, Unary::Tanh, Unary::Sigmoid, Unary::Gelu, Unary::Silu, Unary::Relu, Unary::Clamp(-1.0, 1.0)];
+                let unary =
+                    [Unary::Neg, Unary::Sqr, Unary::Abs, Unary::Tanh, Unary::Sigmoid, Unary::Gelu, Unary::Silu, Unary::Relu, Unary::Clamp(-1.0, 1.0)];
                 (Op::Unary(numbers.one(&unary)), vec![a])
             }
             13..=15 => {

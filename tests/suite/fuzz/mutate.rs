@@ -97,7 +97,9 @@ fn parameter(numbers: &mut Numbers, op: &mut Op, modules: &[String]) {
             _ => region.0.push(step),
         },
         Op::Scalar(number) | Op::Full(number) => *number = numbers.one(&[0.0, -0.0, 1.0, -1.0, 1e30, 1e-30, 2.5]),
-        Op::Unary(unary) => *unary = numbers.one(&[Unary::Neg, Unary::Exp, Unary::Ln, Unary::Sqrt, Unary::Gelu, Unary::Powf(2.0), Unary::Clamp(1.0, -1.0)]),
+        Op::Unary(unary) => {
+            *unary = numbers.one(&[Unary::Neg, Unary::Exp, Unary::Ln, Unary::Sqrt, Unary::Gelu, Unary::Powf(2.0), Unary::Clamp(1.0, -1.0)])
+        }
         Op::TopK { k, indices } => (*k, *indices) = (numbers.below(9), numbers.once_in(2)),
         Op::OneHot { size, .. } => *size = numbers.below(70),
         Op::Call { module } => module.clone_from(numbers.pick(modules).unwrap_or(&String::new())),
