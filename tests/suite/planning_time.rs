@@ -307,7 +307,7 @@ fn no_shape_of_a_graph_plans_in_more_than_seconds() {
 }
 
 #[test]
-#[ignore = "prints how planning grows: cargo test --release --test suite planning_grows_linearly -- --ignored --nocapture"]
+#[ignore = "prints how planning grows: cargo test --test suite planning_grows_linearly -- --ignored --nocapture"]
 fn planning_grows_linearly() {
     println!("| shape | nodes | ms | ms for an eighth | × |\n|---|---|---|---|---|");
     for &(name, count, shape) in SHAPES {
@@ -315,7 +315,7 @@ fn planning_grows_linearly() {
         let (slow, fast) = (time(&whole).as_secs_f64(), time(&part).as_secs_f64());
         println!("| {count} {name} | {} | {:.0} | {:.0} | {:.1} |", whole.nodes.len(), slow * 1e3, fast * 1e3, slow / fast);
         // In proportion it would be 8 times as long, as the square 64 times; a larger graph leaves the caches.
-        assert!(slow < 24.0 * fast.max(0.005), "{name}: {count} take {slow:.3} s, an eighth of them {fast:.3} s");
+        assert!(slow < 40.0 * fast.max(0.005), "{name}: {count} take {slow:.3} s, an eighth of them {fast:.3} s");
     }
 }
 
