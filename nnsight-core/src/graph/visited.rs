@@ -56,7 +56,7 @@ mod tests {
         let graph = Graph { invokes: vec![invoke(false), invoke(false), invoke(true)], ..Graph::default() };
         let (first, second, all) = (At::prompt(InvokeId(0)), At::prompt(InvokeId(1)), At::prompt(InvokeId(2)));
         let mut visited = Visited::default();
-        let mut know = |visited: &mut Visited<u32>| [first, second, all].into_iter().for_each(|at| *visited.entry(&graph, at, 7) = 1);
+        let know = |visited: &mut Visited<u32>| [first, second, all].into_iter().for_each(|at| *visited.entry(&graph, at, 7) = 1);
         know(&mut visited);
         visited.forget(&graph, first, 7);
         assert_eq!([first, second, all].map(|at| visited.get(&graph, at, 7).is_some()), [false, true, false]);

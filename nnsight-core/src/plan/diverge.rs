@@ -3,6 +3,7 @@
 use super::order::{Order, Time};
 use super::positions::{self, Positions};
 use super::reach::Reach;
+use super::sets::Sets;
 use crate::graph::{At, Graph, InvokeId, Node, NodeId, Op, Region, SiteId};
 use crate::module::SiteTable;
 
@@ -235,27 +236,5 @@ impl<'a> Seen<'a> {
             }
         }
         (0..self.graph.invokes.len()).map(|invoke| sets.root(nodes + invoke)).collect()
-    }
-}
-
-/// Sets that are joined.
-pub(super) struct Sets(Vec<usize>);
-
-impl Sets {
-    pub fn new(count: usize) -> Self {
-        Sets((0..count).collect())
-    }
-
-    pub fn root(&mut self, mut member: usize) -> usize {
-        while self.0[member] != member {
-            self.0[member] = self.0[self.0[member]];
-            member = self.0[member];
-        }
-        member
-    }
-
-    pub fn join(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.root(a), self.root(b));
-        self.0[a.max(b)] = a.min(b);
     }
 }

@@ -16,6 +16,7 @@ mod reach;
 mod readers;
 mod savings;
 mod schedule;
+mod sets;
 mod share;
 mod unreachable;
 mod waves;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::diverge::Sets;
+use super::sets::Sets;
 use crate::graph::{Graph, InvokeId, Prompt};
 use crate::module::SiteTable;
 

@@ -11,6 +11,8 @@ use crate::attaching::{Features, sae};
 use crate::shared::{folder, tiny_gpt2, tiny_llama};
 
 pub struct Seed {
+    /// Whether it is one that users write, and not one that failed.
+    pub runs: bool,
     pub graph: Graph,
     pub json: String,
     pub msgpack: Vec<u8>,
@@ -36,10 +38,11 @@ pub fn seeds(subjects: &[Subject]) -> &'static [(usize, Seed)] {
     static SEEDS: OnceLock<Vec<(usize, Seed)>> = OnceLock::new();
     SEEDS.get_or_init(|| {
         register(Arc::new(Half));
-        let graphs = written().into_iter().chain(stored());
-        let seed = |(name, graph): (&str, Graph)| {
+        let graphs =
+            written().into_iter().map(|(name, graph)| (name, true, graph)).chain(stored().into_iter().map(|(name, graph)| (name, false, graph)));
+        let seed = |(name, runs, graph): (&str, bool, Graph)| {
             let subject = subjects.iter().position(|subject| subject.name == name)?;
-            Some((subject, Seed { json: graph.to_json().ok()?, msgpack: graph.to_msgpack().ok()?, graph }))
+            Some((subject, Seed { runs, json: graph.to_json().ok()?, msgpack: graph.to_msgpack().ok()?, graph }))
         };
         graphs.filter_map(seed).collect()
     })
@@ -134,7 +137,7 @@ fn written() -> Vec<(&'static str, Graph)> {
         ("edited", nnsight::graph!(model, B.to_vec(), { (model.layers[1].mlp.output, model.lm_head.output) })),
     ];
     all.extend(named(model));
-    all.into_iter().filter_map(|(name, graph)| Some((name, graph.ok()?))).collect()
+    all.into_iter().map(|(name, graph)| (name, graph.expect("a seed is a graph"))).collect()
 }
 
 /// A session with a generation, as the graph that it is; and a graph with a named operation.
