@@ -35,7 +35,7 @@ impl<C: Signature> Forward for Sae<C> {
 }
 
 /// Two features for each channel, its positive and its negative part: decoding gives back what was encoded.
-fn sae() -> Sae<Dynamic> {
+pub fn sae() -> Sae<Dynamic> {
     let mut encoder = vec![0f32; 32 * 64];
     let mut decoder = vec![0f32; 64 * 32];
     for channel in 0..32 {

@@ -648,30 +648,3 @@ impl Error {
 
 /// A result with this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Of some words the one that comes closest to a wrong one, if any is close.
-pub(crate) fn closest<'a>(words: impl IntoIterator<Item = &'a String>, wrong: &str) -> Option<String> {
-    let close = words.into_iter().map(|word| (distance(word, wrong), word)).filter(|(distance, _)| *distance <= 3);
-    close.min().map(|(_, word)| word.clone())
-}
-
-/// The number of letters to insert, delete or replace between two words (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b = b.chars().collect::<Vec<_>>();
-    let mut row = (0..=b.len()).collect::<Vec<_>>();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-/// The end of a sentence that names something similar, where there is something.
-pub(crate) fn did_you_mean(similar: Option<String>) -> String {
-    similar.map(|path| format!("; there is `{path}`")).unwrap_or_default()
-}

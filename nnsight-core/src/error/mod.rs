@@ -4,11 +4,12 @@ mod advice;
 mod brief;
 mod code;
 mod kinds;
+mod names;
 mod place;
 mod report;
 
 pub use brief::{brief, first_line};
 pub use kinds::{Error, Result};
-pub(crate) use kinds::{closest, did_you_mean};
+pub(crate) use names::{closest, did_you_mean, shortened};
 pub(crate) use place::at;
 pub use report::Report;

@@ -336,7 +336,7 @@ impl<E: Environment> Inference<'_, E> {
                 let mut facts = self.float(self.arg(node, 0))?.clone();
                 let Some((input, output)) = self.environment.module(module) else {
                     let suggestion = crate::error::did_you_mean(self.environment.suggest(module));
-                    return Err(Error::NoModule { path: module.clone(), suggestion, source_line: self.graph.source(self.id) });
+                    return Err(Error::NoModule { path: crate::error::shortened(module), suggestion, source_line: self.graph.source(self.id) });
                 };
                 match facts.axes.last_mut() {
                     Some(last) if last.size.is_none() || input.size.is_none() || last.size == input.size => *last = output,
@@ -394,7 +394,7 @@ impl<E: Environment> Inference<'_, E> {
     fn custom(&self, node: &Node, name: &str, parameters: &[f64], names: &[String]) -> Result<Facts> {
         let Some(operation) = super::operation(name) else {
             let suggestion = crate::error::did_you_mean(super::suggest_operation(name));
-            return Err(Error::NoOperation { name: name.to_string(), suggestion, source_line: self.graph.source(self.id) });
+            return Err(Error::NoOperation { name: crate::error::shortened(name), suggestion, source_line: self.graph.source(self.id) });
         };
         let args = node.args.iter().map(|arg| self.known[arg.index()].clone()).collect::<Vec<_>>();
         let facts = operation.facts(&args, parameters).or_else(|problem| self.mismatch(problem))?;
@@ -416,7 +416,7 @@ impl<E: Environment> Inference<'_, E> {
 
     fn site(&self, at: At, path: &str) -> Result<Facts> {
         self.environment.site(at, path).ok_or_else(|| Error::NoSite {
-            path: path.to_string(),
+            path: crate::error::shortened(path),
             suggestion: crate::error::did_you_mean(self.environment.suggest(path)),
             source_line: self.graph.source(self.id),
         })

@@ -24,6 +24,7 @@ mod region;
 mod serial;
 mod text;
 mod validate;
+mod visited;
 
 use std::borrow::Cow;
 
@@ -49,6 +50,7 @@ pub use operation::{Operation, operation, register};
 pub use region::{Region, Span, Step};
 pub use serial::VERSION;
 pub(crate) use validate::not_finite;
+pub(crate) use visited::Visited;
 
 /// An experiment on one model: which prompts it runs, what it does where, and what it gives back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -145,7 +147,7 @@ pub enum Prompt {
 }
 
 /// A place in the user's program.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Source {
     /// The file.
     pub file: Cow<'static, str>,
@@ -167,6 +169,13 @@ impl From<&'static std::panic::Location<'static>> for Source {
     }
 }
 
+impl Node {
+    /// What it uses: its arguments, and the conditions of the branches that it is in.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.args.iter().copied().chain(self.guards.iter().map(|guard| guard.condition))
+    }
+}
+
 impl Graph {
     /// The node with this id.
     pub fn node(&self, id: NodeId) -> &Node {
@@ -178,10 +187,14 @@ impl Graph {
         &self.sites[id.index()]
     }
 
+    /// Whether an invoke sees the prompts of all others.
+    pub(crate) fn sees_all(&self, invoke: InvokeId) -> bool {
+        self.invokes.get(invoke.index()).is_some_and(|invoke| invoke.everything)
+    }
+
     /// Whether two invokes are about some of the same prompts.
     pub(crate) fn share_rows(&self, a: InvokeId, b: InvokeId) -> bool {
-        let everything = |invoke: InvokeId| self.invokes.get(invoke.index()).is_some_and(|invoke| invoke.everything);
-        a == b || everything(a) || everything(b)
+        a == b || self.sees_all(a) || self.sees_all(b)
     }
 
     /// Where in the user's program a node comes from, if it comes from one.

@@ -33,7 +33,11 @@ impl Role<'_> {
             Role::InPlaceOf(path) => (path, table.position(&format!("{path}.input")), Place::InPlaceOf),
         };
         let suggestion = || crate::error::did_you_mean(table.suggest(path));
-        site.map(|site| (site, place)).ok_or_else(|| Error::NoSite { path: path.to_string(), suggestion: suggestion(), source_line: None })
+        site.map(|site| (site, place)).ok_or_else(|| Error::NoSite {
+            path: crate::error::shortened(path),
+            suggestion: suggestion(),
+            source_line: None,
+        })
     }
 }
 

@@ -164,14 +164,15 @@ pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>],
 /// Finds what is known of every value of a valid graph.
 fn check(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], dtype: DType, limits: &Limits) -> Result<Inferred> {
     if graph.signature != table.signature {
-        return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone(), source_line: None });
+        let graph = crate::error::shortened(&graph.signature);
+        return Err(Error::OtherModel { graph, model: table.signature.clone(), source_line: None });
     }
     for (invoke, lengths) in lengths.iter().enumerate() {
         if let Some(prompt) = lengths.iter().position(|length| *length == Some(0)) {
             return Err(Error::EmptyPrompt { invoke, prompt, source_line: None });
         }
     }
-    infer(graph, &Prompts { table, lengths, dtype }, limits)
+    infer(graph, &Prompts::new(table, lengths, dtype), limits)
 }
 
 /// The number of tokens of each invoke, where all its prompts have the same.
@@ -197,7 +198,8 @@ fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, reques
     let graph = interleaver.graph;
     let own = wave.invokes.iter().copied().filter(|invoke| !graph.invokes[invoke.index()].everything).collect::<Vec<_>>();
     if own.is_empty() {
-        return Ok(());
+        // What depends on no prompt may wait all the same, for others to which the same module is applied.
+        return interleaver.run_behind(&wave.after);
     }
     let batch = batch(interleaver, &own, wave, &request.tokens)?;
     let rows = own.iter().map(|invoke| invoke.index());

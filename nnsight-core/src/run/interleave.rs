@@ -6,6 +6,7 @@ use candle_core::{DType, Tensor};
 
 use super::budget::Meter;
 use super::cutoff::Cutoff;
+use super::depth::Depths;
 use super::evaluate::{Datum, Precision};
 use super::gradient::Gradients;
 use super::stages::Stages;
@@ -55,6 +56,7 @@ pub(super) struct Interleaver<'a, M> {
     pub(super) meter: Meter,
     stops: bool,
     pub(super) gradients: Gradients,
+    pub(super) depths: Depths,
     /// Why a value never came into being, for those that depend on something that was not reached.
     pub(super) absent: HashMap<NodeId, Absence>,
     pub(super) layout: HashMap<InvokeId, Rows>,
@@ -99,6 +101,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             meter,
             stops: schedule.stops,
             gradients: Gradients::default(),
+            depths: Depths::default(),
             absent: HashMap::new(),
             layout: HashMap::new(),
             pass: Pass::default(),
@@ -135,6 +138,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
 
     /// Prepares for a pass.
     pub fn start_pass(&mut self, pass: Pass) {
+        self.depths.start_pass(pass.step);
         self.pass = pass;
     }
 
@@ -270,14 +274,17 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                 if self.with_gradient[id.index()] {
                     let part = self.extents_of(at.invoke, site);
                     value = self.gradients.cut(id, &value, part).map_err(|error| failed(self, error))?;
+                    self.held_is_cut();
                 }
                 let read = self.read(at.invoke, site, &value).map_err(|error| failed(self, error))?;
+                self.read_at_depth(&read);
                 self.note_cut(id, site);
                 self.keep(id, Datum::Tensor(read));
             }
             Op::Set { at, region, .. } => {
-                let new = self.datum(graph.node(id).args[0], id)?;
-                value = self.write((at.invoke, site), &value, region, new, own).map_err(|error| failed(self, error))?;
+                let new = self.datum(graph.node(id).args[0], id)?.clone();
+                value = self.write((at.invoke, site), &value, region, &new, own).map_err(|error| failed(self, error))?;
+                value = self.held_at_depth(value, &new).map_err(|error| failed(self, error))?;
                 self.release(id);
             }
             Op::Skip { at, .. } => {
@@ -350,6 +357,7 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
         let mut own = false;
         for (invoke, id, value) in std::mem::take(&mut self.skipping) {
             output = self.write((invoke, site), &output, &Region::default(), &value, &mut own).map_err(|error| self.compute_error(id, error))?;
+            output = self.held_at_depth(output, &value).map_err(|error| self.compute_error(id, error))?;
         }
         Ok(output)
     }

@@ -5,6 +5,7 @@ mod branch;
 mod budget;
 mod cumsum;
 mod cutoff;
+mod depth;
 mod environment;
 mod evaluate;
 mod execute;

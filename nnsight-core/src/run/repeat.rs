@@ -11,10 +11,11 @@ use crate::{Error, Result};
 
 impl<M: Stages> Interleaver<'_, M> {
     /// Runs a loop; gives what it carries at the end.
-    pub(super) fn repeat(&self, body: &Body, args: Vec<Datum>, inside: &Inferred, source_line: &Option<Source>) -> Result<Vec<Datum>> {
+    pub(super) fn repeat(&mut self, body: &Body, args: Vec<Datum>, inside: &Inferred, source_line: &Option<Source>) -> Result<Vec<Datum>> {
         let mut args = args;
         let shapes = args[..body.carried].iter().map(|carried| self.shape(carried)).collect::<Result<Vec<_>>>()?;
         let rows = body.over.map(|axis| Ok::<_, Error>((self.precision.tensor(&args[body.carried])?, axis))).transpose()?;
+        let depth = self.depths.above(args.get(body.carried).filter(|_| rows.is_some()));
         let rounds = match &rows {
             Some((rows, axis)) => rows.dim(*axis)?,
             None => usize::MAX,
@@ -28,7 +29,7 @@ impl<M: Stages> Interleaver<'_, M> {
                 self.meter.round(inside, body.parameters(), source_line)?;
             }
             if let Some((rows, axis)) = &rows {
-                args[body.carried] = Datum::Tensor(rows.narrow(*axis, round, 1)?.squeeze(*axis)?);
+                args[body.carried] = self.bounded(depth, Datum::Tensor(rows.narrow(*axis, round, 1)?.squeeze(*axis)?))?;
             }
             let (given, goes_on) = self.round(body, &args, inside, source_line)?;
             match given {
@@ -67,7 +68,7 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// One round: what it carries on, or `None` where the condition does not hold any more; and whether another follows.
-    fn round(&self, body: &Body, args: &[Datum], inside: &Inferred, source_line: &Option<Source>) -> Result<(Option<Vec<Datum>>, bool)> {
+    fn round(&mut self, body: &Body, args: &[Datum], inside: &Inferred, source_line: &Option<Source>) -> Result<(Option<Vec<Datum>>, bool)> {
         let mut values = args.iter().cloned().map(Some).collect::<Vec<_>>();
         let checks_first = body.over.is_none();
         // The condition of a `while` is looked at before the rest of the round.
@@ -97,7 +98,7 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// Runs one node of a body, where the branches that it stands in are.
-    fn step(&self, node: &Node, values: &[Option<Datum>], inside: &Inferred, source_line: &Option<Source>) -> Result<Option<Datum>> {
+    fn step(&mut self, node: &Node, values: &[Option<Datum>], inside: &Inferred, source_line: &Option<Source>) -> Result<Option<Datum>> {
         for guard in &node.guards {
             if values[guard.condition.index()].is_none() || truth(values, guard.condition, source_line)? != guard.when {
                 return Ok(None);
@@ -115,7 +116,7 @@ impl<M: Stages> Interleaver<'_, M> {
         let value = match &node.op {
             Op::Loop(nested) => {
                 let inside = inside.bodies.get(&id).ok_or_else(missing)?;
-                Datum::Several(self.repeat(nested, args.into_iter().cloned().collect(), inside, source_line)?)
+                Datum::Several(self.repeat(nested, args.iter().map(|&arg| arg.clone()).collect(), inside, source_line)?)
             }
             Op::Constant(constant) => Datum::Tensor(self.load(constant.index()).map_err(failed)?),
             Op::Call { module } => Datum::Tensor(self.call(module, &self.precision.tensor(args[0])?, source_line)?),
@@ -124,7 +125,8 @@ impl<M: Stages> Interleaver<'_, M> {
         if let Op::Log { label } = &node.op {
             println!("{}{} = {}", crate::error::at(source_line), printable(label), self.precision.tensor(&value)?);
         }
-        Ok(Some(value))
+        let depth = self.depths.above(args);
+        self.bounded(depth, value).map_err(failed).map(Some)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The values of a run: computing nodes, keeping what they give for as long as somebody needs it, and why some never come into being.
 
-use candle_core::Tensor;
+use std::collections::HashSet;
+
+use candle_core::{D, Tensor};
 
 use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
@@ -149,8 +151,9 @@ impl<M: Stages> Interleaver<'_, M> {
                 datum
             }
         };
+        let depth = self.depths.above(node.args.iter().filter_map(|arg| self.values[arg.index()].as_ref()));
         let datum = match self.with_gradient[id.index()] {
-            false => datum,
+            false => self.bounded(depth, datum).map_err(|error| self.compute_error(id, error))?,
             true => Datum::Tensor(self.gradients.cut(id, &self.precision.tensor(&datum)?, Vec::new())?),
         };
         self.keep(id, datum);
@@ -168,7 +171,11 @@ impl<M: Stages> Interleaver<'_, M> {
                 continue;
             };
             let alike = |id: &NodeId| matches!(&self.graph.node(*id).op, Op::Call { module: other } if other == module);
-            let (calls, behind) = rest.split_at(rest.iter().take_while(|id| alike(id)).count());
+            let mut together = HashSet::new();
+            // One that is applied to what another gives has to wait for that.
+            let waits = |id: &NodeId, together: &HashSet<NodeId>| self.graph.node(*id).uses().any(|used| together.contains(&used));
+            let count = rest.iter().take_while(|id| alike(id) && !waits(id, &together) && together.insert(**id)).count();
+            let (calls, behind) = rest.split_at(count);
             let mut inputs = Vec::with_capacity(calls.len());
             for &id in calls {
                 if calls.len() == 1 || self.lacks(id).is_some() || !self.graph.node(id).guards.is_empty() || self.with_gradient[id.index()] {
@@ -186,7 +193,11 @@ impl<M: Stages> Interleaver<'_, M> {
     fn apply_together(&mut self, module: &str, inputs: Vec<(NodeId, Tensor)>) -> Result<()> {
         let Some((first, _)) = inputs.first() else { return Ok(()) };
         let source = self.graph.source(*first);
-        let flat = inputs.iter().map(|(_, input)| input.flatten_to(input.rank().saturating_sub(2)));
+        // A single vector is one of many.
+        let flat = inputs.iter().map(|(_, input)| {
+            let last = input.dim(D::Minus1)?;
+            input.reshape((input.elem_count() / last.max(1), last))
+        });
         let all = Tensor::cat(&flat.collect::<candle_core::Result<Vec<_>>>()?, 0)?.unsqueeze(0)?;
         let results = self.call(module, &all, &source)?.squeeze(0)?;
         let mut start = 0;

@@ -199,7 +199,7 @@ impl Cache {
         let place = Location::caller();
         let missing = || {
             let suggestion = crate::error::did_you_mean(crate::error::closest(self.entries.keys(), path));
-            Error::NotCached { path: path.to_string(), suggestion, source_line: Some(place.into()) }
+            Error::NotCached { path: crate::error::shortened(path), suggestion, source_line: Some(place.into()) }
         };
         self.entries.get(path).or_else(|| self.entries.get(path.strip_prefix("model.")?)).map(Vec::as_slice).ok_or_else(missing)
     }

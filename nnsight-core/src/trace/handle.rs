@@ -69,7 +69,7 @@ impl<'t, C: Signature> ModuleHandle<'t, C> {
         };
         let Some(index) = table.position(&full) else {
             let suggestion = crate::error::did_you_mean(table.suggest(&full));
-            self.tracer.fail(|source_line| Error::NoSite { path: full, suggestion, source_line });
+            self.tracer.fail(|source_line| Error::NoSite { path: crate::error::shortened(&full), suggestion, source_line });
             return Site::new(self.tracer, self.at, crate::module::MISSING);
         };
         let facts = &table.sites()[index].facts;

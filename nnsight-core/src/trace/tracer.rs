@@ -10,7 +10,7 @@ use bumpalo::Bump;
 use super::prompt::IntoPrompts;
 use crate::graph::{
     At, Body, Constant, ConstantId, Function, FunctionId, Generation, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source,
-    SourceId, Unused,
+    SourceId, Unused, Visited,
 };
 use crate::module::{Cursor, Instrument, SiteTable};
 use crate::{Error, Result};
@@ -33,9 +33,9 @@ struct Recording {
     /// The loops that are being recorded, the outermost first.
     bodies: Vec<OpenBody>,
     /// The last reading of each site that is still what the model holds there.
-    readings: HashMap<Visit, NodeId>,
+    readings: Visited<Option<NodeId>>,
     /// The last edit of each site, and the number of nodes before it.
-    edits: HashMap<Visit, (usize, &'static Location<'static>)>,
+    edits: HashMap<(InvokeId, u32, usize), (usize, &'static Location<'static>)>,
     /// The invokes that see all prompts.
     wide: Vec<InvokeId>,
     /// Where handles to sites were made, and the number of nodes before it.
@@ -86,9 +86,6 @@ fn depth(id: NodeId) -> usize {
 
 // What is recorded is whole after every call: a panic of the program in between leaves no half of a node.
 impl std::panic::RefUnwindSafe for Tracer {}
-
-/// Invoke, step and site.
-type Visit = (InvokeId, u32, usize);
 
 impl Tracer {
     /// Starts recording on a model with these sites.
@@ -166,13 +163,13 @@ impl Tracer {
         let Some((at, id)) = recording.resolve(&self.table, at, site, Location::caller()) else {
             return recording.push(Op::Scalar(0.0), &[], Location::caller());
         };
-        let visit = (at.invoke, at.step, site);
-        if let Some(&node) = recording.readings.get(&visit) {
+        if let Some(&Some(node)) = recording.readings.get(&recording.graph, at, site) {
             return node;
         }
         let node = recording.push(Op::Get { at, site: id }, &[], Location::caller());
         if recording.guards.is_empty() {
-            recording.readings.insert(visit, node);
+            let Recording { graph, readings, .. } = &mut *recording;
+            *readings.entry(graph, at, site) = Some(node);
         }
         node
     }
@@ -248,7 +245,7 @@ impl Tracer {
         let mut recording = self.recording.borrow_mut();
         if let Some((at, id)) = recording.resolve(&self.table, at, site, Location::caller()) {
             let Recording { graph, readings, .. } = &mut *recording;
-            readings.retain(|&(invoke, step, read), _| (step, read) != (at.step, site) || !graph.share_rows(invoke, at.invoke));
+            readings.forget(graph, at, site);
             let nodes = recording.graph.nodes.len();
             recording.edits.insert((at.invoke, at.step, site), (nodes, Location::caller()));
             recording.push(op(at, id), args, Location::caller());
