@@ -16,7 +16,7 @@ use super::Prompt;
 /// // Has the assistant's message continued instead, and sets a variable of the template.
 /// let begun = Chat::new([("user", "What is the capital of France?"), ("assistant", "The capital is")]);
 /// let begun = begun.ending(ChatEnd::Continued).with("enable_thinking", false);
-/// assert_eq!(begun.to_string(), r#"chat user: "What is the capital of France?", assistant: "The capital is" continued"#);
+/// assert_eq!(begun.to_string(), r#"chat user: "What is the capital of France?", assistant: "The capital is" continued, enable_thinking=false"#);
 /// # let _ = (question, Prompt::from(begun));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
