@@ -54,7 +54,7 @@ graph Dynamic
 #[test]
 fn every_node_knows_its_line() {
     let graph = example();
-    let lines = graph.iter().map(|(id, _)| graph.source(id)).collect::<Vec<_>>();
+    let lines = graph.iter().map(|(id, _)| graph.source(id).unwrap()).collect::<Vec<_>>();
     assert!(lines.iter().all(|source| source.file.ends_with("graphs.rs") && source.line > 13 && source.line < 26), "{lines:?}");
     assert!(lines.windows(2).any(|pair| pair[0].line < pair[1].line));
 }

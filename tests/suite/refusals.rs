@@ -69,7 +69,7 @@ fn parts() {
     refused(scan!(model, PROMPT.to_vec(), { model.lm_head.output.pick(Vocab, 64u32) }), "64 lies outside of the axis Vocab = 64");
     refused(scan!(model, PROMPT.to_vec(), { model.lm_head.output.at(Seq, -7) }), "-7 lies outside of the axis Seq = 6");
     refused(scan!(model, PROMPT.to_vec(), { model.layers[0].output.slice(Seq, 2..7) }), "2..7 lies outside of the axis Seq = 6");
-    refused(scan!(model, PROMPT.to_vec(), { model.layers[0].self_attn.z.head(8) }), "8 lies outside of the axis Heads = 8");
+    refused(scan!(model, PROMPT.to_vec(), { model.layers[0].self_attn.z.head(4) }), "4 lies outside of the axis Heads = 4");
     refused(scan!(model, PROMPT.to_vec(), { model.layers[0].output.value().with_at(Seq, 6, 0.0) }), "6 lies outside of the axis Seq = 6");
     refused(scan!(model, PROMPT.to_vec(), { model.layers[0].output.value().with_slice(Seq, 5..7, 0.0) }), "5..7 lies outside of the axis Seq = 6");
     // A part of a part has fewer entries.

@@ -26,13 +26,20 @@ pub fn first_line(message: &str) -> String {
     }
 }
 
-/// What candle says, without its backtrace.
+/// What an error says, of candle without its backtrace.
 #[doc(hidden)]
-pub fn brief(error: &Error) -> String {
+pub fn brief(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref::<Error>() {
+        Some(error) => of_candle(error),
+        None => first_line(&error.to_string()),
+    }
+}
+
+fn of_candle(error: &Error) -> String {
     match error {
-        Error::WithBacktrace { inner, .. } => brief(inner),
-        Error::Context { inner, context } => format!("{}: {}", first_line(&context.to_string()), brief(inner)),
-        Error::WithPath { inner, path } => format!("{}: {}", path.display(), brief(inner)),
+        Error::WithBacktrace { inner, .. } => of_candle(inner),
+        Error::Context { inner, context } => format!("{}: {}", first_line(&context.to_string()), of_candle(inner)),
+        Error::WithPath { inner, path } => format!("{}: {}", path.display(), of_candle(inner)),
         Error::WrappedContext { wrapped, context } => format!("{}: {}", first_line(context), first_line(&wrapped.to_string())),
         other => first_line(&other.to_string()),
     }

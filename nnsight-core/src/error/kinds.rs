@@ -209,13 +209,13 @@ pub enum Error {
     #[error("{}`{name}` takes {found}, and `{host}`, where it is to be attached, holds {holds}{}", at(.source_line), self.then())]
     Guest {
         /// The module.
-        name: String,
+        name: Box<str>,
         /// What it takes.
-        found: String,
+        found: Box<str>,
         /// Where it is to be attached.
-        host: String,
+        host: Box<str>,
         /// What is there.
-        holds: String,
+        holds: Box<str>,
         /// Where in the program.
         source_line: Option<Source>,
     },
@@ -415,13 +415,13 @@ pub enum Error {
         source_line: Option<Source>,
     },
     /// A computation failed.
-    #[error("{}`{op}` failed: {}{}", at(.source_line), brief(.problem), self.then())]
+    #[error("{}`{op}` failed: {}{}", at(.source_line), brief(&**.problem), self.then())]
     Compute {
         /// What was computed.
         op: String,
-        /// What candle says.
+        /// What candle says: a [`candle_core::Error`], which is large.
         #[source]
-        problem: candle_core::Error,
+        problem: Box<dyn std::error::Error + Send + Sync>,
         /// Where in the program.
         source_line: Option<Source>,
     },
@@ -454,11 +454,11 @@ pub enum Error {
         source_line: Option<Source>,
     },
     /// candle failed in the model.
-    #[error("{}the model failed: {}{}", at(.source_line), brief(.problem), self.then())]
+    #[error("{}the model failed: {}{}", at(.source_line), brief(&**.problem), self.then())]
     Candle {
-        /// What candle says.
+        /// What candle says: a [`candle_core::Error`], which is large.
         #[source]
-        problem: candle_core::Error,
+        problem: Box<dyn std::error::Error + Send + Sync>,
         /// Where in the program.
         source_line: Option<Source>,
     },
@@ -629,7 +629,7 @@ pub enum Error {
 
 impl From<candle_core::Error> for Error {
     fn from(problem: candle_core::Error) -> Self {
-        Error::Candle { problem, source_line: None }
+        Error::Candle { problem: Box::new(problem), source_line: None }
     }
 }
 

@@ -199,7 +199,7 @@ impl SiteTable {
         if input != Some(&self.sites[host].facts) {
             let found = input.map_or("nothing".to_string(), ToString::to_string);
             let (host, holds) = (self.sites[host].path.clone(), self.sites[host].facts.to_string());
-            return Err(Error::Guest { name: name.to_string(), found, host, holds, source_line: None });
+            return Err(Error::Guest { name: name.into(), found: found.into(), host: host.into(), holds: holds.into(), source_line: None });
         }
         let mut by_rank = if self.by_rank.is_empty() { (0..first).collect() } else { self.by_rank.clone() };
         // Behind the host, and behind what was attached to it before.

@@ -106,7 +106,8 @@ impl<M: Stages> Interleaver<'_, M> {
         }
         let missing = || Error::OutsideBranch { source_line: source_line.clone() };
         let get = |id: NodeId| values[id.index()].as_ref().ok_or_else(missing);
-        let failed = |problem: candle_core::Error| Error::Compute { op: node.op.name(), problem, source_line: source_line.clone() };
+        let failed =
+            |problem: candle_core::Error| Error::Compute { op: node.op.name(), problem: Box::new(problem), source_line: source_line.clone() };
         if let Op::Choose = node.op {
             let chosen = if truth(values, node.args[0], source_line)? { node.args[1] } else { node.args[2] };
             return get(chosen).cloned().map(Some);

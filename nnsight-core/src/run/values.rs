@@ -272,7 +272,7 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     pub(super) fn compute_error(&self, id: NodeId, problem: candle_core::Error) -> Error {
-        Error::Compute { op: self.graph.node(id).op.name(), problem, source_line: self.graph.source(id) }
+        Error::Compute { op: self.graph.node(id).op.name(), problem: Box::new(problem), source_line: self.graph.source(id) }
     }
 
     /// Whether the branch that a node stands in is the one that is run. Where it is not, the node's arguments are let go.

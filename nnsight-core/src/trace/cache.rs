@@ -249,6 +249,6 @@ impl Cache {
             }
         }
         let place = Some(Location::caller().into());
-        candle_core::safetensors::save(&tensors, path).map_err(|problem| Error::Candle { problem, source_line: place })
+        candle_core::safetensors::save(&tensors, path).map_err(|problem| Error::from(problem).or_at(place))
     }
 }
