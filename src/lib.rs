@@ -36,7 +36,7 @@
 //! | write a reusable intervention | [`intervene`], [`models::CausalLm`] |
 //! | save a struct | [`derive(Save)`](macro@Save) |
 //! | keep a trace as data, send or draw it | [`graph!`], [`graph::Graph`](struct@graph::Graph) |
-//! | run graphs of others, within limits | [`graph::Limits`], [`models::LanguageModel::with_limits`] |
+//! | run graphs of others, within limits | [`graph::Limits`](struct@graph::Limits), [`models::LanguageModel::with_limits`] |
 //! | load a checkpoint | [`models::Source`], [`models::LanguageModel::load`] |
 //! | declare a checkpoint of your own | [`signature!`] |
 //! | write a model of your own | [`derive(Module)`](macro@Module), [`module`] |

@@ -181,8 +181,7 @@ fn booleans_that_are_neither_0_nor_1_are_true() {
 #[test]
 fn a_condition_is_one_boolean() {
     let mut guarded = graph(vec![node(Op::Unary(Unary::Exp), &[1])], vec![]);
-    let guard = |condition| vec![nnsight::graph::Guard { condition: NodeId(condition), when: true }];
-    guarded.nodes[2].guards = guard(1);
+    guarded.nodes[2].guards = vec![nnsight::graph::Guard { condition: NodeId(1), when: true }];
     let error = tiny_llama().execute(guarded).unwrap_err().to_string();
     assert!(error.contains("are no truth values"), "{error}");
     refused(vec![node(Op::Compare(Compare::Gt), &[1, 1]), node(Op::Choose, &[2, 1, 1])], vec![], "is not one boolean");
