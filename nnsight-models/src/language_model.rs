@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use nnsight_core::graph::{Facts, Graph, Limits, Prompt};
+use nnsight_core::graph::{Facts, Graph, Limits, Prompt, Source as Line};
 use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTable};
 use nnsight_core::plan::{Explanation, Plan, Window};
 use nnsight_core::run::{Hosting, Request, Stages, TokenBatch, Vocabulary, Watch, execute, explain, forward, prepare};
@@ -122,7 +122,10 @@ impl<N: Network> LanguageModel<N> {
     /// If the checkpoint has none that is known. [`LanguageModel::try_tokenizer`] does not.
     #[track_caller]
     pub fn tokenizer(&self) -> &Tokenizer {
-        self.tokenizer.as_ref().unwrap_or_else(|none| panic!("{none}; `try_tokenizer` returns whether there is one"))
+        match &self.tokenizer {
+            Ok(tokenizer) => tokenizer,
+            Err(none) => panic!("{none}; `try_tokenizer` returns whether there is one"),
+        }
     }
 
     /// Text to token ids and back, if the checkpoint has a tokenizer that is known.
@@ -244,7 +247,7 @@ impl<N: Network> LanguageModel<N> {
     pub fn next_logits(&self, prompts: &[Prompt]) -> Result<Tensor> {
         let place = Some(Location::caller().into());
         let tokens = self.reader().invoke(0, prompts, 0, &place)?;
-        let tokens = self.known(vec![tokens])?.concat();
+        let tokens = self.known(tokens, &place)?;
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
         batch.window = Some(Window::LAST);
@@ -261,18 +264,19 @@ impl<N: Network> LanguageModel<N> {
         self.tokenizer.as_ref().map_err(|none| nnsight_core::Error::model(Error::from(none.clone())))
     }
 
-    /// The token ids of prompts that all have some.
-    fn known(&self, tokens: Vec<Vec<Option<Vec<u32>>>>) -> nnsight_core::Result<Vec<Vec<Vec<u32>>>> {
-        if tokens.iter().flatten().any(Option::is_none) {
-            self.known_tokenizer()?;
+    /// The token ids of prompts that all have some; of one that has none, it is said at the line of the program that has it.
+    fn known(&self, tokens: Vec<Option<Vec<u32>>>, place: &Option<Line>) -> nnsight_core::Result<Vec<Vec<u32>>> {
+        if tokens.iter().any(Option::is_none) {
+            self.known_tokenizer().map_err(|error| error.or_at(place.clone()))?;
         }
-        Ok(tokens.into_iter().map(|prompts| prompts.into_iter().flatten().collect()).collect())
+        Ok(tokens.into_iter().flatten().collect())
     }
 
     /// The token ids of every prompt of a graph. The graph is validated first: what is too long is not split into tokens.
     fn all_tokens(&self, graph: &Graph) -> nnsight_core::Result<Vec<Vec<Vec<u32>>>> {
         graph.validate(&self.limits)?;
-        self.known(self.reader().graph(graph)?)
+        let tokens = self.reader().graph(graph)?;
+        tokens.into_iter().zip(&graph.invokes).map(|(tokens, invoke)| self.known(tokens, &invoke.source)).collect()
     }
 }
 

@@ -212,6 +212,7 @@ fn a_gguf_file_whose_tokenizer_is_not_known_runs_on_token_ids() {
         ]
     };
     let with = |mut metadata: Vec<(&'static str, Value)>, key: &'static str, value: Value| {
+        metadata.retain(|(name, _)| *name != key);
         metadata.push((key, value));
         metadata
     };

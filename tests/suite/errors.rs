@@ -131,7 +131,7 @@ fn prompts_are_shown_where_they_are_given() {
     };
     shows(
         main(),
-        "the tokenizer: the checkpoint has none; give token ids instead of text",
+        "the checkpoint has no tokenizer; give token ids instead of text",
         "trace!(model, \"text\", { model.lm_head.output })?;",
         "trace!",
         "",

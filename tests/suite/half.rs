@@ -113,7 +113,7 @@ fn gradients_reach_what_is_written_in_many_places() {
         let model = &tiny(dtype);
         trace!(model, prompt.clone(), {
             let vector = model.layers[0].output.at(Seq, 0).at(Batch, 0).value();
-            model.layers[0].output = vector;
+            model.layers[0].output = vector.expand(Seq).expand(Batch);
             let loss = model.layers[0].output.sum_all();
             vector.grad(loss)
         })
@@ -130,7 +130,7 @@ fn scattering_counts_the_last_of_equal_indices_and_has_a_gradient() {
         let model = &tiny(dtype);
         let (stream, first, gradient) = trace!(model, PROMPT.to_vec(), {
             let h = model.layers[0].output;
-            let rows = h.slice(Seq, 0..3).value();
+            let rows = (h * 1.0).slice(Seq, 0..3);
             model.layers[0].output.select(Seq, [1, -1, 1]) = rows;
             let loss = model.layers[0].output.sum_all();
             (model.layers[0].output, rows, rows.grad(loss))

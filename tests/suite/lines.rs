@@ -169,9 +169,8 @@ fn of_what_is_read_and_written() {
         effect(model.layers[2].mlp.output.at(Seq, 0)) += 1.0;
         model.layers[2].skip(model.layers[1].output);
         let loss = model.lm_head.output.at(Seq, -1).pick(Vocab, 3);
-        let gradient = model.layers[0].output.grad(loss);
         model.layers[1].output.at(Seq, 1).grad(loss) *= 2.0;
-        made.add(gradient.value());
+        made.add(model.layers[0].output.grad(loss).value());
         stop!(model.lm_head.output);
     });
     let graph = graph.unwrap();
@@ -188,8 +187,8 @@ fn of_what_is_read_and_written() {
 fn of_what_a_block_ends_with() {
     #[derive(Save)]
     struct Both<'t, C: Signature> {
-        a: Site<'t, C, (Batch, Seq, Hidden)>,
-        b: Vec<Site<'t, C, (Batch, Seq, Hidden)>>,
+        a: Value<'t, C, (Batch, Seq, Hidden)>,
+        b: Vec<Value<'t, C, (Batch, Seq, Hidden)>>,
     }
     let model = tiny_llama();
     let here = |graph: Graph| {
@@ -211,7 +210,7 @@ fn of_the_steps_of_a_generation() {
     let mut made = Made::default();
     let graph = nnsight::graph!(model, PROMPT.to_vec(), max_new_tokens = 4, {
         made.add(model.tokens());
-        made.add(model.layers[0].output.value());
+        made.add(model.prompt().layers[0].output.value());
         made.add(model.step(1).layers[0].output.value());
         made.add(model.step(1).next().layers[0].output.value());
         for step in model.steps(2..) {

@@ -31,7 +31,7 @@ fn no_edit_of_the_scores_unmasks() {
         macro_rules! edits {
             ($($name:literal: |$scores:ident| $edit:expr;)+) => {$(
                 let pattern = trace!(model, PROMPT.to_vec(), {
-                    let $scores = model.layers[1].self_attn.scores;
+                    let $scores = &mut model.layers[1].self_attn.scores;
                     $edit;
                     model.layers[1].self_attn.pattern
                 })
@@ -40,13 +40,13 @@ fn no_edit_of_the_scores_unmasks() {
             )+};
         }
         edits! {
-            "times zero": |scores| scores.__assign(scores * 0.0);
-            "negated": |scores| scores.__assign(-scores);
-            "a number": |scores| scores.__assign(0.25);
-            "a head": |scores| scores.at(Heads, 1).__assign(3.0);
-            "a key": |scores| scores.at(Key, -1).__assign(9.0);
-            "clamped": |scores| scores.__assign(scores.clamp(-1.0, 1.0));
-            "ones": |scores| scores.__assign(scores.ones_like());
+            "times zero": |scores| *scores *= 0.0;
+            "negated": |scores| *scores = -*scores;
+            "a number": |scores| *scores = 0.25;
+            "a head": |scores| scores.at(Heads, 1) = 3.0;
+            "a key": |scores| scores.at(Key, -1) = 9.0;
+            "clamped": |scores| *scores = scores.clamp(-1.0, 1.0);
+            "ones": |scores| *scores = scores.ones_like();
         }
     }
 }

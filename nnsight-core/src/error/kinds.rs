@@ -441,9 +441,9 @@ pub enum Error {
         /// The site.
         site: String,
         /// Where the handle was made.
-        handle_line: Source,
+        handle_line: Box<Source>,
         /// Where the site was edited.
-        edit_line: Source,
+        edit_line: Box<Source>,
         /// Where it is read.
         source_line: Option<Source>,
     },

@@ -95,10 +95,7 @@ impl<'t, T: Save<'t>> Save<'t> for Option<T> {
     type Saved = Option<T::Saved>;
     type Form = Option<T::Form>;
     fn register(self, saves: &mut Vec<NodeId>) -> Self::Form {
-        match self {
-            Some(value) => Some(value.register(saves)),
-            None => None,
-        }
+        Some(self?.register(saves))
     }
     fn collect(form: Self::Form, results: &mut Results) -> Result<Self::Saved> {
         form.map(|form| T::collect(form, results)).transpose()

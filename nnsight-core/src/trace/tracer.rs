@@ -212,7 +212,7 @@ impl Tracer {
         let (made, handle_line) = recording.stamps[stamp.0 as usize - 1];
         let Some(edit_line) = recording.edited_since(made, at, site) else { return };
         let site = self.table.sites().get(site).map(|site| site.path.clone()).unwrap_or_default();
-        let (handle_line, edit_line) = (Source::from(handle_line), Source::from(edit_line));
+        let (handle_line, edit_line) = (Box::new(handle_line.into()), Box::new(edit_line.into()));
         recording.errors.push(Error::StaleSite { site, handle_line, edit_line, source_line: Some(Location::caller().into()) });
     }
 
