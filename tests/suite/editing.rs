@@ -412,3 +412,48 @@ fn position_ids_and_masks_are_sites() {
     let positions = trace!(gpt2, PROMPT.to_vec(), { gpt2.transformer.wpe.input }).unwrap();
     assert_eq!(numbers(&positions), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
 }
+
+#[test]
+fn one_position_is_spread_over_many_only_if_the_program_says_so() {
+    let model = tiny_llama();
+    let short = trace!(model, vec![3], { model.layers[0].output }).unwrap();
+    let refused = [
+        trace!(model, PROMPT.to_vec(), {
+            model.layers[0].output = &short;
+            model.lm_head.output
+        }),
+        trace!(model, PROMPT.to_vec(), {
+            model.layers[0].output += &short;
+            model.lm_head.output
+        }),
+        trace!(model, PROMPT.to_vec(), { model.lm_head(model.layers[0].output - &short) }),
+    ];
+    for error in refused.map(|result| result.unwrap_err().to_string()) {
+        assert!(error.contains("`Seq` has one entry, and is not spread over the Seq = 6") && error.contains("expand(Seq)"), "{error}");
+    }
+    let (first, h, stream) = trace!(model, PROMPT.to_vec(), {
+        let first = model.layers[0].output.at(Seq, 0);
+        model.layers[1].output = first.expand(Seq);
+        model.layers[2].output = model.layers[2].output.mean_keep(Seq);
+        (first, model.layers[1].output, model.layers[2].output)
+    })
+    .unwrap();
+    for position in 0..6 {
+        assert!(identical(&h.at(Seq, position), &first) && identical(&stream.at(Seq, position), &stream.at(Seq, 0)));
+    }
+}
+
+#[test]
+fn booleans_of_all_entries_and_ranges_of_layers() {
+    let model = tiny_llama();
+    let (all, any, none, paths) = trace!(model, PROMPT.to_vec(), {
+        let h = model.layers[0].output;
+        let paths = model.layers[1..].iter().map(|layer| layer.output.path()).collect::<Vec<_>>();
+        assert_eq!((model.layers[..2].len(), model.layers[-1..].len(), model.layers[0..=1].len()), (2, 1, 2));
+        (h.ge(-1e9).all(), h.gt(0.0).any(), h.gt(0.0).all(), vec![model.layers[1].output; paths.len()])
+    })
+    .unwrap();
+    assert_eq!((all.to_scalar::<u8>().unwrap(), any.to_scalar::<u8>().unwrap(), none.to_scalar::<u8>().unwrap(), paths.len()), (1, 1, 0, 2));
+    let outside = trace!(model, PROMPT.to_vec(), { model.layers[1..7].iter().map(|layer| layer.output).collect::<Vec<_>>() });
+    assert!(outside.unwrap_err().to_string().contains("no layer 6"));
+}

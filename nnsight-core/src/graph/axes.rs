@@ -56,6 +56,8 @@ impl<E: Environment> Inference<'_, E> {
             axis.ragged |= other.ragged;
             axis.shortest = axis.shortest.into_iter().chain(other.shortest).min();
             match (axis.size, other.size) {
+                (Some(1), Some(2..)) if !spreads(axis) => return self.mismatch(one_entry(axis, other)),
+                (Some(2..), Some(1)) if !spreads(other) => return self.mismatch(one_entry(other, axis)),
                 (Some(1), _) if other.size != Some(1) => *axis = other.clone(),
                 (Some(_), Some(1)) | (Some(_), None) => {}
                 (None, size) => axis.size = if size == Some(1) { None } else { size },
@@ -179,4 +181,14 @@ impl<E: Environment> Inference<'_, E> {
         let kept = axes.into_iter().zip(gone).filter(|(_, gone)| !gone).map(|(axis, _)| axis);
         Ok(Facts { kind: facts.kind, axes: kept.collect() })
     }
+}
+
+/// Whether an axis of one entry stands for as many as are asked for: that of a single prompt, and one that says so. A prompt of one token does not
+/// stand for longer ones.
+fn spreads(axis: &Axis) -> bool {
+    matches!(axis.name.as_ref(), "One" | "Batch")
+}
+
+fn one_entry(axis: &Axis, other: &Axis) -> String {
+    format!("`{}` has one entry, and is not spread over the {}; `.at({0}, 0).expand({0})` is", axis.name, other)
 }

@@ -12,8 +12,8 @@ pub use dim::{
 };
 pub use kind::{Bool, Float, Int, Kind, KindTag, Number, Real, SameKind};
 pub use shape::{
-    Append, BroadcastFrom, EndsWith, Expand, ExpandedFrom, HasAxis, HasHeads, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend, ReplaceAxis,
-    Shape, ShapeOf, SplitAxis, SwapAxes,
+    Append, BroadcastFrom, EndsWith, Expand, ExpandedFrom, HasAxis, HasHeads, HeadsAxis, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend,
+    ReplaceAxis, Shape, ShapeOf, SplitAxis, SwapAxes,
 };
 pub use signature::{Describes, Dynamic, HasLayer, SameModel, Signature, Sizes};
 pub(crate) use tensor::kind_of;

@@ -100,7 +100,9 @@ impl<'a> Branches<'a> {
     }
 
     fn question(&self, method: &str, argument: Option<TokenStream>, span: Span) -> TokenStream {
-        let (condition, method) = (&self.condition, Ident::new(method, span));
+        // The name is resolved where the `if` is, and the question is asked where it arises.
+        let condition = Ident::new(&self.condition.to_string(), self.condition.span().located_at(span));
+        let method = Ident::new(method, span);
         quote_spanned!(span=> #condition.#method(#argument);)
     }
 
@@ -327,6 +329,7 @@ pub fn expand(branch: &ExprIf, condition: &Ident, assigned: &[Ident]) -> Expr {
     let own = Span::mixed_site().located_at(span);
     let name = |stem: &str, variable: &Ident| Ident::new(&format!("{stem}_{variable}"), own);
     let call = |method: &str, arguments: TokenStream, at: Span| {
+        let condition = Ident::new(&condition.to_string(), condition.span().located_at(at));
         let method = Ident::new(method, at);
         quote_spanned!(at=> #condition.#method(#arguments))
     };

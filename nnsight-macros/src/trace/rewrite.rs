@@ -284,8 +284,8 @@ impl Rewrite<'_> {
             return None;
         }
         self.conditions += 1;
-        let name = format!("condition_{}", self.conditions);
-        let condition = syn::Ident::new(&name, Span::mixed_site().located_at(branch.if_token.span));
+        // In the user's span, so that what is asked of it is shown where it is asked.
+        let condition = syn::Ident::new(&format!("__condition_{}", self.conditions), branch.if_token.span);
         let mut branches = Branches::new(condition.clone(), self.of_model);
         branches.visit_block_mut(&mut branch.then_branch);
         if let Some((_, otherwise)) = &mut branch.else_branch {

@@ -72,7 +72,7 @@ fn a_session_with_two_traces() {
         quote!(model, {
             let clean = trace!(model, clean, { model.layers[3].output });
             generate!(model, corrupted, max_new_tokens = 2, {
-                model.layers[3].output = clean;
+                model.prompt().layers[3].output = clean;
                 model.tokens()
             })
         }),
