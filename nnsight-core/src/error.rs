@@ -428,6 +428,80 @@ pub enum Error {
     /// The model handle failed: its tokenizer, say, or its connection.
     #[error(transparent)]
     Model(Box<dyn std::error::Error + Send + Sync>),
+    /// Rows of different lengths are used as if each entry were every row's own.
+    #[error(
+        "{source_line}: {what} would mix padding in: the rows of this tensor have {lengths:?} entries. Take each by itself, with `.rows()` or \
+         `.at(Batch, row)`, or count from the end (-1 is every row's last)"
+    )]
+    RowsDiffer {
+        /// What was asked for.
+        what: String,
+        /// The numbers of entries of the rows.
+        lengths: Vec<usize>,
+        /// Where.
+        source_line: Source,
+    },
+    /// A row is used at a step that comes after the end of its text.
+    #[error(
+        "{source_line}: {what} takes in row {row}, whose text had ended before this step; give each prompt an `invoke!` of its own, or save the \
+         value itself and take the rows that `.present()` lists"
+    )]
+    RowEnded {
+        /// What was asked for.
+        what: String,
+        /// The row.
+        row: usize,
+        /// Where.
+        source_line: Source,
+    },
+    /// An index or a range lies outside of an axis.
+    #[error(
+        "{source_line}: {entries} is out of range for the axis {axis} of size {size}{}",
+        row.map(|row| format!(" in row {row}")).unwrap_or_default()
+    )]
+    OutOfRange {
+        /// The index or range.
+        entries: String,
+        /// The axis.
+        axis: String,
+        /// Its size.
+        size: usize,
+        /// The row, if rows differ.
+        row: Option<usize>,
+        /// Where.
+        source_line: Source,
+    },
+    /// A tensor whose rows differ in length is put into a trace.
+    #[error(
+        "{source_line}: the rows of this tensor have {lengths:?} entries, and which prompts they would meet is not known: give each prompt an \
+         `invoke!` of its own, and use `.at(Batch, row)` there"
+    )]
+    RowsIntoTrace {
+        /// The numbers of entries of the rows.
+        lengths: Vec<usize>,
+        /// Where.
+        source_line: Source,
+    },
+    /// What the points of a sweep end with has not the same sizes everywhere.
+    #[error(
+        "the values of this sweep have different sizes, {first:?} and {other:?}: let its block end with something of one size, such as \
+         `.at(Seq, -1)`, or sweep over the prompts alone"
+    )]
+    PointsDiffer {
+        /// The sizes at the first point.
+        first: Vec<usize>,
+        /// Those at another.
+        other: Vec<usize>,
+    },
+    /// A sweep's results are to be kept in a file that has no place for the lengths of their rows.
+    #[error(
+        "the results of this sweep have rows of {lengths:?} entries, which a checkpoint does not hold: give each prompt a point of its own, or \
+         let the block end with something of one size, such as `.at(Seq, -1)`"
+    )]
+    RowsIntoCheckpoint {
+        /// The numbers of entries of the rows.
+        lengths: Vec<usize>,
+    },
 }
 
 /// A result with this crate's error.

@@ -10,6 +10,7 @@ mod error;
 pub mod graph;
 pub mod kernels;
 pub mod module;
+pub mod outside;
 pub mod plan;
 pub mod run;
 pub mod trace;
@@ -21,6 +22,7 @@ pub use error::{Error, Result};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::Result;
+    pub use candle_core::Result as CandleResult;
     pub use crate::graph::{Axis, Generation, NodeId};
     pub use crate::module::{Cursor, Forward, From, Instrument, Place, Pointwise, Registrar, Tap, innermost};
     pub use crate::trace::{

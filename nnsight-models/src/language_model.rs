@@ -9,7 +9,7 @@ use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTabl
 use nnsight_core::plan::{Explanation, Plan, Window};
 use nnsight_core::run::{Hosting, Request, Stages, TokenBatch, Vocabulary, Watch, execute, explain, forward, prepare};
 use nnsight_core::trace::{Attached, Edits, Host, Traceable};
-use nnsight_core::types::{Describes, Signature, Sizes};
+use nnsight_core::types::{Describes, Saved, Signature, Sizes};
 
 use crate::config::Config;
 use crate::error::at;
@@ -255,7 +255,7 @@ impl<N: Network> Traceable for LanguageModel<N> {
         &self.table
     }
 
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
         self.run_with(&self.table, &[], graph, watch)
     }
 
@@ -271,7 +271,7 @@ impl<N: Network> Host for LanguageModel<N> {
         guests: &[Guest<'_>],
         graph: Graph,
         watch: Watch<'_>,
-    ) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
+    ) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
         let graph = self.edits.apply(graph)?;
         let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, watch };
         match guests {

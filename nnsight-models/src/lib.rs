@@ -14,6 +14,7 @@ pub mod llama;
 mod loading;
 mod meta;
 mod signatures;
+mod token_ids;
 mod tokenizer;
 mod transformer_lens;
 mod tree;
@@ -33,6 +34,7 @@ pub use signatures::{
     Gpt2Large, Gpt2Medium, Gpt2Small, Gpt2Xl, Llama3_1_8B, Llama3_1_70B, Llama3_1_405B, Llama3_2_1B, Llama3_2_3B, SmolLm2_1_7B, SmolLm2_135M,
     SmolLm2_360M, TinyLlama_1_1B,
 };
+pub use token_ids::{LogitsShape, TokenIds, TokenRows};
 pub use tokenizer::Tokenizer;
 pub use transformer_lens::{HookedAttention, HookedBlock, HookedTransformer, Layout};
 pub use tree::{Tree, TreeModule};

@@ -2,6 +2,7 @@
 
 mod batch;
 mod branch;
+mod compute;
 mod cutoff;
 mod environment;
 mod evaluate;
@@ -14,12 +15,14 @@ mod part;
 mod past;
 mod repeat;
 mod request;
+mod rows;
 mod sample;
 mod stages;
 mod values;
 mod watch;
 
 pub use batch::TokenBatch;
+pub(crate) use compute::compute;
 pub use environment::Prompts;
 pub use execute::{execute, explain, forward, prepare, share_prompts};
 pub use generate::{Token, Vocabulary};

@@ -10,6 +10,7 @@ use candle_core::{Device, Tensor};
 use super::Traceable;
 use crate::graph::{Graph, Op, Unused};
 use crate::run::{Progress, Watch};
+use crate::types::Saved;
 use crate::{Error, Result};
 
 /// Between two times that the file is written or the terminal told.
@@ -20,7 +21,7 @@ const SWEEP: &str = "sweep";
 
 /// Runs a sweep's graph. Results that the file holds are not computed again, and new ones are written to it as they come; on a terminal it
 /// says how far it is.
-pub(super) fn run<M: Traceable>(model: &M, graph: Graph, file: Option<&Path>) -> Result<Vec<Result<Tensor>>> {
+pub(super) fn run<M: Traceable>(model: &M, graph: Graph, file: Option<&Path>) -> Result<Vec<Result<Saved>>> {
     let mut checkpoint = file.map(|file| Checkpoint::open(file, &graph)).transpose()?;
     let mut graph = graph;
     let count = graph.saves.len();
@@ -58,7 +59,7 @@ pub(super) fn run<M: Traceable>(model: &M, graph: Graph, file: Option<&Path>) ->
     };
     let mut found = rest.into_iter().zip(found).collect::<HashMap<_, _>>();
     let results = (0..count).map(|place| match known.get(&place) {
-        Some(tensor) => Ok(tensor.clone()),
+        Some(tensor) => Ok(tensor.clone().into()),
         None => found.remove(&place).unwrap_or(Err(Error::NoPoints)),
     });
     Ok(results.collect())
@@ -91,8 +92,12 @@ impl Checkpoint {
         Ok(Checkpoint { file: file.to_path_buf(), sweep, known, written: Instant::now() })
     }
 
-    fn add(&mut self, new: impl Iterator<Item = (usize, Tensor)>, is_last: bool) -> Result<()> {
-        for (place, tensor) in new {
+    fn add(&mut self, new: impl Iterator<Item = (usize, Saved)>, is_last: bool) -> Result<()> {
+        for (place, saved) in new {
+            if let Some(lengths) = saved.lengths() {
+                return Err(Error::RowsIntoCheckpoint { lengths });
+            }
+            let tensor = saved.whole()?;
             self.known.insert(place, tensor.to_device(&Device::Cpu)?);
         }
         if !is_last && self.written.elapsed() < PAUSE {

@@ -109,10 +109,25 @@ where
     }
 }
 
+impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for &Scaled<D, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: BroadcastFrom<R>,
+{
+    fn operand(self, tracer: &'t Tracer) -> NodeId {
+        Operand::<'t, C, S, K>::operand(self.clone(), tracer)
+    }
+}
+
 #[track_caller]
 fn constant<C, S: Shape, K>(tensor: &Tensor<C, S, K>, tracer: &Tracer) -> NodeId {
     let names = S::NAMES.iter().map(ToString::to_string).collect();
-    tracer.constant(Constant { names, tensor: (**tensor).clone() })
+    if tensor.whole().is_err() || tensor.lengths().is_some() {
+        let lengths = tensor.lengths().unwrap_or_default();
+        tracer.fail(|source_line| Error::RowsIntoTrace { lengths, source_line });
+    }
+    tracer.constant(Constant { names, tensor: tensor.padded().clone() })
 }
 
 impl<C: Signature, S: Shape, K: Kind> Tensor<C, S, K> {

@@ -5,20 +5,20 @@ use super::traced::Traced;
 use super::value::Value;
 use super::{Site, SitePart};
 use crate::graph::NodeId;
-use crate::types::{Kind, Shape, Signature, Tensor};
+use crate::types::{Kind, Saved, Shape, Signature, Tensor};
 use crate::{Error, Result};
 
 /// What a run gave back, in the order in which it was asked for: tensors, or why there is none.
 #[derive(Debug)]
-pub struct Results(std::vec::IntoIter<Result<candle_core::Tensor>>);
+pub struct Results(std::vec::IntoIter<Result<Saved>>);
 
 impl Results {
     /// The results of a run, one per saved value.
-    pub fn new(tensors: Vec<Result<candle_core::Tensor>>) -> Self {
+    pub fn new(tensors: Vec<Result<Saved>>) -> Self {
         Results(tensors.into_iter())
     }
 
-    pub(crate) fn next(&mut self) -> Result<candle_core::Tensor> {
+    pub(crate) fn next(&mut self) -> Result<Saved> {
         self.0.next().expect("a run gives something for every saved value")
     }
 }
@@ -52,7 +52,7 @@ macro_rules! save_value {
                 saves.push(self.value().id);
             }
             fn collect((): (), results: &mut Results) -> Result<Self::Saved> {
-                results.next().map(Tensor::trusted)
+                results.next().map(Tensor::of)
             }
         }
         impl<'t, C: Signature, S: Shape, K: Kind> Save<'t> for &$place<'t, C, S, K> {
@@ -62,7 +62,7 @@ macro_rules! save_value {
                 (*self).register(saves);
             }
             fn collect((): (), results: &mut Results) -> Result<Self::Saved> {
-                results.next().map(Tensor::trusted)
+                results.next().map(Tensor::of)
             }
         }
     )+};
