@@ -22,7 +22,6 @@ pub use error::{Error, Result};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::Result;
-    pub use candle_core::Result as CandleResult;
     pub use crate::graph::{Axis, Generation, NodeId};
     pub use crate::module::{Cursor, Forward, From, Instrument, Place, Pointwise, Registrar, Tap, innermost};
     pub use crate::trace::{
@@ -32,4 +31,5 @@ pub mod __private {
     };
     pub use crate::types::KindTag;
     pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};
+    pub use candle_core::Result as CandleResult;
 }

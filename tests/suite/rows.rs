@@ -46,7 +46,8 @@ fn rows_come_without_padding() {
     assert!(identical(&rows[1], &both.at(Batch, 1)) && identical(&rows[1], &both.at(Batch, -1)));
     assert_eq!(rows[1].lengths(), None);
     // Of prompts of one length nothing is said.
-    let same = trace!(tiny_llama(), vec![SHORT.to_vec(); 2], { tiny_llama().layers[1].output }).unwrap();
+    let model = tiny_llama();
+    let same = trace!(model, vec![SHORT.to_vec(); 2], { model.layers[1].output }).unwrap();
     assert_eq!((same.lengths(), same.rows().unwrap().len()), (None, 2));
 }
 
@@ -115,9 +116,10 @@ fn rows_meet_rows_of_the_same_prompts_only() {
     assert!(difference(&twice.at(Batch, 1), &(&both.at(Batch, 1) * 2.0).tensor().unwrap()) < 1e-6);
     let centred = (&both - both.mean_keep(Hidden)).unwrap();
     assert!(difference(&centred.at(Batch, 1), &(&both.at(Batch, 1) - both.at(Batch, 1).mean_keep(Hidden)).unwrap()) < 1e-6);
-    let other = trace!(tiny_llama(), vec![SHORT.to_vec(), LONG.to_vec()], { tiny_llama().layers[1].output }).unwrap();
+    let model = tiny_llama();
+    let other = trace!(model, vec![SHORT.to_vec(), LONG.to_vec()], { model.layers[1].output }).unwrap();
     says(&both - &other, &["would mix padding in"]);
-    let whole = trace!(tiny_llama(), vec![LONG.to_vec(); 2], { tiny_llama().layers[1].output }).unwrap();
+    let whole = trace!(model, vec![LONG.to_vec(); 2], { model.layers[1].output }).unwrap();
     says(&both - &whole, &["would mix padding in"]);
     says(&whole - &both, &["would mix padding in"]);
     assert!((&both.at(Batch, 1) - alone.at(Batch, 0)).is_ok());
@@ -221,14 +223,17 @@ fn rows_go_back_into_a_trace_one_by_one() {
     assert!(difference(&patched.unwrap(), &expected.unwrap()) < 1e-4);
 }
 
+const ENDS: [u32; 4] = [3, 17, 5, 40];
+const GOES_ON: [u32; 3] = [9, 2, 33];
+
 /// Two prompts of which the first one's text ends with its first token, and that token.
 fn ending() -> (Vec<Vec<u32>>, u32) {
     let model = tiny_llama();
-    let first = generate!(model, LONG.to_vec(), max_new_tokens = 1, { model.tokens() }).unwrap();
+    let first = generate!(model, ENDS.to_vec(), max_new_tokens = 1, { model.tokens() }).unwrap();
     let ends = first.to_vec2::<i64>().unwrap()[0][0] as u32;
-    let other = generate!(model, SHORT.to_vec(), max_new_tokens = 4, { model.tokens() }).unwrap();
+    let other = generate!(model, GOES_ON.to_vec(), max_new_tokens = 4, { model.tokens() }).unwrap();
     assert!(!other.to_vec2::<i64>().unwrap()[0].contains(&i64::from(ends)), "the example needs texts of different lengths");
-    (prompts(), ends)
+    (vec![ENDS.to_vec(), GOES_ON.to_vec()], ends)
 }
 
 #[test]
@@ -271,10 +276,10 @@ fn a_step_knows_whose_text_had_ended() {
         (steps, model.step(2).layers[1].output.at(Seq, -1))
     })
     .unwrap();
-    assert_eq!((steps[0].lengths(), steps[0].present()), (Some(vec![7, 3]), vec![0, 1]));
+    assert_eq!((steps[0].lengths(), steps[0].present()), (Some(vec![4, 3]), vec![0, 1]));
     assert_eq!((steps[1].dims(), steps[1].present(), last.present()), ([2, 1, 32].as_slice(), vec![1], vec![1]));
     assert_eq!(format!("{last:?}"), "Tensor(Batch, Hidden: [2, 32], rows that had ended: [0])");
-    let alone = generate!(model, SHORT.to_vec(), max_new_tokens = 4, { model.steps(..).map(|step| step.layers[1].output.at(Seq, -1)) }).unwrap();
+    let alone = generate!(model, GOES_ON.to_vec(), max_new_tokens = 4, { model.steps(..).map(|step| step.layers[1].output.at(Seq, -1)) }).unwrap();
     assert!(difference(&last.at(Batch, 1), &alone[2].at(Batch, 0)) < 1e-5);
     let problem = panics(|| last.at(Batch, 0));
     assert!(problem.contains("row 0, whose text had ended before this step"), "{problem}");
@@ -297,15 +302,15 @@ fn a_prompt_beside_others_has_as_many_steps_as_alone() {
     let model = tiny_llama();
     let (_, ends) = ending();
     let (short, long) = generate!(model, max_new_tokens = 4, stop_tokens = [ends], {
-        let short = invoke!(LONG.to_vec(), { model.steps(..).map(|step| step.layers[1].output.norm_all()) });
-        let long = invoke!(SHORT.to_vec(), { model.steps(..).map(|step| step.layers[1].output.norm_all()) });
+        let short = invoke!(ENDS.to_vec(), { model.steps(..).map(|step| step.layers[1].output.norm_all()) });
+        let long = invoke!(GOES_ON.to_vec(), { model.steps(..).map(|step| step.layers[1].output.norm_all()) });
         (short, long)
     })
     .unwrap();
     assert_eq!((short.len(), long.len()), (1, 4));
     let named = generate!(model, max_new_tokens = 4, stop_tokens = [ends], {
-        let never = invoke!(LONG.to_vec(), { model.step(2).layers[1].output });
-        (never, invoke!(SHORT.to_vec(), { model.tokens() }))
+        let never = invoke!(ENDS.to_vec(), { model.step(2).layers[1].output });
+        (never, invoke!(GOES_ON.to_vec(), { model.tokens() }))
     });
     says(named, &["rows.rs:", "step 2 never happened: the run ended after 1 steps"]);
 }

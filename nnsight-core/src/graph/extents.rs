@@ -6,15 +6,15 @@ use super::{Op, Region, Span};
 
 /// Which entries of a tensor are each row's own, if rows differ in that: prompts of different lengths are padded, and texts end one by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extents {
+pub(crate) struct Extents {
     /// The axis of the rows, or `None` once one of them was picked.
-    pub(crate) rows: Option<usize>,
+    pub rows: Option<usize>,
     /// The axes along which rows differ, and the entries of each row.
-    pub(crate) axes: Vec<(usize, Vec<Span>)>,
+    pub axes: Vec<(usize, Vec<Span>)>,
     /// Whether each row is there at all: a text that has ended takes no part in later steps.
-    pub(crate) present: Vec<bool>,
+    pub present: Vec<bool>,
     /// Whether rows go on with their last entry, so that what comes after is no padding but a repetition.
-    pub(crate) continued: bool,
+    pub continued: bool,
 }
 
 /// A tensor as [`Extents`] see it.

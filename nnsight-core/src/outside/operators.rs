@@ -1,6 +1,7 @@
 //! `+ - * /` on tensors, as candle has them: the result is a `Result`, and so may be either side.
 
 use std::ops::{Add, Div, Mul, Sub};
+use std::panic::Location;
 
 use super::computed::{check_sizes, computed};
 use crate::graph::{Binary, Op};
@@ -50,8 +51,9 @@ fn combined<C, S: Shape, K: Kind, V: TensorOperand>(binary: Binary, left: Result
     let (left, right) = (left?, right.saved()?);
     let op = Op::Binary(binary);
     let args = [(&left, S::NAMES), (&right, V::Shape::NAMES)];
-    check_sizes(&op.name(), args[0], args[1])?;
-    computed(&op.name(), &op, &args).map(Tensor::of)
+    let here = Location::caller();
+    check_sizes(&op.name(), args[0], args[1], here)?;
+    computed(&op.name(), &op, &args, here).map(Tensor::of)
 }
 
 macro_rules! left {

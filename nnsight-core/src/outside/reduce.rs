@@ -1,6 +1,8 @@
 //! What is made of the entries along an axis, outside of a trace as inside.
 
-use super::computed::{check_sizes, computed};
+use std::panic::Location;
+
+use super::computed::{Here, check_sizes, computed};
 use crate::Result;
 use crate::graph::{Binary, Op, Reduce};
 use crate::types::{Along, BroadcastFrom, Float, HasAxis, Int, Kind, Number, One, Ranked, ReplaceAxis, SameKind, SameModel, Saved, Shape, Tensor};
@@ -39,6 +41,15 @@ macro_rules! reduce {
             ///
             /// # Errors
             /// As without `_keep`.
+            ///
+            /// # Examples
+            /// ```
+            /// use nnsight_core::types::{Dynamic, Hidden, Seq, Tensor};
+            /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
+            /// let h = Tensor::<Dynamic, (Seq, Hidden)>::new(entries)?;
+            #[doc = concat!("println!(\"{}\", h.", stringify!($keep), "(Hidden)?);")]
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             #[track_caller]
             pub fn $keep<A, I>(&self, _axis: A) -> Result<Tensor<C, S::Replaced, $kind>>
             where
@@ -52,6 +63,15 @@ macro_rules! reduce {
             ///
             /// # Errors
             /// As along an axis.
+            ///
+            /// # Examples
+            /// ```
+            /// use nnsight_core::types::{Dynamic, Hidden, Seq, Tensor};
+            /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
+            /// let h = Tensor::<Dynamic, (Seq, Hidden)>::new(entries)?;
+            #[doc = concat!("println!(\"{}\", h.", stringify!($all), "()?);")]
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             #[track_caller]
             pub fn $all(&self) -> Result<Tensor<C, (), $kind>> {
                 self.reduced(stringify!($all), Reduce::$op, None, false).map(Tensor::of)
@@ -82,7 +102,7 @@ reduce! {
 impl<C, S: Shape, K: Kind> Tensor<C, S, K> {
     #[track_caller]
     fn reduced(&self, what: &str, reduce: Reduce, axis: Option<usize>, keep: bool) -> Result<Saved> {
-        computed(what, &Op::Reduce { reduce, axis, keep }, &[(self.saved(), S::NAMES)])
+        computed(what, &Op::Reduce { reduce, axis, keep }, &[(self.saved(), S::NAMES)], Location::caller())
     }
 }
 
@@ -105,19 +125,27 @@ impl<C, S: Shape, K: Number> Tensor<C, S, K> {
     where
         S: HasAxis<A, I>,
     {
-        computed("softmax", &Op::Softmax { axis: S::POSITION, log: false }, &[(self.saved(), S::NAMES)]).map(Tensor::of)
+        computed("softmax", &Op::Softmax { axis: S::POSITION, log: false }, &[(self.saved(), S::NAMES)], Location::caller()).map(Tensor::of)
     }
 
     /// Logarithms of probabilities along an axis.
     ///
     /// # Errors
     /// As [`Tensor::sum`].
+    ///
+    /// # Examples
+    /// ```
+    /// use nnsight_core::types::{Dynamic, Tensor, Vocab};
+    /// let logits = Tensor::<Dynamic, (Vocab,)>::new(candle_core::Tensor::new(&[3f32], &candle_core::Device::Cpu)?)?;
+    /// assert_eq!(logits.log_softmax(Vocab)?.to_vec1::<f32>()?, [0.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn log_softmax<A, I>(&self, _axis: A) -> Result<Tensor<C, S, K>>
     where
         S: HasAxis<A, I>,
     {
-        computed("log_softmax", &Op::Softmax { axis: S::POSITION, log: true }, &[(self.saved(), S::NAMES)]).map(Tensor::of)
+        computed("log_softmax", &Op::Softmax { axis: S::POSITION, log: true }, &[(self.saved(), S::NAMES)], Location::caller()).map(Tensor::of)
     }
 
     /// The `k` largest entries of an axis, best first, and their indices.
@@ -140,22 +168,22 @@ impl<C, S: Shape, K: Number> Tensor<C, S, K> {
     where
         S: ReplaceAxis<A, I, Ranked>,
     {
-        let last = S::RANK - 1;
+        let (last, here) = (S::RANK - 1, Location::caller());
         let mut order = (0..S::RANK).collect::<Vec<_>>();
         order.swap(S::POSITION, last);
         let swapped = |names: &[&'static str]| order.iter().map(|&axis| names[axis]).collect::<Vec<_>>();
         let swap = |saved: &Saved, names: &[&'static str]| {
             let names_after = swapped(names).into_iter().map(String::from).collect();
-            computed("topk", &Op::Permute { order: order.clone(), names: names_after }, &[(saved, names)])
+            computed("topk", &Op::Permute { order: order.clone(), names: names_after }, &[(saved, names)], here)
         };
         let (input, names) = (swap(self.saved(), S::NAMES)?, swapped(S::NAMES));
         let size = self.dim(S::POSITION)?;
         if k == 0 || k > size {
             let (entries, axis) = (format!("the {k} largest"), S::NAMES[S::POSITION].to_string());
-            return Err(crate::Error::OutOfRange { entries, axis, size, row: None, source_line: std::panic::Location::caller().into() });
+            return Err(crate::Error::OutOfRange { entries, axis, size, row: None, source_line: here.into() });
         }
         let found = |indices: bool| {
-            let found = computed("topk", &Op::TopK { k, indices }, &[(&input, &names)])?;
+            let found = computed("topk", &Op::TopK { k, indices }, &[(&input, &names)], here)?;
             swap(&found, &swapped(S::Replaced::NAMES))
         };
         Ok((Tensor::of(found(false)?), Tensor::of(found(true)?)))
@@ -186,7 +214,7 @@ impl<C, S: Shape> Tensor<C, S> {
         D: SameModel<C>,
         L: SameKind<Float>,
     {
-        dot("dot", self.saved(), S::NAMES, other.saved(), R::NAMES, S::POSITION).map(Tensor::of)
+        dot("dot", self.saved(), S::NAMES, other.saved(), R::NAMES, S::POSITION, Location::caller()).map(Tensor::of)
     }
 
     /// The cosine of the angle to another tensor along an axis, which is then gone: the dot product divided by both norms, 0 if one of them is
@@ -213,13 +241,14 @@ impl<C, S: Shape> Tensor<C, S> {
         D: SameModel<C>,
         L: SameKind<Float>,
     {
+        let here = Location::caller();
         let unit = |saved: &Saved, names: &'static [&'static str], axis: usize| {
-            let norm = computed("cosine", &Op::Reduce { reduce: Reduce::Norm, axis: Some(axis), keep: true }, &[(saved, names)])?;
+            let norm = computed("cosine", &Op::Reduce { reduce: Reduce::Norm, axis: Some(axis), keep: true }, &[(saved, names)], here)?;
             // A vector of zeros has no direction.
             let least = f64::from(f32::MIN_POSITIVE);
-            let norm = computed("cosine", &Op::Unary(crate::graph::Unary::Clamp(least, f64::from(f32::MAX))), &[(&norm, names)])?;
+            let norm = computed("cosine", &Op::Unary(crate::graph::Unary::Clamp(least, f64::from(f32::MAX))), &[(&norm, names)], here)?;
             let named = (0..names.len()).map(|index| if index == axis { "One" } else { names[index] }).collect::<Vec<_>>();
-            computed("cosine", &Op::Binary(Binary::Div), &[(saved, names), (&norm, &named)])
+            computed("cosine", &Op::Binary(Binary::Div), &[(saved, names), (&norm, &named)], here)
         };
         let (a, b) = (self.saved().wide()?, other.saved().wide()?);
         let a = unit(&a, S::NAMES, S::POSITION)?;
@@ -227,16 +256,15 @@ impl<C, S: Shape> Tensor<C, S> {
             Some(axis) => unit(&b, R::NAMES, axis)?,
             None => b,
         };
-        let cosine = dot("cosine", &a, S::NAMES, &b, R::NAMES, S::POSITION)?;
+        let cosine = dot("cosine", &a, S::NAMES, &b, R::NAMES, S::POSITION, here)?;
         cosine.to_type(self.dtype()).map(Tensor::of)
     }
 }
 
-#[track_caller]
-fn dot(what: &str, a: &Saved, a_names: &[&str], b: &Saved, b_names: &[&str], axis: usize) -> Result<Saved> {
-    check_sizes(what, (a, a_names), (b, b_names))?;
+fn dot(what: &str, a: &Saved, a_names: &[&str], b: &Saved, b_names: &[&str], axis: usize, here: Here) -> Result<Saved> {
+    check_sizes(what, (a, a_names), (b, b_names), here)?;
     // Products of 16 bits are added up before they are rounded.
     let dtype = a.dtype();
-    let product = computed(what, &Op::Binary(Binary::Mul), &[(&a.wide()?, a_names), (&b.wide()?, b_names)])?;
-    computed(what, &Op::Reduce { reduce: Reduce::Sum, axis: Some(axis), keep: false }, &[(&product, a_names)])?.to_type(dtype)
+    let product = computed(what, &Op::Binary(Binary::Mul), &[(&a.wide()?, a_names), (&b.wide()?, b_names)], here)?;
+    computed(what, &Op::Reduce { reduce: Reduce::Sum, axis: Some(axis), keep: false }, &[(&product, a_names)], here)?.to_type(dtype)
 }

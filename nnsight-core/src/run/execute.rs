@@ -69,7 +69,7 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
     }
     let (tokens, ended) = (std::mem::take(&mut interleaver.tokens), std::mem::take(&mut interleaver.ended));
     let course = Course { texts: Some((&tokens, &ended)), ..course };
-    let rows = if ended.is_empty() { planned } else { Rows::found(&course)? };
+    let rows = if tells && !ended.is_empty() { Rows::found(&course)? } else { planned };
     let found = interleaver.results()?.into_iter().zip(&graph.saves);
     Ok(found.map(|(found, save)| Saved::new(found?, rows.of(*save, &course)?)).collect())
 }

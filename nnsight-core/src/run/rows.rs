@@ -94,9 +94,7 @@ impl Rows {
             let found = match (&node.op, trouble) {
                 (Op::Set { at, .. } | Op::Skip { at, .. }, _) if course.has_ended(at.invoke, at.step) => Ok(None),
                 (_, Some(trouble)) => Err(trouble),
-                (Op::Get { at, .. }, None) if course.has_ended(at.invoke, at.step) => {
-                    Err(Trouble::NotReached(id, course.reached(at.invoke)))
-                }
+                (Op::Get { at, .. }, None) if course.has_ended(at.invoke, at.step) => Err(Trouble::NotReached(id, course.reached(at.invoke))),
                 (Op::Get { at, .. }, None) => Ok(course.held(*at, &names[id.index()])),
                 (Op::Tokens { invoke }, None) => Ok(course.tokens(*invoke)),
                 (Op::Set { at, site, region, .. }, None) => {

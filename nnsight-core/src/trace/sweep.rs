@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 use std::path::Path;
 
 use super::{Gradient, Results, Save, Site, SitePart, Traceable, Traced, Tracer, Value, checkpoint};
+use crate::Result;
 use crate::graph::{Graph, NodeId};
 use crate::types::{Dim, DimName, Fits, Kind, One, Prepend, Saved, Shape, Signature, Tensor};
-use crate::Result;
 
 /// The axis of a result along which the `N`th axis of a sweep goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -23,5 +23,5 @@ pub use shape::{
     SwapAxes,
 };
 pub use signature::{Describes, Dynamic, HasLayer, SameModel, Signature, Sizes};
-pub(crate) use tensor::kind_of;
 pub use tensor::Tensor;
+pub(crate) use tensor::kind_of;

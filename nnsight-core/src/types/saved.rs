@@ -16,10 +16,37 @@ use crate::{Error, Result};
 ///
 /// # Panics
 /// Dereferencing panics if rows differ, as candle would take padding for entries: see [`Saved::whole`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Saved {
     tensor: Candle,
     extents: Option<Arc<Extents>>,
+}
+
+impl std::fmt::Debug for Saved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.tensor, f)?;
+        match self.lengths() {
+            Some(lengths) => write!(f, ", rows of {lengths:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Of rows that differ each by itself, without padding.
+impl std::fmt::Display for Saved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some((extents, axis)) = self.extents.as_deref().and_then(|extents| Some((extents, extents.rows?))) else {
+            return std::fmt::Display::fmt(&self.tensor, f);
+        };
+        for (row, present) in extents.present.iter().enumerate() {
+            match self.at(&[], axis, row as i64) {
+                Ok(own) => writeln!(f, "row {row}:\n{}", own.tensor)?,
+                Err(_) if !present => writeln!(f, "row {row} had ended")?,
+                Err(error) => writeln!(f, "row {row}: {error}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl From<Candle> for Saved {
@@ -44,7 +71,7 @@ impl Saved {
     pub(crate) fn new(tensor: Candle, extents: Option<Extents>) -> Result<Self> {
         let Some(extents) = extents else { return Ok(tensor.into()) };
         let alike = extents.ended().is_none() && extents.axes.iter().all(|(_, spans)| spans.iter().all(|span| Some(span) == spans.first()));
-        if alike && !extents.continued {
+        if alike {
             let own = extents.axes.iter().filter_map(|(axis, spans)| Some((*axis, *spans.first()?)));
             return Ok(narrowed(&tensor, own)?.contiguous()?.into());
         }
@@ -68,7 +95,7 @@ impl Saved {
     #[track_caller]
     pub fn whole(&self) -> Result<&Candle> {
         match self.extents.as_deref() {
-            Some(extents) if !extents.continued => Err(differ("a candle tensor", extents)),
+            Some(extents) if !extents.continued => Err(differ("a candle tensor", extents, Location::caller())),
             _ => Ok(&self.tensor),
         }
     }
@@ -130,13 +157,13 @@ impl Saved {
 
     #[track_caller]
     fn take(&self, names: &[&str], step: Step) -> Result<Saved> {
-        let axis = usize::from(step.axis);
+        let (axis, here) = (usize::from(step.axis), Location::caller());
         let outside = |row: Option<usize>, size: usize| Error::OutOfRange {
             entries: step.to_string(),
             axis: names.get(axis).copied().unwrap_or_default().to_string(),
             size,
             row,
-            source_line: Location::caller().into(),
+            source_line: here.into(),
         };
         let size = self.tensor.dim(axis)?;
         let span = |size: usize, row| step.resolve(size).ok_or_else(|| outside(row, size));
@@ -148,7 +175,7 @@ impl Saved {
             let span = span(size, None)?;
             let kept = extents.rows_of(span);
             if let (true, Some(_)) = (step.single, kept.ended()) {
-                return Err(ended("`at`", span.start));
+                return Err(ended("`at`", span.start, here));
             }
             return Saved::new(self.tensor.narrow(axis, span.start, span.len)?, Some(kept));
         }
@@ -249,15 +276,13 @@ fn narrowed(tensor: &Candle, spans: impl Iterator<Item = (usize, Span)>) -> cand
 }
 
 /// Why something cannot be done with rows that differ.
-#[track_caller]
-pub(crate) fn differ(what: &str, extents: &Extents) -> Error {
+pub(crate) fn differ(what: &str, extents: &Extents, here: &'static Location<'static>) -> Error {
     match (extents.lengths(), extents.ended()) {
-        (None, Some(row)) => ended(what, row),
-        (lengths, _) => Error::RowsDiffer { what: what.to_string(), lengths: lengths.unwrap_or_default(), source_line: Location::caller().into() },
+        (None, Some(row)) => ended(what, row, here),
+        (lengths, _) => Error::RowsDiffer { what: what.to_string(), lengths: lengths.unwrap_or_default(), source_line: here.into() },
     }
 }
 
-#[track_caller]
-fn ended(what: &str, row: usize) -> Error {
-    Error::RowEnded { what: what.to_string(), row, source_line: Location::caller().into() }
+fn ended(what: &str, row: usize, here: &'static Location<'static>) -> Error {
+    Error::RowEnded { what: what.to_string(), row, source_line: here.into() }
 }

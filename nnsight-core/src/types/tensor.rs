@@ -78,18 +78,10 @@ impl<C, S: Shape, K> std::fmt::Debug for Tensor<C, S, K> {
 
 impl<C, S: Shape, K> std::fmt::Display for Tensor<C, S, K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Some((extents, axis)) = self.saved.extents().and_then(|extents| Some((extents, extents.rows?))) else {
-            return std::fmt::Display::fmt(self.saved.padded(), f);
-        };
-        writeln!(f, "{self:?}")?;
-        for (row, present) in extents.present.iter().enumerate() {
-            match self.saved.at(S::NAMES, axis, row as i64) {
-                Ok(own) => writeln!(f, "row {row}:\n{}", own.padded())?,
-                Err(_) if !present => writeln!(f, "row {row} had ended")?,
-                Err(error) => writeln!(f, "row {row}: {error}")?,
-            }
+        if self.saved.extents().is_some() {
+            writeln!(f, "{self:?}")?;
         }
-        Ok(())
+        std::fmt::Display::fmt(&self.saved, f)
     }
 }
 
@@ -291,7 +283,16 @@ impl<C, S: Shape, K> Tensor<C, S, K> {
         self.saved.slice(S::NAMES, S::POSITION, start, end).map(Tensor::of)
     }
 
-    /// Another name for an axis: `part.rename(Part(Seq), Seq)`.
+    /// Another name for an axis.
+    ///
+    /// # Examples
+    /// ```
+    /// use nnsight_core::types::{Dynamic, Hidden, Part, Seq, Tensor};
+    /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
+    /// let h = Tensor::<Dynamic, (Seq, Hidden)>::new(entries)?;
+    /// let first: Tensor<Dynamic, (Seq, Hidden)> = h.slice(Seq, ..1)?.rename(Part(Seq), Seq);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rename<A, I, N: DimName>(&self, _axis: A, _name: N) -> Tensor<C, S::Replaced, K>
     where
         S: ReplaceAxis<A, I, N>,
@@ -326,6 +327,17 @@ impl<C, S: Shape, K> Tensor<C, S, K> {
     }
 
     /// The rows that take part: all of them, but at a step of a generation those whose text had not ended before.
+    ///
+    /// # Examples
+    /// ```
+    /// use nnsight_core::types::{Batch, Dynamic, Hidden, Tensor};
+    /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
+    /// let h = Tensor::<Dynamic, (Batch, Hidden)>::new(entries)?;
+    /// for row in h.present() {
+    ///     println!("{row}: {:?}", h.at(Batch, row as i64));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn present<I>(&self) -> Vec<usize>
     where
         S: HasAxis<Batch, I>,
