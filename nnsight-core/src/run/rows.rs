@@ -85,9 +85,9 @@ impl Rows {
         let names = names.collect::<Vec<_>>();
         let sizes = course.facts.iter().map(|facts| facts.axes.iter().map(|axis| axis.size).collect::<Vec<_>>()).collect::<Vec<_>>();
         for (id, node) in course.graph.iter() {
-            let needed = node.args.iter().chain(node.guards.iter().map(|guard| &guard.condition));
-            // Of a choice only one branch was run.
-            let needed = needed.filter(|_| !matches!(node.op, Op::Choose));
+            // Of a choice only the condition is needed for sure.
+            let args = if matches!(node.op, Op::Choose) { &node.args[..1] } else { &node.args };
+            let needed = args.iter().chain(node.guards.iter().map(|guard| &guard.condition));
             let trouble = needed.filter_map(|arg| of[arg.index()].as_ref().err()).next().cloned();
             let known = |id: &NodeId| of[id.index()].as_ref().ok().and_then(Option::as_ref);
             let outline = |id: &NodeId| Outline { names: &names[id.index()], sizes: &sizes[id.index()], extents: known(id) };

@@ -29,7 +29,6 @@ use crate::{Error, Result};
 /// ```no_run
 /// use nnsight_core::types::{Batch, Dynamic, Hidden, Seq, Tensor};
 /// # fn trace() -> Tensor<Dynamic, (Batch, Seq, Hidden)> { unimplemented!() }
-/// # let direction: Tensor<Dynamic, (Hidden,)> = unimplemented!();
 /// // A prompt of 9 tokens and one of 4.
 /// let h = trace();
 /// println!("{h:?}"); // Tensor(Batch, Seq, Hidden: [2, 9, 576], Seq of each row: [9, 4])
