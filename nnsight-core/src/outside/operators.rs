@@ -115,16 +115,16 @@ operators! {
 }
 
 macro_rules! numbers {
-    ($($trait:ident $method:ident $sign:literal: $([$($lifetime:lifetime)?] $place:ty),+;)+) => {$($(
+    ($($trait:ident $method:ident $number:ident => $summand:expr, $([$($lifetime:lifetime)?] $place:ty),+;)+) => {$($(
         impl<$($lifetime,)? C, S: Shape> $trait<f64> for $place {
             type Output = Result<Tensor<C, S>>;
-            fn $method(self, number: f64) -> Self::Output {
-                TensorOperand::saved(self)?.affine(1.0, $sign * number).map(Tensor::of)
+            fn $method(self, $number: f64) -> Self::Output {
+                TensorOperand::saved(self)?.affine(1.0, $summand).map(Tensor::of)
             }
         }
     )+)+};
 }
 numbers! {
-    Add add 1.0: [] Tensor<C, S>, ['a] &'a Tensor<C, S>, [] Scaled<C, S>, ['a] &'a Scaled<C, S>;
-    Sub sub -1.0: [] Tensor<C, S>, ['a] &'a Tensor<C, S>, [] Scaled<C, S>, ['a] &'a Scaled<C, S>;
+    Add add number => number, [] Tensor<C, S>, ['a] &'a Tensor<C, S>, [] Scaled<C, S>, ['a] &'a Scaled<C, S>;
+    Sub sub number => -number, [] Tensor<C, S>, ['a] &'a Tensor<C, S>, [] Scaled<C, S>, ['a] &'a Scaled<C, S>;
 }

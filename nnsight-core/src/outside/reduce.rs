@@ -208,11 +208,11 @@ impl<C, S: Shape> Tensor<C, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn dot<A, I, D, R: Shape, L: Kind>(&self, other: &Tensor<D, R, L>, _axis: A) -> Result<Tensor<C, S::Removed>>
+    pub fn dot<A, I, D, R: Shape, L>(&self, other: &Tensor<D, R, L>, _axis: A) -> Result<Tensor<C, S::Removed>>
     where
         S: HasAxis<A, I> + BroadcastFrom<R>,
         D: SameModel<C>,
-        L: SameKind<Float>,
+        L: Kind + SameKind<Float>,
     {
         dot("dot", self.saved(), S::NAMES, other.saved(), R::NAMES, S::POSITION, Location::caller()).map(Tensor::of)
     }
@@ -235,11 +235,11 @@ impl<C, S: Shape> Tensor<C, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn cosine<A, I, D, R: Shape, L: Kind>(&self, other: &Tensor<D, R, L>, _axis: A) -> Result<Tensor<C, S::Removed>>
+    pub fn cosine<A, I, D, R: Shape, L>(&self, other: &Tensor<D, R, L>, _axis: A) -> Result<Tensor<C, S::Removed>>
     where
         S: HasAxis<A, I> + BroadcastFrom<R>,
         D: SameModel<C>,
-        L: SameKind<Float>,
+        L: Kind + SameKind<Float>,
     {
         let here = Location::caller();
         let unit = |saved: &Saved, names: &'static [&'static str], axis: usize| {
