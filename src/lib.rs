@@ -36,6 +36,7 @@
 //! | write a reusable intervention | [`intervene`], [`models::CausalLm`] |
 //! | save a struct | [`derive(Save)`](macro@Save) |
 //! | keep a trace as data, send or draw it | [`graph!`], [`graph::Graph`](struct@graph::Graph) |
+//! | run graphs of others, within limits | [`graph::Limits`](struct@graph::Limits), [`models::LanguageModel::with_limits`] |
 //! | load a checkpoint | [`models::Source`], [`models::LanguageModel::load`] |
 //! | declare a checkpoint of your own | [`signature!`] |
 //! | write a model of your own | [`derive(Module)`](macro@Module), [`module`] |
@@ -53,7 +54,7 @@ pub use nnsight_core::__private;
 /// Everything that a program with traces needs.
 pub mod prelude {
     pub use candle_core::{DType, Device};
-    pub use nnsight_core::graph::{Generation, Graph, Prompt};
+    pub use nnsight_core::graph::{Chat, ChatEnd, Generation, Graph, Message, Prompt};
     pub use nnsight_core::plan::Plan;
     pub use nnsight_core::trace::{
         Cache, Edited, Edits, GoOnIf, Gradient, Keep, Layers, Over, Site, SitePart, Step, Traced, Value, cat, effect, fold, repeat_while, stack,

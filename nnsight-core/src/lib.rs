@@ -16,7 +16,7 @@ pub mod run;
 pub mod trace;
 pub mod types;
 
-pub use error::{Error, Result};
+pub use error::{Error, Report, Result, brief, first_line};
 
 /// What generated code calls. Not for use by hand: it changes without notice.
 #[doc(hidden)]
@@ -25,10 +25,19 @@ pub mod __private {
     pub use crate::graph::{Axis, Generation, NodeId};
     pub use crate::module::{Cursor, Forward, From, Instrument, Place, Pointwise, Registrar, Tap, innermost};
     pub use crate::trace::{
-        Caching, IntoCondition, Keep, Layers, Literal, LiteralIndex, MatchNumber, ModuleHandle, Operand, PlainAssign, Results, Save, Site, SiteList,
-        Traced, Value, WhileCondition, edit, everything, everything_generating, generating, graph, grid2, grid3, invoke, points, run, scan, sites,
-        stream, sweep, sweep_on, swept, template, tracer,
+        Assigned, Caching, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced, Value, WhileCondition,
+        edit, everything, everything_generating, generating, graph, grid2, grid3, invoke, labelled, points, run, scan, sites, stream, sweep,
+        sweep_on, swept, template, tracer,
     };
+    pub use crate::{__bind as bind, __borrow as borrow, __check_index as check_index, __handle as handle, __read as read};
+
+    /// The traits whose methods a block calls, without names that could meet the user's.
+    pub mod block {
+        pub use crate::trace::{
+            BindsLent as _, BindsOther as _, BindsPlace as _, BindsPlain as _, ListsAnything as _, ListsLayers as _, PlainAdd as _, PlainAssign as _,
+            PlainDiv as _, PlainMul as _, PlainPlace as _, PlainSub as _, Traced as _,
+        };
+    }
     pub use crate::types::KindTag;
     pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};
     pub use candle_core::Result as CandleResult;

@@ -53,13 +53,17 @@ fn declare(declaration: &Declaration) -> syn::Result<TokenStream> {
     let heads = required(&["num_attention_heads", "n_head"])?;
     let layers = required(&["num_hidden_layers", "n_layer"])?;
     let vocab = required(&["vocab_size"])?;
-    let context = required(&["max_position_embeddings", "n_positions"])?;
-    let mlp = optional(&["intermediate_size", "n_inner"]).unwrap_or(4 * hidden);
+    let context = required(&["max_position_embeddings", "n_positions", "n_ctx"])?;
+    let mlp = optional(&["intermediate_size", "n_inner"]).unwrap_or(hidden.saturating_mul(4));
     let kv_heads = optional(&["num_key_value_heads"]).unwrap_or(heads);
     if heads == 0 || kv_heads == 0 {
         return Err(at_file(format!("`{}` has no attention heads", file.value())));
     }
     let head_dim = optional(&["head_dim"]).unwrap_or(hidden / heads);
+    // The loader is stricter, and says which size it is.
+    if [hidden, heads, kv_heads, head_dim, layers, vocab, context, mlp].iter().any(|&size| size == 0 || size > 1 << 24) || layers > 1 << 12 {
+        return Err(at_file(format!("`{}` has impossible sizes", file.value())));
+    }
     let (heads_hidden, kv_hidden) = (heads * head_dim, kv_heads * head_dim);
     let qkv = heads_hidden + 2 * kv_hidden;
 

@@ -1,5 +1,7 @@
 //! How much each entry of the input adds to a metric.
 
+use std::panic::Location;
+
 use candle_core::{DType, Tensor as Candle};
 use nnsight_core::Error;
 use nnsight_core::module::Instrument;
@@ -19,7 +21,7 @@ use crate::language_model::{LanguageModel, Network};
 /// The result is `(Batch, Seq, Hidden)`; summed over `Hidden` it is what each token adds.
 ///
 /// # Errors
-/// Where `steps` is 0, and what a trace fails with.
+/// [`Error::NoSteps`], [`Error::EmptyInvoke`] without a prompt, and what a trace fails with.
 ///
 /// # Examples
 /// ```no_run
@@ -31,6 +33,7 @@ use crate::language_model::{LanguageModel, Network};
 /// let attribution = integrated_gradients(&model, "The Eiffel Tower is in", 32, |logits| logits.pick(Vocab, paris))?;
 /// # Ok::<(), nnsight_models::Error>(())
 /// ```
+#[track_caller]
 pub fn integrated_gradients<N, F>(
     model: &LanguageModel<N>,
     prompt: impl IntoPrompts,
@@ -43,8 +46,13 @@ where
     F: for<'t> FnOnce(Value<'t, N::Signature, (Batch, Vocab)>) -> Value<'t, N::Signature, (Batch,)>,
 {
     let prompts = prompt.into_prompts();
-    if steps == 0 || prompts.is_empty() {
-        return Err(Error::TooLarge { what: "steps or prompts; at least one is needed", found: 0, limit: usize::MAX });
+    let place = Location::caller();
+    let place = || Some(place.into());
+    if steps == 0 {
+        return Err(Error::NoSteps { source_line: place() });
+    }
+    if prompts.is_empty() {
+        return Err(Error::EmptyInvoke { invoke: 0, source_line: place() });
     }
     // Every step has a row for each prompt, and stands in the middle of its part of the way.
     let rows = (0..steps).flat_map(|_| prompts.iter().cloned()).collect::<Vec<_>>();

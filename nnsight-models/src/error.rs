@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
+use nnsight_core::first_line;
+
 /// What went wrong, and what to do about it.
-#[derive(Debug, thiserror::Error)]
+///
+/// Printed with `{:?}`, as `main` prints what it returns, it is a [`Report`](nnsight_core::Report).
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A trace failed.
@@ -18,7 +22,7 @@ pub enum Error {
         problem: std::io::Error,
     },
     /// A file is not what it should be.
-    #[error("{} is damaged or not a {format} file: {problem}", path.display())]
+    #[error("{} is damaged or not a {format} file: {}", path.display(), first_line(.problem))]
     Format {
         /// The file.
         path: PathBuf,
@@ -49,12 +53,6 @@ pub enum Error {
         expected: &'static str,
         /// What there is.
         found: String,
-    },
-    /// A weight is missing.
-    #[error("the checkpoint has no tensor `{name}`")]
-    MissingTensor {
-        /// Its name.
-        name: String,
     },
     /// A weight has another shape than the config says.
     #[error("the tensor `{name}` has the shape {found:?}; by the config it is {expected:?}")]
@@ -120,8 +118,245 @@ pub enum Error {
         id: i64,
     },
     /// candle failed.
-    #[error("loading the model failed: {0}")]
-    Candle(#[from] candle_core::Error),
+    #[error("loading the model failed: {}", nnsight_core::brief(.0))]
+    Candle(candle_core::Error),
+    /// Weights are missing.
+    #[error("the checkpoint has no tensor {}", listed(names))]
+    MissingTensors {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Weights are in the files that the model does not use.
+    #[error(
+        "the checkpoint has {} that the model does not use, and so it would compute something else than the checkpoint is meant to; if they do \
+         not matter, name them in `Source::ignoring`",
+        listed_as("tensor", names)
+    )]
+    UnusedTensors {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A config has keys that nobody has looked at.
+    #[error(
+        "the model's config has {} that this `{architecture}` does not know, and which may change what it computes; if they do not, name them in \
+         `Source::ignoring`",
+        listed_as("key", keys)
+    )]
+    UnknownKeys {
+        /// The architecture.
+        architecture: &'static str,
+        /// The keys.
+        keys: Vec<String>,
+    },
+    /// The head is said to be the token embedding, and the files hold another one.
+    #[error(
+        "by the config the head is tied to the token embedding, but `{head}` in the file differs from it; set `tie_word_embeddings` to `false`, or \
+         name `{head}` in `Source::ignoring`"
+    )]
+    OtherHead {
+        /// The name of the head.
+        head: String,
+    },
+    /// A weight is infinite or not a number.
+    #[error(
+        "the tensor `{name}` has {count} entries that are not finite, the first {value} at {entry}: a run would give NaN; if that is meant, load it \
+         with `Source::allow_non_finite`"
+    )]
+    NotFinite {
+        /// The name of the tensor.
+        name: String,
+        /// The number of the first such entry, or of its block in a quantised tensor.
+        entry: usize,
+        /// What it is.
+        value: f64,
+        /// How many there are.
+        count: usize,
+    },
+    /// A type in which no model computes.
+    #[error("a model does not compute in {found:?}; write `.dtype(DType::F32)`, or `BF16`, `F16` or `F64`")]
+    UnknownType {
+        /// What was asked for.
+        found: candle_core::DType,
+    },
+    /// Weights are to be held in fewer bits in a model that does not compute in `f32` on the CPU.
+    #[error("weights in {format:?} are for a model in `f32` on the CPU, and {found} was asked for; leave out one of them")]
+    FormatUnfit {
+        /// The format of the weights.
+        format: crate::WeightFormat,
+        /// What does not go with it.
+        found: String,
+    },
+    /// Weights are quantised in a way that cannot be read.
+    #[error(
+        "{}: the tensor `{tensor}` is quantised as {found}, which cannot be read; use a file in Q4_0 to Q8_0, Q2_K to Q6_K, F16, BF16 or F32",
+        path.display()
+    )]
+    Quantization {
+        /// The file.
+        path: PathBuf,
+        /// The name of the tensor.
+        tensor: String,
+        /// The quantisation.
+        found: String,
+    },
+    /// A GGUF file is one part of several.
+    #[error(
+        "{}: this is part {part} of a model that is split into {count} files; join them with `llama-gguf-split --merge`, and load the result",
+        path.display()
+    )]
+    Split {
+        /// The file.
+        path: PathBuf,
+        /// Which part it is, from 1 on.
+        part: u64,
+        /// How many there are.
+        count: u64,
+    },
+    /// A folder has weights only in a form that is not read.
+    #[error("{}: the folder has no `model.safetensors`, only `{found}`{}", path.display(), remedy(found))]
+    OtherWeights {
+        /// The folder.
+        path: PathBuf,
+        /// What it has.
+        found: String,
+    },
+    /// Something that is to be read is not a file.
+    #[error("{}: this is not a regular file but {found}", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A file is longer than files of its kind are.
+    #[error("{}: the file is longer than {limit} bytes, which no file of this kind is", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes are read at most.
+        limit: u64,
+    },
+    /// A file changed since it was downloaded or loaded.
+    #[error("{}: the bytes of this file are not those that were {what}; {remedy}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What was done with the bytes.
+        what: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A download failed.
+    #[error("{url}: {problem}")]
+    Download {
+        /// What was to be downloaded.
+        url: String,
+        /// What went wrong.
+        problem: String,
+    },
+    /// A text is to be split into tokens or put together from them, and there is no tokenizer that can.
+    #[error(transparent)]
+    NoTokenizer(#[from] NoTokenizer),
+    /// A conversation is a prompt, and the checkpoint does not say how it is written.
+    #[error("the checkpoint has no chat template{}; write the prompt as text", NamedTemplates(names))]
+    NoChatTemplate {
+        /// The templates that it has for other purposes.
+        names: Vec<String>,
+    },
+    /// A chat template refuses a conversation, or is wrong.
+    #[error("the checkpoint's chat template cannot write the conversation: {problem}")]
+    ChatTemplate {
+        /// What the template or its language says.
+        problem: String,
+    },
+}
+
+struct NamedTemplates<'a>(&'a [String]);
+
+impl std::fmt::Display for NamedTemplates<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            [] => Ok(()),
+            names => write!(f, " named `default`, only `{}`", names.join("`, `")),
+        }
+    }
+}
+
+/// Why a checkpoint has no tokenizer that can be used. The model still runs on token ids.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoTokenizer {
+    /// It has none at all.
+    #[error("the checkpoint has no tokenizer; give token ids instead of text")]
+    Missing,
+    /// A GGUF file's tokenizer is of a kind that is not known.
+    #[error(
+        "the GGUF file's tokenizer is of the kind `{name}`, and only `gpt2` and `llama` are known; give token ids instead of text, or load a folder with a `tokenizer.json`"
+    )]
+    Model {
+        /// `tokenizer.ggml.model`.
+        name: String,
+    },
+    /// How a GGUF file's tokenizer splits text is not known.
+    #[error(
+        "the GGUF file's tokenizer splits text by the pre-tokenizer `{name}`, which is not known; give token ids instead of text, or load a folder with a `tokenizer.json`"
+    )]
+    PreTokenizer {
+        /// `tokenizer.ggml.pre`.
+        name: String,
+    },
+    /// A GGUF file's tokenizer contradicts itself.
+    #[error("the GGUF file's tokenizer is damaged: {problem}; give token ids instead of text")]
+    Damaged {
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// A key of a config asks for something that cannot be run.
+    pub(crate) fn refused(key: &str, found: impl std::fmt::Display, known: &str) -> Self {
+        Error::Config(format!("`{key}` is `{found}`; what can be run is {known}"))
+    }
+}
+
+/// candle's error without the backtrace that it carries if the environment asks for one.
+pub(crate) fn plain(error: candle_core::Error) -> candle_core::Error {
+    use candle_core::Error as E;
+    match error {
+        E::WithBacktrace { inner, .. } => plain(*inner),
+        E::WithPath { inner, path } => E::WithPath { inner: Box::new(plain(*inner)), path },
+        E::Context { inner, context } => E::Context { inner: Box::new(plain(*inner)), context },
+        other => other,
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Error::Candle(plain(error))
+    }
+}
+
+/// What to do about weights in another form.
+fn remedy(found: &str) -> &'static str {
+    match found.ends_with(".gguf") {
+        true => "; name that file",
+        false => ", a pickle, which is not read because it can run code; save the model with `safe_serialization=True`",
+    }
+}
+
+/// Names in a sentence: all of a few, the first of many.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 24;
+    let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(SHOWN) {
+        None | Some(0) => shown,
+        Some(more) => format!("{shown} and {more} more"),
+    }
+}
+
+fn listed_as(noun: &str, names: &[String]) -> String {
+    format!("{} {noun}{} ({})", names.len(), if names.len() == 1 { "" } else { "s" }, listed(names))
 }
 
 impl From<nnsight_core::Error> for Error {

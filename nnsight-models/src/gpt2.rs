@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
+use nnsight_core::kernels::widen_for_sums;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
@@ -10,7 +11,7 @@ use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Between, Embedding, LayerNorm, Linear, add, attention, mask, merge_heads, split_heads, without_last};
+use crate::layers::{Between, Embedding, LayerNorm, Linear, add, attention, gelu, mask, merge_heads, split_heads, without_last};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -76,7 +77,8 @@ pub struct DecoderLayer<C: Signature> {
 
 /// Multi-head attention.
 ///
-/// What it is given beside its input: `attention_mask`, which is added to the scores. Its values: `q`, `k`, `v` by heads; `scores` before the softmax, scaled and masked; `pattern` after it; `z`, what each head gathered.
+/// What it is given beside its input: `attention_mask`, which is added to the scores. Its values: `q`, `k`, `v` by heads; `scores` before the softmax, scaled and masked (whatever is
+/// written to them, what `attention_mask` hides stays hidden); `pattern` after it; `z`, what each head gathered.
 #[derive(Module)]
 #[module(sites = Attention, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
 pub struct SelfAttention<C: Signature> {
@@ -89,7 +91,7 @@ pub struct SelfAttention<C: Signature> {
     #[tap(k: (Batch, Heads, Seq, HeadDim), from(c_attn))]
     #[tap(v: (Batch, Heads, Seq, HeadDim), from(c_attn))]
     #[tap(scores: (Batch, Heads, Query, Key), from(q, k, attention_mask))]
-    #[tap(pattern: (Batch, Heads, Query, Key), from(scores))]
+    #[tap(pattern: (Batch, Heads, Query, Key), from(scores, attention_mask))]
     #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]
     #[child(pointwise, from(z))]
     c_proj: Linear<C, Hidden, Hidden>,
@@ -123,9 +125,11 @@ impl<C: Signature> Transformer<C> {
 
 impl<C: Signature> Forward for DecoderLayer<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        // 16 bits are rounded to where the layer ends, and where somebody looks.
+        let (dtype, [x]) = (x.dtype(), &widen_for_sums([x])?);
         let normed = cx.call(&self.ln_1, x)?;
         let attention = cx.call(&self.attn, &normed)?;
-        self.behind_attention(x, &attention, cx)
+        Ok(self.behind_attention(x, &attention, cx)?.to_dtype(dtype)?)
     }
 }
 
@@ -139,20 +143,27 @@ impl<C: Signature> DecoderLayer<C> {
 
     /// What the layer gives at some positions, which is all that is needed of it, and nobody looks into it.
     fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
+        let (dtype, [x]) = (x.dtype(), &widen_for_sums([x])?);
         cx.within(self, |cx| {
             let normed = cx.call(&self.ln_1, x)?;
             let attention = cx.within(&self.attn, |cx| self.attn.at_window(&normed, window, cx))?;
-            self.behind_attention(&window.of(x)?, &attention, cx)
+            Ok(self.behind_attention(&window.of(x)?, &attention, cx)?.to_dtype(dtype)?)
         })
     }
 }
 
 impl<C: Signature> SelfAttention<C> {
+    /// Keys and values with those of earlier positions, in the model's type whether these are kept or not.
+    fn extend(&self, k: &Tensor, v: &Tensor, cx: &mut Cx) -> Result<(Tensor, Tensor)> {
+        let dtype = self.c_attn.dtype();
+        cx.extend(k.to_dtype(dtype)?, v.to_dtype(dtype)?)
+    }
+
     fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
         let hidden = x.dim(2)?;
         let qkv = cx.call(&self.c_attn, x)?;
         let part = |qkv: &Tensor, index: usize| split_heads(&qkv.narrow(2, index * hidden, hidden)?, self.heads);
-        let (k, v) = cx.extend(part(&qkv, 1)?, part(&qkv, 2)?)?;
+        let (k, v) = self.extend(&part(&qkv, 1)?, &part(&qkv, 2)?, cx)?;
         let q = part(&window.of(&qkv)?, 0)?;
         let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
         let z = attention(cx, between, [&q, &without_last(&k, window.behind)?, &without_last(&v, window.behind)?], None)?;
@@ -163,13 +174,13 @@ impl<C: Signature> SelfAttention<C> {
 impl<C: Signature> Forward for SelfAttention<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let hidden = x.dim(2)?;
-        let mask = mask(cx, Self::ATTENTION_MASK, x.dtype())?;
+        let mask = mask(cx, Self::ATTENTION_MASK, self.c_attn.dtype())?;
         let qkv = cx.call(&self.c_attn, x)?;
         let part = |index: usize| split_heads(&qkv.narrow(2, index * hidden, hidden)?, self.heads);
         let q = cx.tap(Self::Q, part(0)?)?;
         let k = cx.tap(Self::K, part(1)?)?;
         let v = cx.tap(Self::V, part(2)?)?;
-        let (k, v) = cx.extend(k, v)?;
+        let (k, v) = self.extend(&k, &v, cx)?;
         let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
         let z = attention(cx, between, [&q, &k, &v], mask)?;
         let z = cx.tap(Self::Z, z)?;
@@ -180,7 +191,7 @@ impl<C: Signature> Forward for SelfAttention<C> {
 impl<C: Signature> Forward for FeedForward<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let hidden = cx.call(&self.c_fc, x)?;
-        let act = cx.tap(Self::ACT, hidden.gelu()?)?;
+        let act = cx.tap(Self::ACT, gelu(&hidden)?)?;
         cx.call(&self.c_proj, &act)
     }
 }
@@ -210,8 +221,9 @@ impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
             };
         }
         let state = cx.batch().for_head(state)?;
-        let normed = cx.call(&self.transformer.ln_f, &state)?;
-        cx.call(&self.lm_head, &normed)
+        let [wide] = widen_for_sums([&state])?;
+        let normed = cx.call(&self.transformer.ln_f, &wide)?;
+        Ok(cx.call(&self.lm_head, &normed)?.to_dtype(state.dtype())?)
     }
 
     fn head(&self) -> Option<usize> {
@@ -232,8 +244,8 @@ impl<C: Signature> Network for Gpt2LmHeadModel<C> {
         let config = Gpt2Config::new(config)?;
         let sizes = config.sizes;
         let (dtype, device) = (weights.dtype(), weights.device().clone());
-        let head = (!config.tie_word_embeddings).then_some("lm_head.weight");
-        let (wte, head) = weights.embedding_and_head("transformer.wte.weight", head, (sizes.vocab, sizes.hidden))?;
+        let (wte, head) =
+            weights.embedding_and_head("transformer.wte.weight", "lm_head.weight", config.tie_word_embeddings, (sizes.vocab, sizes.hidden))?;
         let wpe = weights.get("transformer.wpe.weight", &[sizes.context, sizes.hidden])?;
         let h = (0..sizes.layers).map(|layer| DecoderLayer::build(&config, weights, &format!("transformer.h.{layer}")));
         let h = h.collect::<crate::Result<Vec<_>>>()?;

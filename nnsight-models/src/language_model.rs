@@ -1,24 +1,26 @@
 //! A network with its tokenizer: what users load and trace.
 
+use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use nnsight_core::graph::{Facts, Graph, Prompt};
+use nnsight_core::graph::{Facts, Graph, Limits, Prompt};
 use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTable};
 use nnsight_core::plan::{Explanation, Plan, Window};
 use nnsight_core::run::{Hosting, Request, Stages, TokenBatch, Vocabulary, Watch, execute, explain, forward, prepare};
-use nnsight_core::trace::{Attached, Edits, Host, Traceable};
+use nnsight_core::trace::{Attached, Edits, Fingerprint, Host, Traceable};
 use nnsight_core::types::{Describes, Saved, Signature, Sizes};
 
 use crate::config::Config;
 use crate::error::at;
 use crate::loading::{Checkpoint, Source, Weights, open};
+use crate::prompts::{self, Reader};
 use crate::tokenizer::Tokenizer;
 use crate::transformer_lens::Layout;
 use crate::tree::Tree;
 use crate::workers::among_workers;
-use crate::{Error, Result};
+use crate::{Error, NoTokenizer, Result};
 
 /// An architecture: what builds it from a checkpoint.
 pub trait Network: Instrument + Stages + Sized + Sync {
@@ -36,20 +38,24 @@ pub trait Network: Instrument + Stages + Sized + Sync {
 /// A network with its tokenizer. [`Llama`](crate::Llama) and [`Gpt2`](crate::Gpt2) are this.
 pub struct LanguageModel<N: Network> {
     network: N,
-    tokenizer: Option<Tokenizer>,
+    /// Or why there is none.
+    tokenizer: std::result::Result<Tokenizer, NoTokenizer>,
     pub(crate) table: Arc<SiteTable>,
     sizes: Sizes,
     /// The tokens that end a text.
     ends: Vec<u32>,
     edits: Edits,
     plan: Plan,
+    limits: Limits,
+    origin: crate::loading::Fingerprint,
 }
 
 impl<N: Network> LanguageModel<N> {
     /// Loads a model.
     ///
     /// # Errors
-    /// Where nothing is found, a file is damaged, or the checkpoint is not what the signature says.
+    /// If nothing is found, a file is damaged, the checkpoint is not what the signature says, or it asks for something that would not be computed: a
+    /// key of the config that is not known, a tensor that is not used. [`Source::ignoring`] leaves these out of account.
     ///
     /// # Examples
     /// ```no_run
@@ -61,7 +67,7 @@ impl<N: Network> LanguageModel<N> {
     where
         N::Signature: Describes<LanguageModel<N>>,
     {
-        let Checkpoint { config, tokenizer, mut weights } = open(&source.into())?;
+        let Checkpoint { config, ends, tokenizer, mut weights, fingerprint } = open(&source.into())?;
         let found = config.model_type()?;
         if found != N::MODEL_TYPE {
             return Err(Error::OtherArchitecture { expected: N::MODEL_TYPE, found: found.to_string() });
@@ -69,25 +75,42 @@ impl<N: Network> LanguageModel<N> {
         config.check::<N::Signature>()?;
         let sizes = config.sizes()?;
         let mut network = N::build(&config, &mut weights)?;
+        weights.finish()?;
         network.attach(&mut 0);
         let registrar = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims());
-        let (table, ends) = (Arc::new(registrar.model::<N>()), config.end_tokens());
-        Ok(LanguageModel { network, tokenizer, table, sizes, ends, edits: Edits::default(), plan: Plan::default() })
+        let table = Arc::new(registrar.model::<N>());
+        Ok(LanguageModel {
+            network,
+            tokenizer,
+            table,
+            sizes,
+            ends,
+            edits: Edits::default(),
+            plan: Plan::default(),
+            limits: Limits::default(),
+            origin: fingerprint,
+        })
     }
 
-    /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, and `tokenizer.json`. A GGUF
+    /// Writes a checkpoint as a Hugging Face folder: `config.json`, `model.safetensors` in the source's type, `tokenizer.json`,
+    /// and `generation_config.json` with the end tokens. A GGUF
     /// file that is used often loads faster in this form.
     ///
     /// # Errors
     /// As [`LanguageModel::load`], and where the folder cannot be written.
     pub fn convert(source: impl Into<Source>, folder: &Path) -> Result<()> {
-        let Checkpoint { config, tokenizer, mut weights } = open(&source.into())?;
+        let Checkpoint { config, ends, tokenizer, mut weights, .. } = open(&source.into())?;
         weights.remember();
         N::build(&config, &mut weights)?;
+        weights.finish()?;
         std::fs::create_dir_all(folder).map_err(at(folder))?;
         let file = folder.join("config.json");
         std::fs::write(&file, config.to_json()).map_err(at(&file))?;
-        if let Some(tokenizer) = tokenizer {
+        if !ends.is_empty() {
+            let file = folder.join("generation_config.json");
+            std::fs::write(&file, serde_json::json!({ "eos_token_id": ends }).to_string()).map_err(at(&file))?;
+        }
+        if let Ok(tokenizer) = tokenizer {
             tokenizer.save(&folder.join("tokenizer.json"))?;
         }
         Ok(candle_core::safetensors::save(&weights.into_copies(), folder.join("model.safetensors"))?)
@@ -96,14 +119,15 @@ impl<N: Network> LanguageModel<N> {
     /// Text to token ids and back.
     ///
     /// # Panics
-    /// Where the checkpoint has none. [`LanguageModel::try_tokenizer`] does not.
+    /// If the checkpoint has none that is known. [`LanguageModel::try_tokenizer`] does not.
+    #[track_caller]
     pub fn tokenizer(&self) -> &Tokenizer {
-        self.tokenizer.as_ref().expect("the checkpoint has no tokenizer.json; use `try_tokenizer` to ask whether there is one")
+        self.tokenizer.as_ref().unwrap_or_else(|none| panic!("{none}; `try_tokenizer` returns whether there is one"))
     }
 
-    /// Text to token ids and back, where the checkpoint has a tokenizer.
+    /// Text to token ids and back, if the checkpoint has a tokenizer that is known.
     pub fn try_tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_ref()
+        self.tokenizer.as_ref().ok()
     }
 
     /// The edits that every trace on this model begins with. A view that leaves the model alone is made with `edit!`.
@@ -122,11 +146,13 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Errors
     /// Where the model has no such place, the module does not take what is there, or the name is taken.
+    #[track_caller]
     pub fn attach<X>(&self, name: &str, role: Role<'_>, module: X) -> nnsight_core::Result<Attached<'_, Self, X>>
     where
         X: Instrument<Signature = N::Signature> + Forward,
     {
-        Attached::new(self, name, role, module)
+        let place = Some(Location::caller().into());
+        Attached::new(self, name, role, module).map_err(|error| error.or_at(place))
     }
 
     /// Gives a site, or a module and everything in it, another name beside its own: `model.alias("mlp5", "layers.5.mlp")?`. The name can be
@@ -134,8 +160,10 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Errors
     /// Where there is nothing to be named, or the name is taken.
+    #[track_caller]
     pub fn alias(&mut self, name: &str, path: &str) -> nnsight_core::Result<()> {
-        Arc::make_mut(&mut self.table).alias(name, path)
+        let place = Some(Location::caller().into());
+        Arc::make_mut(&mut self.table).alias(name, path).map_err(|error| error.or_at(place))
     }
 
     /// Has traces on this model make these savings only; the results are the same.
@@ -144,14 +172,33 @@ impl<N: Network> LanguageModel<N> {
         LanguageModel { plan, ..self }
     }
 
+    /// Has graphs on this model ask for no more than this, whoever wrote them.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use nnsight_core::graph::Limits;
+    /// use nnsight_models::{Llama, SmolLm2_135M, Source};
+    /// let model = Llama::<SmolLm2_135M>::load(Source::default())?.with_limits(Limits { bytes: 1 << 30, ..Limits::default() });
+    /// # Ok::<(), nnsight_models::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        LanguageModel { limits, ..self }
+    }
+
     /// What running a graph would do: which batches there are, what they share, and how much of the model is run. Nothing is computed.
     ///
     /// # Errors
     /// What the graph fails with.
+    #[track_caller]
     pub fn explain(&self, graph: &Graph) -> nnsight_core::Result<Explanation> {
-        let graph = self.edits.apply(graph.clone())?;
-        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, watch: Watch::default() };
-        explain(&self.network, &self.table, &graph, request)
+        let place = Some(Location::caller().into());
+        let explained = self.edits.apply(graph.clone(), &self.limits).and_then(|graph| {
+            let tokens = self.all_tokens(&graph)?;
+            let request = Request { tokens, vocabulary: self, plan: self.plan, limits: self.limits, watch: Watch::default() };
+            explain(&self.network, &self.table, &graph, request)
+        });
+        explained.map_err(|error| error.or_at(place))
     }
 
     /// The number of layers.
@@ -169,6 +216,18 @@ impl<N: Network> LanguageModel<N> {
         Tree::new(&self.table)
     }
 
+    /// What the model's numbers come from: 64 digits that are the same for the same weight files, config, type and format of the weights, wherever the
+    /// files lie, and differ otherwise. Edits are no part of it.
+    ///
+    /// Nothing is read when the model is loaded. The first call reads the weight files to compute their SHA-256, which is kept in the cache until they
+    /// change; after that it takes microseconds.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if a file changed since the model was loaded, [`Error::File`] if one cannot be read.
+    pub fn fingerprint(&self) -> Result<&str> {
+        self.origin.get()
+    }
+
     /// The network itself.
     pub fn network(&self) -> &N {
         &self.network
@@ -181,8 +240,11 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Errors
     /// Where a prompt is empty, too long, or has tokens that do not exist.
+    #[track_caller]
     pub fn next_logits(&self, prompts: &[Prompt]) -> Result<Tensor> {
-        let tokens = self.tokens(0, prompts)?;
+        let place = Some(Location::caller().into());
+        let tokens = self.reader().invoke(0, prompts, 0, &place)?;
+        let tokens = self.known(vec![tokens])?.concat();
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
         batch.window = Some(Window::LAST);
@@ -190,61 +252,27 @@ impl<N: Network> LanguageModel<N> {
         Ok(among_workers(|| forward(&self.network, &batch))?.squeeze(1)?)
     }
 
-    /// The token ids of an invoke's prompts, checked.
-    fn tokens(&self, invoke: usize, prompts: &[Prompt]) -> nnsight_core::Result<Vec<Vec<u32>>> {
-        use nnsight_core::Error as E;
-        let model = || self.table.signature.clone();
-        let mut all = Vec::with_capacity(prompts.len());
-        for (prompt, content) in prompts.iter().enumerate() {
-            let tokens = match content {
-                Prompt::Tokens(tokens) => tokens.clone(),
-                Prompt::Masked { tokens, seen } if tokens.len() == seen.len() => tokens.clone(),
-                Prompt::Masked { tokens, seen } => {
-                    return Err(E::Mask { invoke, prompt, tokens: tokens.len(), mask: seen.len() });
-                }
-                // Embeddings stand in for those of any tokens.
-                Prompt::Embeddings(constant) => match constant.tensor.dims() {
-                    [length, hidden] if *hidden == self.sizes.hidden => vec![0; *length],
-                    found => return Err(E::TensorShape { expected: format!("(Seq, Hidden = {})", self.sizes.hidden), found: found.to_vec() }),
-                },
-                Prompt::Text(text) => match &self.tokenizer {
-                    Some(tokenizer) => tokenizer.encode(text).map_err(|error| E::Model(Box::new(error)))?,
-                    None => return Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none; give token ids instead of text".into())))),
-                },
-            };
-            if tokens.is_empty() {
-                return Err(E::EmptyPrompt { invoke, prompt });
-            }
-            if tokens.len() > self.sizes.context {
-                return Err(E::PromptTooLong { invoke, prompt, found: tokens.len(), limit: self.sizes.context, model: model() });
-            }
-            if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.sizes.vocab) {
-                return Err(E::UnknownToken { token, invoke, prompt, vocab: self.sizes.vocab, model: model() });
-            }
-            all.push(tokens);
-        }
-        Ok(all)
+    fn reader(&self) -> Reader<'_> {
+        Reader { model: &self.table.signature, sizes: &self.sizes, tokenizer: self.tokenizer.as_ref().ok() }
     }
-}
 
-impl<N: Network> LanguageModel<N> {
-    /// The token ids of every prompt of a graph, checked.
+    /// The tokenizer, for what cannot be done without one.
+    fn known_tokenizer(&self) -> nnsight_core::Result<&Tokenizer> {
+        self.tokenizer.as_ref().map_err(|none| nnsight_core::Error::model(Error::from(none.clone())))
+    }
+
+    /// The token ids of prompts that all have some.
+    fn known(&self, tokens: Vec<Vec<Option<Vec<u32>>>>) -> nnsight_core::Result<Vec<Vec<Vec<u32>>>> {
+        if tokens.iter().flatten().any(Option::is_none) {
+            self.known_tokenizer()?;
+        }
+        Ok(tokens.into_iter().map(|prompts| prompts.into_iter().flatten().collect()).collect())
+    }
+
+    /// The token ids of every prompt of a graph. The graph is validated first: what is too long is not split into tokens.
     fn all_tokens(&self, graph: &Graph) -> nnsight_core::Result<Vec<Vec<Vec<u32>>>> {
-        let tokens = graph.invokes.iter().enumerate().map(|(index, invoke)| {
-            let tokens = self.tokens(index, &invoke.prompts)?;
-            let new = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens.saturating_sub(1));
-            match tokens.iter().position(|tokens| tokens.len().saturating_add(new) > self.sizes.context) {
-                None => Ok(tokens),
-                Some(prompt) => Err(nnsight_core::Error::PromptTooLong {
-                    invoke: index,
-                    prompt,
-                    found: tokens[prompt].len().saturating_add(new),
-                    limit: self.sizes.context,
-                    model: self.table.signature.clone(),
-                }),
-            }
-        });
-        tokens.collect()
+        graph.validate(&self.limits)?;
+        self.known(self.reader().graph(graph)?)
     }
 }
 
@@ -262,6 +290,18 @@ impl<N: Network> Traceable for LanguageModel<N> {
     fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
         self.scan_with(&self.table, graph)
     }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn fingerprint(&self) -> nnsight_core::Result<Fingerprint> {
+        let model = nnsight_core::Error::model::<Error>;
+        let weights = Fingerprint::new(self.network.dtype()).with(self.origin.get().map_err(model)?.as_bytes());
+        // The same text is other tokens with another tokenizer.
+        let tokenizer = self.tokenizer.as_ref().ok().map(Tokenizer::to_json).transpose().map_err(model)?;
+        self.edits.fingerprint(weights.with(tokenizer.unwrap_or_default().as_bytes()))
+    }
 }
 
 impl<N: Network> Host for LanguageModel<N> {
@@ -272,15 +312,15 @@ impl<N: Network> Host for LanguageModel<N> {
         graph: Graph,
         watch: Watch<'_>,
     ) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
-        let graph = self.edits.apply(graph)?;
-        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, watch };
+        let graph = self.edits.apply(graph, &self.limits)?;
+        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, limits: self.limits, watch };
         match guests {
             // Who is told of tokens is told of them here.
             [] if request.watch.on_token.is_none() => {
-                let Request { tokens, plan, watch: Watch { on_batch, .. }, .. } = request;
+                let Request { tokens, plan, limits, watch: Watch { on_batch, .. }, .. } = request;
                 among_workers(|| {
                     let watch = Watch { on_batch, ..Watch::default() };
-                    execute(&self.network, table, &graph, Request { tokens, vocabulary: self, plan, watch })
+                    execute(&self.network, table, &graph, Request { tokens, vocabulary: self, plan, limits, watch })
                 })
             }
             [] => execute(&self.network, table, &graph, request),
@@ -289,17 +329,17 @@ impl<N: Network> Host for LanguageModel<N> {
     }
 
     fn scan_with(&self, table: &SiteTable, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
-        let graph = self.edits.apply(graph)?;
+        let graph = self.edits.apply(graph, &self.limits)?;
         let tokens = self.all_tokens(&graph)?;
         let lengths = tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect::<Vec<_>>();
-        scan(&graph, table, lengths)
+        scan(&graph, table, lengths, &self.limits)
     }
 }
 
 /// What is known of the values that a graph saves, where it could be run.
-pub(crate) fn scan(graph: &Graph, table: &SiteTable, mut lengths: Vec<Vec<Option<usize>>>) -> nnsight_core::Result<Vec<Facts>> {
+pub(crate) fn scan(graph: &Graph, table: &SiteTable, mut lengths: Vec<Vec<Option<usize>>>, limits: &Limits) -> nnsight_core::Result<Vec<Facts>> {
     nnsight_core::run::share_prompts(graph, &mut lengths);
-    let facts = prepare(graph, table, &lengths)?;
+    let facts = prepare(graph, table, &lengths, limits)?;
     Ok(graph.saves.iter().map(|save| facts[save.index()].clone()).collect())
 }
 
@@ -309,11 +349,7 @@ impl<N: Network> Vocabulary for LanguageModel<N> {
     }
 
     fn decode(&self, tokens: &[u32]) -> nnsight_core::Result<String> {
-        use nnsight_core::Error as E;
-        match &self.tokenizer {
-            Some(tokenizer) => tokenizer.decode(tokens).map_err(|error| E::Model(Box::new(error))),
-            None => Err(E::Model(Box::new(Error::Tokenizer("the checkpoint has none, and so no text can be looked for".into())))),
-        }
+        self.known_tokenizer()?.decode(tokens).map_err(nnsight_core::Error::model)
     }
 }
 

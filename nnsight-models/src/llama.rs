@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
+use nnsight_core::kernels::widen_for_sums;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
@@ -11,7 +12,9 @@ use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Between, Embedding, Linear, RmsNorm, Rotary, add, attention, mask, merge_heads, silu_mul, split_heads, together, without_last};
+use crate::layers::{
+    Between, Embedding, Linear, RmsNorm, Rotary, add, attention, mask, merge_heads, mul, silu, silu_mul, split_heads, together, without_last,
+};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -61,8 +64,8 @@ pub struct DecoderLayer<C: Signature> {
 
 /// Grouped-query attention (Ainslie et al. 2023).
 ///
-/// What it is given beside its input: `position_ids`, and `attention_mask`, which is added to the scores. Its values: `q`, `k`, `v` by heads; `q_rot`, `k_rot` after the rotary embedding; `scores` before the softmax, scaled and masked;
-/// `pattern` after it; `z`, what each head gathered.
+/// What it is given beside its input: `position_ids`, and `attention_mask`, which is added to the scores. Its values: `q`, `k`, `v` by heads; `q_rot`, `k_rot` after the rotary embedding; `scores` before the softmax, scaled and masked
+/// (whatever is written to them, what `attention_mask` hides stays hidden); `pattern` after it; `z`, what each head gathered.
 #[derive(Module)]
 #[module(sites = Attention, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
 pub struct SelfAttention<C: Signature> {
@@ -84,7 +87,7 @@ pub struct SelfAttention<C: Signature> {
     #[tap(q_rot: (Batch, Heads, Seq, HeadDim), from(q, position_ids))]
     #[tap(k_rot: (Batch, KvHeads, Seq, HeadDim), from(k, position_ids))]
     #[tap(scores: (Batch, Heads, Query, Key), from(q_rot, k_rot, attention_mask))]
-    #[tap(pattern: (Batch, Heads, Query, Key), from(scores))]
+    #[tap(pattern: (Batch, Heads, Query, Key), from(scores, attention_mask))]
     #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]
     #[child(pointwise, from(z))]
     o_proj: Linear<C, HeadsHidden, Hidden>,
@@ -113,9 +116,11 @@ pub struct GatedMlp<C: Signature> {
 
 impl<C: Signature> Forward for DecoderLayer<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        // 16 bits are rounded to where the layer ends, and where somebody looks.
+        let (dtype, [x]) = (x.dtype(), &widen_for_sums([x])?);
         let normed = cx.call(&self.input_layernorm, x)?;
         let attention = cx.call(&self.self_attn, &normed)?;
-        self.behind_attention(x, &attention, cx)
+        Ok(self.behind_attention(x, &attention, cx)?.to_dtype(dtype)?)
     }
 }
 
@@ -130,22 +135,29 @@ impl<C: Signature> DecoderLayer<C> {
     /// What the layer gives at some positions, which is all that is needed of it, and nobody looks into it: of the other positions only
     /// keys and values are computed.
     fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
+        let (dtype, [x]) = (x.dtype(), &widen_for_sums([x])?);
         cx.within(self, |cx| {
             let normed = cx.call(&self.input_layernorm, x)?;
             let attention = cx.within(&self.self_attn, |cx| self.self_attn.at_window(&normed, window, cx))?;
-            self.behind_attention(&window.of(x)?, &attention, cx)
+            Ok(self.behind_attention(&window.of(x)?, &attention, cx)?.to_dtype(dtype)?)
         })
     }
 }
 
 impl<C: Signature> SelfAttention<C> {
+    /// Keys and values with those of earlier positions, in the model's type whether these are kept or not.
+    fn extend(&self, k: &Tensor, v: &Tensor, cx: &mut Cx) -> Result<(Tensor, Tensor)> {
+        let dtype = self.v_proj.dtype();
+        cx.extend(k.to_dtype(dtype)?, v.to_dtype(dtype)?)
+    }
+
     fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
         let positions = cx.batch().whole_positions()?;
         let [k, v] = together([&self.k_proj, &self.v_proj], x, cx)?;
         let [q] = together([&self.q_proj], &window.of(x)?, cx)?;
         let (k, v) = (split_heads(&k, self.kv_heads)?, split_heads(&v, self.kv_heads)?);
         let q = self.rotary.apply(&split_heads(&q, self.heads)?, Some(&window.of(&positions)?))?;
-        let (k, v) = cx.extend(self.rotary.apply(&k, Some(&positions))?, v)?;
+        let (k, v) = self.extend(&self.rotary.apply(&k, Some(&positions))?, &v, cx)?;
         let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
         let z = attention(cx, between, [&q, &without_last(&k, window.behind)?, &without_last(&v, window.behind)?], None)?;
         cx.call(&self.o_proj, &merge_heads(&z)?)
@@ -158,14 +170,14 @@ impl<C: Signature> Forward for SelfAttention<C> {
             false => cx.batch().positions().cloned(),
             true => Some(cx.tap(Self::POSITION_IDS, cx.batch().whole_positions()?)?),
         };
-        let mask = mask(cx, Self::ATTENTION_MASK, x.dtype())?;
+        let mask = mask(cx, Self::ATTENTION_MASK, self.v_proj.dtype())?;
         let [q, k, v] = together([&self.q_proj, &self.k_proj, &self.v_proj], x, cx)?;
         let q = cx.tap(Self::Q, split_heads(&q, self.heads)?)?;
         let k = cx.tap(Self::K, split_heads(&k, self.kv_heads)?)?;
         let v = cx.tap(Self::V, split_heads(&v, self.kv_heads)?)?;
         let q = cx.tap(Self::Q_ROT, self.rotary.apply(&q, positions.as_ref())?)?;
         let k = cx.tap(Self::K_ROT, self.rotary.apply(&k, positions.as_ref())?)?;
-        let (k, v) = cx.extend(k, v)?;
+        let (k, v) = self.extend(&k, &v, cx)?;
         let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
         let z = attention(cx, between, [&q, &k, &v], mask)?;
         let z = cx.tap(Self::Z, z)?;
@@ -178,7 +190,7 @@ impl<C: Signature> Forward for GatedMlp<C> {
         let [gate, up] = together([&self.gate_proj, &self.up_proj], x, cx)?;
         // The activation by itself exists only where somebody looks at it.
         let neurons = match cx.wants(&[Self::ACT]) {
-            true => (cx.tap(Self::ACT, gate.silu()?)? * up)?,
+            true => mul(&cx.tap(Self::ACT, silu(&gate)?)?, &up)?,
             false => silu_mul(&gate, &up, !cx.looks_into(&self.gate_proj))?,
         };
         cx.call(&self.down_proj, &neurons)
@@ -210,8 +222,9 @@ impl<C: Signature> Stages for LlamaForCausalLm<C> {
             };
         }
         let state = cx.batch().for_head(state)?;
-        let normed = cx.call(&self.norm, &state)?;
-        cx.call(&self.lm_head, &normed)
+        let [wide] = widen_for_sums([&state])?;
+        let normed = cx.call(&self.norm, &wide)?;
+        Ok(cx.call(&self.lm_head, &normed)?.to_dtype(state.dtype())?)
     }
 
     fn head(&self) -> Option<usize> {
@@ -234,8 +247,8 @@ impl<C: Signature> Network for LlamaForCausalLm<C> {
         let sizes = config.sizes;
         let rotary = Rotary::new(sizes.head_dim, config.rope_theta, &config.rope_scaling, sizes.context, dtype, &device)?;
         let rotary = Arc::new(rotary);
-        let head = (!config.tie_word_embeddings).then_some("lm_head.weight");
-        let (embedding, head) = weights.embedding_and_head("model.embed_tokens.weight", head, (sizes.vocab, sizes.hidden))?;
+        let (embedding, head) =
+            weights.embedding_and_head("model.embed_tokens.weight", "lm_head.weight", config.tie_word_embeddings, (sizes.vocab, sizes.hidden))?;
         let layers = (0..sizes.layers).map(|layer| DecoderLayer::build(&config, &rotary, weights, &format!("model.layers.{layer}")));
         let layers = layers.collect::<crate::Result<Vec<_>>>()?;
         let norm = RmsNorm::new(weights.get("model.norm.weight", &[sizes.hidden])?, config.rms_norm_eps);

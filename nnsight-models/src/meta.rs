@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use nnsight_core::graph::{Facts, Graph, Prompt};
+use nnsight_core::graph::{Facts, Graph};
 use nnsight_core::module::{Registrar, SiteTable};
 use nnsight_core::run::Watch;
 use nnsight_core::trace::Traceable;
-use nnsight_core::types::{Describes, Saved, Signature};
+use nnsight_core::types::{Describes, Saved, Signature, Sizes};
 
 use crate::language_model::{LanguageModel, Network, scan};
+use crate::prompts::{Reader, lengths};
 use crate::tokenizer::Tokenizer;
 use crate::tree::Tree;
 use crate::{Error, Result};
@@ -17,6 +18,7 @@ use crate::{Error, Result};
 pub struct Meta<N> {
     table: Arc<SiteTable>,
     tokenizer: Option<Tokenizer>,
+    sizes: Sizes,
     marker: std::marker::PhantomData<fn() -> N>,
 }
 
@@ -38,7 +40,7 @@ impl<N: Network> LanguageModel<N> {
     {
         let sizes = N::Signature::SIZES.ok_or(Error::NoSizes { signature: N::Signature::NAME })?;
         let table = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims()).model::<N>();
-        Ok(Meta { table: Arc::new(table), tokenizer: None, marker: std::marker::PhantomData })
+        Ok(Meta { table: Arc::new(table), tokenizer: None, sizes, marker: std::marker::PhantomData })
     }
 }
 
@@ -53,17 +55,6 @@ impl<N> Meta<N> {
     pub fn tree(&self) -> Tree {
         Tree::new(&self.table)
     }
-
-    fn length(&self, prompt: &Prompt) -> nnsight_core::Result<Option<usize>> {
-        match (prompt, &self.tokenizer) {
-            (Prompt::Tokens(tokens) | Prompt::Masked { tokens, .. }, _) => Ok(Some(tokens.len())),
-            (Prompt::Embeddings(constant), _) => Ok(constant.tensor.dims().first().copied()),
-            (Prompt::Text(text), Some(tokenizer)) => {
-                tokenizer.encode(text).map(|tokens| Some(tokens.len())).map_err(|error| nnsight_core::Error::Model(Box::new(error)))
-            }
-            (Prompt::Text(_), None) => Ok(None),
-        }
-    }
 }
 
 impl<N: Network> Traceable for Meta<N> {
@@ -74,13 +65,13 @@ impl<N: Network> Traceable for Meta<N> {
     }
 
     fn run(&self, _graph: Graph, _watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
-        Err(nnsight_core::Error::Model(Box::new(Error::NoWeights { signature: N::Signature::NAME })))
+        Err(nnsight_core::Error::model(Error::NoWeights { signature: N::Signature::NAME }))
     }
 
     fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
-        let lengths = graph.invokes.iter().map(|invoke| invoke.prompts.iter().map(|prompt| self.length(prompt)).collect());
-        let lengths = lengths.collect::<nnsight_core::Result<Vec<Vec<_>>>>()?;
-        scan(&graph, &self.table, lengths)
+        graph.validate(&self.limits())?;
+        let reader = Reader { model: &self.table.signature, sizes: &self.sizes, tokenizer: self.tokenizer.as_ref() };
+        scan(&graph, &self.table, lengths(&reader.graph(&graph)?), &self.limits())
     }
 }
 

@@ -1,10 +1,12 @@
 //! The names of TransformerLens, typed, and as other names of a model's paths.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use candle_core::{D, Tensor};
 use nnsight_core::Error;
 use nnsight_core::graph::{At, Graph, Invoke, InvokeId, Node, NodeId, Op, Prompt, SiteId, Source, SourceId};
+use nnsight_core::kernels::widen;
 use nnsight_core::trace::{Index, Site, Traceable};
 use nnsight_core::types::{Batch, HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Signature, Vocab};
 
@@ -122,8 +124,10 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Errors
     /// [`Error::WrongName`] names the one that does not hold.
+    #[track_caller]
     pub fn with_transformer_lens_names(mut self) -> nnsight_core::Result<Self> {
-        self.prove_names()?;
+        let place = Some(Location::caller().into());
+        self.prove_names().map_err(|error| error.or_at(place))?;
         let layout = N::LAYOUT;
         let mut table = (*self.table).clone();
         for (name, path) in (0..table.depth).flat_map(|layer| layout.layer(layer)) {
@@ -152,7 +156,8 @@ impl<N: Network> LanguageModel<N> {
             sites,
             ..Graph::default()
         };
-        let mut found = self.execute(graph)?;
+        let found = self.execute(graph)?.iter().map(widen).collect::<candle_core::Result<Vec<_>>>();
+        let mut found = found?;
         let mut stream = found.pop().unwrap_or(Tensor::zeros(1, self.network().dtype(), self.network().device())?);
         for (names, values) in names.chunks(13).zip(found.chunks(13)) {
             let [pre, mid, post, attn, mlp, q, k, v, scores, pattern, z, neurons, gated] = values else { continue };
@@ -165,10 +170,18 @@ impl<N: Network> LanguageModel<N> {
             let repeated = repeat_heads(v, heads)?;
             same(10, &pattern.contiguous()?.matmul(&repeated)?, z, "it is not what `hook_pattern` gathers of `hook_v`")?;
             if q.dims() != z.dims() || k.dims() != v.dims() {
-                return Err(Error::WrongName { name: names[5].0.clone(), problem: "queries or keys do not have a row for each head".into() });
+                return Err(Error::WrongName {
+                    name: names[5].0.clone(),
+                    problem: "queries or keys do not have a row for each head".into(),
+                    source_line: None,
+                });
             }
             if neurons.dims() != gated.dims() {
-                return Err(Error::WrongName { name: names[11].0.clone(), problem: "it does not have the neurons of `hook_post`".into() });
+                return Err(Error::WrongName {
+                    name: names[11].0.clone(),
+                    problem: "it does not have the neurons of `hook_post`".into(),
+                    source_line: None,
+                });
             }
             stream = post.clone();
         }
@@ -183,7 +196,7 @@ fn repeat_heads(x: &Tensor, times: usize) -> candle_core::Result<Tensor> {
 }
 
 fn same(name: &str, expected: &Tensor, found: &Tensor, problem: &str) -> nnsight_core::Result<()> {
-    let wrong = |problem: String| Err(Error::WrongName { name: name.to_string(), problem });
+    let wrong = |problem: String| Err(Error::WrongName { name: name.to_string(), problem, source_line: None });
     if expected.dims() != found.dims() {
         return wrong(format!("{problem}: it has the shape {:?}", found.dims()));
     }

@@ -1,4 +1,8 @@
 //! The threads that share the products of a pass.
+//!
+//! They are those of rayon's global pool, which lasts as long as the process. A process that was forked after a trace has none of them: its first
+//! trace would wait for threads that do not exist. Start other programs with [`std::process::Command`], which forks and executes at once, and
+//! fork by hand only before the first trace, or not at all.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

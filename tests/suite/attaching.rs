@@ -35,7 +35,7 @@ impl<C: Signature> Forward for Sae<C> {
 }
 
 /// Two features for each channel, its positive and its negative part: decoding gives back what was encoded.
-fn sae() -> Sae<Dynamic> {
+pub fn sae() -> Sae<Dynamic> {
     let mut encoder = vec![0f32; 32 * 64];
     let mut decoder = vec![0f32; 64 * 32];
     for channel in 0..32 {
@@ -276,4 +276,29 @@ fn a_generation_ends_where_nothing_more_is_needed() {
     assert_eq!(passes(), 2);
     generate!(model, PROMPT.to_vec(), max_new_tokens = 5, min_new_tokens = 5, { model.tokens() }).unwrap();
     assert_eq!(passes(), 5);
+}
+
+/// What the neurons give goes through it.
+#[derive(Module)]
+#[module(sites = NeuronsSites, input: (Batch, Seq, Mlp), output: (Batch, Seq, Mlp))]
+pub struct Neurons<C: Signature> {
+    /// From neurons to neurons.
+    #[child(pointwise)]
+    inner: Linear<C, Mlp, Mlp>,
+    place: Place,
+}
+
+impl<C: Signature> Forward for Neurons<C> {
+    fn forward(&self, x: &Candle, cx: &mut Cx) -> Result<Candle, nnsight::TraceError> {
+        cx.call(&self.inner, x)
+    }
+}
+
+#[test]
+fn a_module_is_run_where_the_model_would_not_stop_for_anybody_else() {
+    let llama = tiny_llama();
+    let inner = Linear::new(Candle::zeros((48, 48), DType::F32, &Device::Cpu).unwrap(), None);
+    let model = llama.attach("neurons", Role::Through("layers.1.mlp.act"), Neurons { inner, place: Place::default() }).unwrap();
+    let output = trace!(model, PROMPT.to_vec(), { model.layers[1].mlp.output }).unwrap();
+    assert!(numbers(&output).iter().all(|&x| x == 0.0));
 }

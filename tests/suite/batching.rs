@@ -122,7 +122,7 @@ fn a_session_carries_values_from_trace_to_trace() {
             model.lm_head.output
         });
         let tokens = generate!(model, B.to_vec(), max_new_tokens = 2, {
-            model.layers[0].output = clean * 1.0;
+            model.prompt().layers[0].output = clean * 1.0;
             model.tokens()
         });
         (patched, tokens)

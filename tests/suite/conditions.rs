@@ -63,19 +63,48 @@ fn plain_conditions_are_plain_rust() {
 }
 
 #[test]
-fn a_value_of_a_branch_cannot_be_used_outside_of_it() {
+fn a_variable_assigned_in_one_branch_is_a_selection() {
     let model = tiny_llama();
-    let error = trace!(model, vec![3], {
-        let h = model.layers[0].output;
-        let mut kept = h * 1.0;
-        if h.mean_all().gt(0.0) {
-            kept = h * 2.0;
-        }
-        kept
-    })
-    .unwrap_err()
-    .to_string();
-    assert!(error.contains("conditions.rs") && error.contains("inside of a branch"), "{error}");
+    let run = |threshold: f64| {
+        trace!(model, vec![3, 17, 5], {
+            let h = model.layers[0].output;
+            let (mut kept, mut count) = (h * 1.0, h.sum_all());
+            if h.mean_all().gt(threshold) {
+                kept = h * 2.0;
+                count += 1.0;
+            } else if h.mean_all().gt(1e9) {
+                kept = h * 3.0;
+            }
+            (h, kept, count, h.sum_all())
+        })
+        .unwrap()
+    };
+    let (h, kept, count, sum) = run(-1e6);
+    assert!(identical(&kept, &(&*h * 2.0).unwrap()) && identical(&count, &(&*sum + 1.0).unwrap()));
+    let (h, kept, count, sum) = run(1e6);
+    assert!(identical(&kept, &h) && identical(&count, &sum));
+}
+
+#[test]
+fn a_variable_assigned_in_nested_branches_follows_all_conditions() {
+    let model = tiny_llama();
+    let run = |outer: f64, inner: f64| {
+        let chosen = trace!(model, vec![3, 17, 5], {
+            let h = model.layers[0].output.mean_all();
+            let mut chosen = h * 0.0;
+            if h.gt(outer) {
+                chosen = h * 0.0 + 1.0;
+                if h.gt(inner) {
+                    chosen += 1.0;
+                }
+            } else {
+                chosen -= 1.0;
+            }
+            chosen
+        });
+        chosen.unwrap().to_scalar::<f32>().unwrap()
+    };
+    assert_eq!([run(-1e6, -1e6), run(-1e6, 1e6), run(1e6, -1e6)], [2.0, 1.0, -1.0]);
 }
 
 #[test]

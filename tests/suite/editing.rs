@@ -96,7 +96,8 @@ fn a_module_is_skipped_for_some_prompts_only() {
 fn an_attention_once_skipped_stays_skipped() {
     let model = tiny_llama();
     let error = generate!(model, PROMPT.to_vec(), max_new_tokens = 3, {
-        model.layers[1].skip(model.layers[0].output);
+        let prompt = model.prompt();
+        prompt.layers[1].skip(prompt.layers[0].output);
         model.tokens()
     })
     .unwrap_err()
@@ -289,7 +290,7 @@ fn a_list_of_positions_is_assigned() {
     let (chosen, after) = trace!(model, PROMPT.to_vec(), {
         let h = model.layers[1].output;
         let chosen = h.norm(Hidden).argmax(Seq);
-        h.select(Seq, chosen.rename(Batch, Stacked)) = 9.0;
+        model.layers[1].output.select(Seq, chosen.rename(Batch, Stacked)) = 9.0;
         (chosen, model.layers[1].output)
     })
     .unwrap();

@@ -61,7 +61,7 @@ fn steered(model: &Llama<SmolLm2_135M>, direction: &Tensor<SmolLm2_135M, (Hidden
 #[derive(Save)]
 struct Seen<'t, C: Signature> {
     hidden: Value<'t, C, (Batch, Seq, Hidden)>,
-    heads: Vec<SitePart<'t, C, (Batch, Query, Key)>>,
+    heads: Vec<Value<'t, C, (Batch, Query, Key)>>,
 }
 
 fn saved(model: &Llama<SmolLm2_135M>) -> nnsight::Result<()> {

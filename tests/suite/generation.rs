@@ -87,7 +87,7 @@ fn an_edit_at_one_step_stays_in_the_keys_and_values() {
     // Whoever edits layer 0 at step 0 changes what step 1 sees through the attention of layer 1.
     let run = |strength: f64| {
         generate!(model, PROMPT.to_vec(), max_new_tokens = 2, min_new_tokens = 2, {
-            model.layers[0].output.at(Seq, 0) += strength;
+            model.prompt().layers[0].output.at(Seq, 0) += strength;
             (model.step(1).layers[1].self_attn.scores, model.step(1).layers[0].output)
         })
         .unwrap()
@@ -276,7 +276,7 @@ fn tokens_are_told_of_as_they_come() {
     // Also where nothing else wants the tokens.
     let mut count = 0;
     generate!(model, PROMPT.to_vec(), max_new_tokens = 4, on_token = |_| count += 1, {
-        model.layers[0].mlp.output *= 0.5;
+        model.prompt().layers[0].mlp.output *= 0.5;
     })
     .unwrap();
     assert_eq!(count, 4);

@@ -221,13 +221,13 @@ fn a_gradient_goes_through_the_steps_of_a_generation() {
     // The last step sees the prompt through its keys and values.
     let gradient = generate!(model, PROMPT.to_vec(), max_new_tokens = 3, min_new_tokens = 3, {
         let loss = model.step(2).lm_head.output.at(Seq, -1).pick(Vocab, 3).sum_all();
-        model.layers[0].output.grad(loss)
+        model.prompt().layers[0].output.grad(loss)
     })
     .unwrap();
     let loss = |change: &Candle| {
         let change = Tensor::<Dynamic, (Batch, Seq, Hidden)>::new(change.clone()).unwrap();
         let loss = generate!(model, PROMPT.to_vec(), max_new_tokens = 3, min_new_tokens = 3, {
-            model.layers[0].output += &change;
+            model.prompt().layers[0].output += &change;
             model.step(2).lm_head.output.at(Seq, -1).pick(Vocab, 3).sum_all()
         });
         loss.unwrap().to_scalar::<f64>().unwrap()

@@ -137,7 +137,7 @@ fn write_gguf(path: &Path, dtype: GgmlDType) {
 }
 
 /// The tensors of the tiny Llama as llama.cpp has them.
-fn as_gguf(dtype: GgmlDType) -> Vec<(String, QTensor)> {
+pub fn as_gguf(dtype: GgmlDType) -> Vec<(String, QTensor)> {
     let weights = crate::shared::tensors("tests/reference/llama/model.safetensors");
     let mut tensors = Vec::new();
     for (name, tensor) in weights {

@@ -220,7 +220,7 @@ fn the_head_runs_for_no_position_behind_those_that_are_read() {
     assert!(difference(&planned.execute(one.clone()).unwrap()[0], &naive.execute(one).unwrap()[0]) < 1e-4);
     // What goes on needs the last position too.
     let continued = |model: &Llama<Dynamic>| {
-        generate!(model, PROMPTS[0].to_vec(), max_new_tokens = 3, { (model.lm_head.output.at(Seq, 2), model.tokens()) }).unwrap()
+        generate!(model, PROMPTS[0].to_vec(), max_new_tokens = 3, { (model.prompt().lm_head.output.at(Seq, 2), model.tokens()) }).unwrap()
     };
     let (found, expected) = (continued(planned), continued(naive));
     assert!(difference(&found.0, &expected.0) < 1e-4 && difference(&found.1, &expected.1) == 0.0);

@@ -261,3 +261,130 @@ fn a_sweep_goes_on_from_its_file() {
     std::fs::write(&file, "nothing").unwrap();
     assert!(strengths(model, 2.0, &file).is_err());
 }
+
+#[test]
+fn a_file_of_results_belongs_to_one_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("grid.safetensors");
+    let reference = || Source::from(crate::shared::folder("tests/reference/llama"));
+    let load = |source: Source| Llama::<Dynamic>::load(source).unwrap();
+    let first = strengths(tiny_llama(), 2.0, &file).unwrap();
+    let refused = |model: &Llama<Dynamic>| {
+        let error = strengths(model, 2.0, &file).unwrap_err().to_string();
+        assert!(error.contains("its model, prompts, points or block are others"), "{error}");
+    };
+    // One weight is another, in a row of the embedding that these prompts have no token of.
+    let copy = folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::copy(crate::shared::folder("tests/reference/llama/config.json"), copy.join("config.json")).unwrap();
+    let mut weights = crate::shared::tensors("tests/reference/llama/model.safetensors");
+    candle_core::safetensors::save(&weights, copy.join("model.safetensors")).unwrap();
+    let name = weights.keys().find(|name| name.ends_with("embed_tokens.weight")).unwrap().clone();
+    let table = &weights[&name];
+    let row = (table.narrow(0, 63, 1).unwrap() * 1.5).unwrap();
+    let table = nnsight::candle_core::Tensor::cat(&[table.narrow(0, 0, 63).unwrap(), row], 0).unwrap();
+    weights.insert(name, table);
+    candle_core::safetensors::save(&weights, copy.join("model.safetensors")).unwrap();
+    refused(&load(Source::from(copy)));
+    // The same weights in another type.
+    refused(&load(reference().dtype(DType::BF16)));
+    // The model with an edit, in place or as a view.
+    let mut edited = load(reference());
+    let edit = edit!(edited, { edited.layers[0].output *= 0.5 }).unwrap().into_edits();
+    *edited.edits_mut() = edit;
+    refused(&edited);
+    let model = tiny_llama();
+    let view = edit!(model, { model.layers[0].output *= 0.5 }).unwrap();
+    let on_view = sweep!(
+        view,
+        CLEAN.to_vec(),
+        checkpoint = &file,
+        for (layer, strength) in grid(0..3, [0.5, 1.0, 2.0]) {
+            view.layers[layer].output *= strength;
+            view.lm_head.output.at(Seq, -1).norm_all()
+        }
+    );
+    assert!(on_view.is_err());
+    // The same model, loaded again, goes on.
+    assert_eq!(numbers(&strengths(&load(reference()), 2.0, &file).unwrap()), numbers(&first));
+}
+
+#[test]
+fn results_of_another_type_or_shape_are_refused() {
+    use nnsight::candle_core::Tensor as Candle;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("grid.safetensors");
+    strengths(tiny_llama(), 2.0, &file).unwrap();
+    let held = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    for wrong in [
+        Candle::new(1f64, &Device::Cpu).unwrap(),
+        Candle::new(1i64, &Device::Cpu).unwrap(),
+        Candle::new(1u8, &Device::Cpu).unwrap(),
+        Candle::new(&[1f32], &Device::Cpu).unwrap(),
+        Candle::zeros((2, 2), DType::F32, &Device::Cpu).unwrap(),
+    ] {
+        let mut held = held.clone();
+        held.insert("3".into(), wrong);
+        candle_core::safetensors::save(&held, &file).unwrap();
+        let error = strengths(tiny_llama(), 2.0, &file).unwrap_err().to_string();
+        assert!(error.contains("its result `3` is of type") && error.contains("remove it"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_noticed_before_anything_runs() {
+    let model = tiny_llama();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "nothing").unwrap();
+    for file in ["no/such/folder/grid", "file/grid"] {
+        let path = folder.path().join(file);
+        let error = strengths(model, 2.0, &path).unwrap_err().to_string();
+        assert!(error.contains("cannot be kept in") && error.contains("name a file that can be written"), "{error}");
+    }
+    let error = strengths(model, 2.0, folder.path()).unwrap_err().to_string();
+    assert!(error.contains("it is not a file"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left in the folder");
+}
+
+#[test]
+fn a_sweep_with_a_file_needs_a_model_that_can_be_told_from_others() {
+    struct Nameless;
+    impl nnsight::trace::Traceable for Nameless {
+        type Network = <Llama<Dynamic> as nnsight::trace::Traceable>::Network;
+        fn table(&self) -> &std::sync::Arc<nnsight::module::SiteTable> {
+            tiny_llama().table()
+        }
+        fn run(
+            &self,
+            graph: Graph,
+            watch: nnsight::run::Watch<'_>,
+        ) -> Result<Vec<Result<candle_core::Tensor, nnsight::TraceError>>, nnsight::TraceError> {
+            tiny_llama().run(graph, watch)
+        }
+        fn scan(&self, graph: Graph) -> Result<Vec<nnsight::graph::Facts>, nnsight::TraceError> {
+            tiny_llama().scan(graph)
+        }
+    }
+    let (model, folder) = (Nameless, tempfile::tempdir().unwrap());
+    let file = folder.path().join("grid");
+    let swept = sweep!(
+        model,
+        CLEAN.to_vec(),
+        checkpoint = &file,
+        for layer in 0..2 {
+            model.layers[layer].output.norm_all()
+        }
+    );
+    let error = swept.unwrap_err().to_string();
+    assert!(error.contains("cannot be told from others") && error.contains("without `checkpoint`"), "{error}");
+}
+
+/// The tokenizer is part of what tells models apart: it must be written the same each time that it is read.
+#[test]
+fn a_tokenizer_is_written_the_same_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("one.json"), folder.path().join("other.json"));
+    crate::shared::smollm2().tokenizer().save(&one).unwrap();
+    nnsight::models::Tokenizer::from_file(&one).unwrap().save(&other).unwrap();
+    assert!(std::fs::read(one).unwrap() == std::fs::read(other).unwrap());
+}

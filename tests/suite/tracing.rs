@@ -210,7 +210,7 @@ fn one_function_serves_all_architectures() {
 struct Seen<'t> {
     /// The first layer.
     first: Value<'t, Dynamic, (Batch, Seq, Hidden)>,
-    heads: Vec<SitePart<'t, Dynamic, (Batch, Query, Key)>>,
+    heads: Vec<Value<'t, Dynamic, (Batch, Query, Key)>>,
     maybe: Option<Value<'t, Dynamic, ()>>,
 }
 

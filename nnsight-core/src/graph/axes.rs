@@ -30,9 +30,7 @@ impl<E: Environment> Inference<'_, E> {
     pub(super) fn no_padding(&self, axis: &Axis) -> Result<()> {
         match axis.ragged {
             false => Ok(()),
-            true => {
-                Err(Error::Ragged { op: self.graph.node(self.id).op.name(), axis: axis.name.to_string(), source_line: self.graph.source(self.id) })
-            }
+            true => Err(Error::Ragged { op: self.op.name(), axis: axis.name.to_string(), source_line: self.graph.source(self.id) }),
         }
     }
 
@@ -56,6 +54,7 @@ impl<E: Environment> Inference<'_, E> {
         let offset = axes.len() - shorter.axes.len();
         for (axis, other) in axes[offset..].iter_mut().zip(&shorter.axes) {
             axis.ragged |= other.ragged;
+            axis.shortest = axis.shortest.into_iter().chain(other.shortest).min();
             match (axis.size, other.size) {
                 (Some(1), _) if other.size != Some(1) => *axis = other.clone(),
                 (Some(_), Some(1)) | (Some(_), None) => {}
@@ -73,13 +72,17 @@ impl<E: Environment> Inference<'_, E> {
             Reduce::Mean | Reduce::Var | Reduce::Norm => KindTag::Float,
             Reduce::Sum | Reduce::Max | Reduce::Min => facts.kind,
         };
+        // A sum of nothing is 0; nothing else is there.
+        let needs_entries = !matches!(reduce, Reduce::Sum | Reduce::Norm);
+        let check = |axis: &Axis| {
+            self.no_padding(axis)?;
+            if needs_entries { self.not_empty(axis).map(drop) } else { Ok(()) }
+        };
         let Some(axis) = axis else {
-            for axis in &facts.axes {
-                self.no_padding(axis)?;
-            }
+            facts.axes.iter().try_for_each(check)?;
             return Ok(Facts::scalar(kind));
         };
-        self.no_padding(self.axis(facts, axis)?)?;
+        check(self.axis(facts, axis)?)?;
         let mut axes = facts.axes.clone();
         match keep {
             true => axes[axis].size = Some(1),
@@ -89,6 +92,8 @@ impl<E: Environment> Inference<'_, E> {
     }
 
     pub(super) fn matmul(&self, a: &Facts, b: &Facts) -> Result<Facts> {
+        self.float(a)?;
+        self.float(b)?;
         let ([.., inner], [left_batch @ .., _, _]) = (&a.axes[..], &a.axes[..]) else {
             return self.mismatch(format!("{a} is no matrix"));
         };
@@ -101,7 +106,7 @@ impl<E: Environment> Inference<'_, E> {
         if differ(inner, shared) || !batches {
             return self.mismatch(format!("{a} cannot be multiplied by {b}"));
         }
-        self.no_padding(inner)?;
+        self.no_padding(self.not_empty(inner)?)?;
         let mut facts = Facts { kind: KindTag::Float, axes: a.axes.clone() };
         if let Some(last) = facts.axes.last_mut() {
             *last = columns.clone();
@@ -122,7 +127,8 @@ impl<E: Environment> Inference<'_, E> {
     }
 
     pub(super) fn split(&self, facts: &Facts, axis: usize, into: &[(String, Option<usize>); 2]) -> Result<Facts> {
-        let size = self.axis(facts, axis)?.size;
+        self.no_padding(self.axis(facts, axis)?)?;
+        let size = facts.axes[axis].size;
         if facts.axes.len() == 5 {
             return self.mismatch(format!("{facts} has five axes already"));
         }
@@ -154,13 +160,19 @@ impl<E: Environment> Inference<'_, E> {
             if let Some(size) = axis.size {
                 match step.resolve(size) {
                     Some(span) => axis.size = Some(span.len),
-                    None => return self.mismatch(format!("{step} lies outside of the axis {axis}")),
+                    None => return self.outside(step, axis.name.to_string(), size),
                 }
             } else if !step.single {
                 axis.size = None;
             }
+            if let Some(shortest) = axis.shortest {
+                match step.resolve(shortest) {
+                    Some(span) => axis.shortest = Some(span.len),
+                    None => return self.outside(step, format!("{} of the shortest prompt", axis.name), shortest),
+                }
+            }
             if step.single {
-                axis.ragged = false;
+                (axis.ragged, axis.shortest) = (false, None);
                 gone[index] = true;
             }
         }

@@ -16,12 +16,15 @@ pub struct Axis {
     /// Whether prompts of different lengths stand side by side along it, the shorter ones padded on the left.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ragged: bool,
+    /// The number of entries of the shortest prompt, where it is ragged and that is known: no row has an entry further from the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortest: Option<usize>,
 }
 
 impl Axis {
     /// An axis of equal-length entries.
     pub fn new(name: impl Into<Cow<'static, str>>, size: Option<usize>) -> Self {
-        Axis { name: name.into(), size, ragged: false }
+        Axis { name: name.into(), size, ragged: false, shortest: None }
     }
 }
 

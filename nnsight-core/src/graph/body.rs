@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Node, NodeId};
+use super::{Node, NodeId, Op};
 
 /// The body of a loop. Its ids are its own: first the parameters (what is carried from one round to the next, the row where the loop goes
 /// over some, what it uses from outside), then its nodes.
@@ -27,6 +27,9 @@ pub struct Body {
 }
 
 impl Body {
+    /// The most rounds of a loop that is recorded: one that never ends is a mistake.
+    pub const ROUNDS: u32 = 100_000;
+
     /// The number of parameters.
     pub fn parameters(&self) -> usize {
         self.carried + usize::from(self.over.is_some()) + self.captured
@@ -35,5 +38,17 @@ impl Body {
     /// A node by an id of the body, or `None` for a parameter.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(id.index().checked_sub(self.parameters())?)
+    }
+}
+
+impl Drop for Body {
+    /// Bodies within each other are dropped one after the other: the stack ends before what somebody may send does.
+    fn drop(&mut self) {
+        let mut open = std::mem::take(&mut self.nodes);
+        while let Some(mut node) = open.pop() {
+            if let Op::Loop(body) = &mut node.op {
+                open.append(&mut body.nodes);
+            }
+        }
     }
 }

@@ -92,8 +92,10 @@ impl<'de> Deserialize<'de> for Constant {
         if stored_dtype(dtype) != dtype {
             return Err(D::Error::custom(format!("constants are not stored as `{}`", stored.dtype)));
         }
-        let entries = stored.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-        let length = entries.and_then(|entries| entries.checked_mul(dtype.size_in_bytes()));
+        let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        // An axis without entries makes the product zero, and the strides of the others overflow all the same.
+        let strides = product(&stored.shape.iter().map(|&size| size.max(1)).collect::<Vec<_>>());
+        let length = strides.and(product(&stored.shape)).and_then(|entries| entries.checked_mul(dtype.size_in_bytes()));
         if length != Some(stored.data.len()) {
             return Err(D::Error::custom(format!(
                 "a constant of shape {:?} and type {} has {} bytes",

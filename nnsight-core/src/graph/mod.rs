@@ -5,19 +5,27 @@ mod at;
 mod axes;
 mod axis;
 mod body;
+mod chat;
 mod constant;
+mod cost;
 mod draw;
 mod extents;
 mod function;
 mod generation;
 mod ids;
+mod indices;
 mod infer;
+mod inferred;
+mod kinds;
+mod limits;
+mod names;
 mod op;
 mod operation;
 mod region;
 mod serial;
 mod text;
 mod validate;
+mod visited;
 
 use std::borrow::Cow;
 
@@ -27,18 +35,24 @@ pub use arithmetic::{Binary, Compare, Logic, Reduce, Unary};
 pub use at::{At, Unreached, Unused};
 pub use axis::{Axis, Facts};
 pub use body::Body;
+pub use chat::{Chat, ChatEnd, Message};
 pub use constant::Constant;
+pub(crate) use cost::CUMSUM_BLOCK;
 pub(crate) use extents::{Extents, Mixing, Outline, extents};
 pub use function::Function;
 pub use generation::Generation;
 pub use ids::{ConstantId, FunctionId, InvokeId, NodeId, SiteId, SourceId};
 pub use infer::{Environment, infer};
+pub use inferred::Inferred;
+pub use limits::Limits;
+pub(crate) use names::printable;
 pub use op::Op;
 pub(crate) use operation::suggest as suggest_operation;
 pub use operation::{Operation, operation, register};
 pub use region::{Region, Span, Step};
 pub use serial::VERSION;
-pub use validate::Limits;
+pub(crate) use validate::not_finite;
+pub(crate) use visited::Visited;
 
 /// An experiment on one model: which prompts it runs, what it does where, and what it gives back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -103,6 +117,9 @@ pub struct Invoke {
     /// How to go on after the prompt, where that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
+    /// Where in the user's program its prompts are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
 }
 
 /// A prompt.
@@ -113,7 +130,12 @@ pub enum Prompt {
     Text(String),
     /// Token ids.
     Tokens(Vec<u32>),
-    /// Token ids of which some are hidden from every other position.
+    /// Token ids of which some are hidden from every other position, as with an `attention_mask` that has zeros.
+    ///
+    /// Positions are counted over the tokens that are seen, on every architecture, as transformers' `generate` counts them: the position of a
+    /// seen token is the number of seen tokens before it (`attention_mask.cumsum(-1) - 1`), that of a hidden one is 0, and the first
+    /// generated token follows the last seen one. Hidden tokens therefore change nothing at the others: with `9` hidden, `[5, 9, 7]`
+    /// has the outputs of `[5, 7]` at `5` and `7`.
     Masked {
         /// The ids.
         tokens: Vec<u32>,
@@ -122,10 +144,12 @@ pub enum Prompt {
     },
     /// What the model reads in place of its own embeddings of tokens, of shape `(Seq, Hidden)`.
     Embeddings(Constant),
+    /// A conversation, for which the model's chat template finds the words.
+    Chat(Chat),
 }
 
 /// A place in the user's program.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Source {
     /// The file.
     pub file: Cow<'static, str>,
@@ -147,6 +171,13 @@ impl From<&'static std::panic::Location<'static>> for Source {
     }
 }
 
+impl Node {
+    /// What it uses: its arguments, and the conditions of the branches that it is in.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.args.iter().copied().chain(self.guards.iter().map(|guard| guard.condition))
+    }
+}
+
 impl Graph {
     /// The node with this id.
     pub fn node(&self, id: NodeId) -> &Node {
@@ -158,15 +189,19 @@ impl Graph {
         &self.sites[id.index()]
     }
 
-    /// Whether two invokes are about some of the same prompts.
-    pub(crate) fn share_rows(&self, a: InvokeId, b: InvokeId) -> bool {
-        let everything = |invoke: InvokeId| self.invokes.get(invoke.index()).is_some_and(|invoke| invoke.everything);
-        a == b || everything(a) || everything(b)
+    /// Whether an invoke sees the prompts of all others.
+    pub(crate) fn sees_all(&self, invoke: InvokeId) -> bool {
+        self.invokes.get(invoke.index()).is_some_and(|invoke| invoke.everything)
     }
 
-    /// Where in the user's program a node comes from.
-    pub fn source(&self, id: NodeId) -> Source {
-        self.sources.get(self.node(id).source.index()).cloned().unwrap_or_default()
+    /// Whether two invokes are about some of the same prompts.
+    pub(crate) fn share_rows(&self, a: InvokeId, b: InvokeId) -> bool {
+        a == b || self.sees_all(a) || self.sees_all(b)
+    }
+
+    /// Where in the user's program a node comes from, if it comes from one.
+    pub fn source(&self, id: NodeId) -> Option<Source> {
+        self.sources.get(self.node(id).source.index()).filter(|source| source.line > 0).cloned()
     }
 
     /// All nodes with their ids, arguments first.

@@ -184,7 +184,7 @@ pub enum Op {
         module: String,
     },
     /// Repeats a body. The arguments are those that its parameters stand for; [`Op::Item`] gives what it carries at the end.
-    Loop(Box<Body>),
+    Loop(#[serde(deserialize_with = "super::serial::nested")] Box<Body>),
     /// One of the values that a loop ends with.
     Item {
         /// Which.

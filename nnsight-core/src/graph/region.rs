@@ -61,6 +61,17 @@ impl std::fmt::Display for Step {
 pub struct Region(pub Vec<Step>);
 
 impl Region {
+    /// A part of this part, in steps on the whole.
+    pub(crate) fn then(&self, inner: &Region) -> Region {
+        // Axes that are gone from the part are not counted in it.
+        let outer_axis = |axis: u8| {
+            let is_there = |axis: &u8| !self.0.iter().any(|step| step.single && step.axis == *axis);
+            (0..u8::MAX).filter(is_there).nth(axis as usize).unwrap_or(axis)
+        };
+        let inner = inner.0.iter().map(|step| Step { axis: outer_axis(step.axis), ..*step });
+        Region(self.0.iter().copied().chain(inner).collect())
+    }
+
     /// Whether it is the whole tensor.
     pub fn is_whole(&self) -> bool {
         self.0.is_empty()

@@ -10,6 +10,7 @@ impl Display for Prompt {
             Prompt::Text(text) => write!(f, "{text:?}"),
             Prompt::Tokens(tokens) => write!(f, "{tokens:?}"),
             Prompt::Embeddings(constant) => write!(f, "embeddings {:?}", constant.tensor.dims()),
+            Prompt::Chat(chat) => write!(f, "{chat}"),
             Prompt::Masked { tokens, seen } => {
                 let tokens = tokens.iter().zip(seen).map(|(token, seen)| if *seen { token.to_string() } else { format!("({token})") });
                 write!(f, "[{}]", tokens.collect::<Vec<_>>().join(", "))

@@ -1,26 +1,13 @@
 //! The one check that everything passes which arrives as data.
 
-use super::{Body, Generation, Graph, Node, NodeId, Op, Prompt, Unary};
+use super::{Body, Generation, Graph, Limits, Node, NodeId, Op, Prompt, Region, Unary, names};
 use crate::{Error, Result};
 
-/// How large a graph may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Entries of any list of the graph.
-    pub nodes: usize,
-    /// Entries of all constants together.
-    pub constant_entries: usize,
-    /// Entries of any value.
-    pub value_entries: usize,
-    /// Tokens of all prompts together.
-    pub tokens: usize,
-}
+/// Loops inside of each other, at most.
+pub(super) const DEEPEST: usize = 8;
 
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { nodes: 1_000_000, constant_entries: 1 << 30, value_entries: 1 << 31, tokens: 1 << 24 }
-    }
-}
+/// Steps that a part of a tensor is described by, at most.
+const REGION: usize = 64;
 
 impl Graph {
     /// Checks that every id points somewhere, that arguments stand before what uses them, that each operation has the arguments it
@@ -32,24 +19,37 @@ impl Graph {
     /// [`Error::TooLarge`], [`Error::Dangling`], [`Error::Arity`], [`Error::NotFinite`] or [`Error::EmptyInvoke`].
     pub fn validate(&self, limits: &Limits) -> Result<()> {
         self.check_sizes(limits)?;
+        self.check_names(limits)?;
         for (index, invoke) in self.invokes.iter().enumerate() {
             if invoke.prompts.is_empty() != invoke.everything {
-                return Err(Error::EmptyInvoke { invoke: index });
+                return Err(Error::EmptyInvoke { invoke: index, source_line: invoke.source.clone() });
             }
             if let Some(problem) = invoke.generation.as_ref().and_then(Generation::problem) {
-                return Err(Error::Generation { problem });
+                return Err(Error::Generation { problem, source_line: invoke.source.clone() });
+            }
+            let stops = invoke.generation.as_ref().map(|generation| {
+                let texts = generation.stop_strings.iter().map(|text| text.len().saturating_add(1)).fold(0, usize::saturating_add);
+                texts.saturating_add(generation.stop_tokens.len())
+            });
+            // Every one of them is looked for at every step.
+            if let Some(found) = stops.filter(|&found| found > limits.name_bytes) {
+                return Err(Error::TooLarge { what: "tokens and bytes of texts that end a generation", found, limit: limits.name_bytes, source_line: invoke.source.clone() });
             }
             let steps = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens);
-            if steps > limits.tokens {
-                return Err(Error::TooLarge { what: "tokens to generate", found: steps, limit: limits.tokens });
+            if steps > limits.steps {
+                return Err(Error::TooLarge { what: "steps of a generation", found: steps, limit: limits.steps, source_line: invoke.source.clone() });
             }
         }
+        let mut count = self.nodes.len();
         for (id, node) in self.iter() {
-            self.check_node(id, node)?;
+            self.check_node(id, node, limits, &mut count)?;
         }
         for &save in &self.saves {
             if save.index() >= self.nodes.len() {
-                return Err(Error::Dangling { what: "saved value", id: save.0, node: None });
+                return Err(Error::Dangling { what: "saved value", id: save.0, node: None, source_line: None });
+            }
+            if matches!(self.node(save).op, Op::Loop(_)) {
+                return Err(Error::Dangling { what: "saved value (the values of a loop are its items)", id: save.0, node: None, source_line: None });
             }
         }
         Ok(())
@@ -66,34 +66,47 @@ impl Graph {
         ];
         for (what, found) in lists {
             if found > limits.nodes {
-                return Err(Error::TooLarge { what, found, limit: limits.nodes });
+                return Err(Error::TooLarge { what, found, limit: limits.nodes, source_line: None });
             }
         }
-        let entries: usize = self.constants.iter().map(|constant| constant.tensor.elem_count()).sum();
+        let sum = |sum: usize, entries: usize| sum.saturating_add(entries);
+        let entries = self.constants.iter().map(|constant| constant.tensor.elem_count()).fold(0, sum);
         if entries > limits.constant_entries {
-            return Err(Error::TooLarge { what: "entries of constants", found: entries, limit: limits.constant_entries });
+            return Err(Error::TooLarge { what: "entries of constants", found: entries, limit: limits.constant_entries, source_line: None });
         }
         let length = |prompt: &Prompt| match prompt {
             Prompt::Text(text) => text.len(),
             Prompt::Tokens(tokens) => tokens.len(),
             Prompt::Embeddings(constant) => constant.tensor.elem_count(),
             Prompt::Masked { tokens, seen } => tokens.len().max(seen.len()),
+            Prompt::Chat(chat) => chat.len(),
         };
-        let tokens: usize = self.invokes.iter().flat_map(|invoke| &invoke.prompts).map(length).sum();
+        let tokens = self.invokes.iter().flat_map(|invoke| &invoke.prompts).map(length).fold(0, sum);
         if tokens > limits.tokens {
-            return Err(Error::TooLarge { what: "tokens or bytes of prompts", found: tokens, limit: limits.tokens });
+            return Err(Error::TooLarge { what: "tokens or bytes of prompts", found: tokens, limit: limits.tokens, source_line: None });
+        }
+        // A block on all prompts has a copy of them, and is ordered with every other block.
+        let own = self.invokes.iter().map(|invoke| invoke.prompts.len()).fold(0, sum);
+        let everything = self.invokes.iter().filter(|invoke| invoke.everything).count();
+        let prompts = own.saturating_add(everything.saturating_mul(own.max(self.invokes.len())));
+        if prompts > limits.prompts {
+            return Err(Error::TooLarge { what: "prompts, counted for every block that sees them", found: prompts, limit: limits.prompts, source_line: None });
         }
         Ok(())
     }
 
-    fn check_node(&self, id: NodeId, node: &Node) -> Result<()> {
-        let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0) };
+    fn check_node(&self, id: NodeId, node: &Node, limits: &Limits, count: &mut usize) -> Result<()> {
+        names::check_node(node, limits)?;
+        let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0), source_line: self.source(id) };
         for &arg in &node.args {
             if arg >= id {
                 return Err(dangling("argument", arg.0));
             }
             if matches!(self.node(arg).op, Op::Set { .. } | Op::Skip { .. } | Op::Stop { .. } | Op::SetGrad) {
                 return Err(dangling("argument (an assignment has no value)", arg.0));
+            }
+            if matches!(self.node(arg).op, Op::Loop(_)) && !matches!(node.op, Op::Item { .. }) {
+                return Err(dangling("argument (the values of a loop are its items)", arg.0));
             }
         }
         for guard in &node.guards {
@@ -108,10 +121,7 @@ impl Graph {
         if !(least..=most).contains(&node.args.len()) {
             return Err(Error::Arity { node: id.0, op: node.op.name(), found: node.args.len(), source_line: self.source(id) });
         }
-        let finite = |number: f64| match number.is_finite() {
-            true => Ok(()),
-            false => Err(Error::NotFinite { number, source_line: self.source(id) }),
-        };
+        self.check_numbers(id, &node.op)?;
         match &node.op {
             Op::Tokens { invoke } => match self.invokes.get(invoke.index()) {
                 Some(invoke) if invoke.generation.is_some() => Ok(()),
@@ -131,24 +141,47 @@ impl Graph {
                 Ok(())
             }
             Op::Constant(constant) if constant.index() >= self.constants.len() => Err(dangling("constant", constant.0)),
-            Op::Loop(body) => self.check_body(id, node, body, 0),
+            Op::Loop(body) => self.check_body((id, node), body, 0, limits, count),
             Op::Item { index } => match node.args.first().map(|&arg| &self.node(arg).op) {
                 Some(Op::Loop(body)) if *index < body.carried => Ok(()),
                 _ => Err(dangling("value of a loop", *index as u32)),
             },
             Op::Apply { function, .. } if function.index() >= self.functions.len() => Err(dangling("function", function.0)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the numbers that an operation carries.
+    fn check_numbers(&self, id: NodeId, op: &Op) -> Result<()> {
+        let finite = |number: f64| match number.is_finite() {
+            true => Ok(()),
+            false => Err(Error::NotFinite { number, source_line: self.source(id) }),
+        };
+        match op {
             Op::Custom { parameters, .. } => parameters.iter().try_for_each(|&number| finite(number)),
             Op::Scalar(number) | Op::Full(number) | Op::Unary(Unary::Powf(number)) => finite(*number),
             Op::Unary(Unary::Clamp(low, high)) => finite(*low).and_then(|()| finite(*high)),
+            Op::Set { region: Region(steps), .. } | Op::Slice(Region(steps)) | Op::Patch(Region(steps)) if steps.len() > REGION => {
+                Err(Error::TooLarge { what: "steps in a part of a value", found: steps.len(), limit: REGION, source_line: None })
+            }
             _ => Ok(()),
         }
     }
 
     /// Checks the body of a loop: it computes, and does nothing to the model.
-    fn check_body(&self, id: NodeId, node: &Node, body: &Body, depth: usize) -> Result<()> {
-        let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0) };
+    fn check_body(&self, (id, node): (NodeId, &Node), body: &Body, depth: usize, limits: &Limits, count: &mut usize) -> Result<()> {
+        *count = count.saturating_add(body.nodes.len());
+        if *count > limits.nodes {
+            return Err(Error::TooLarge { what: "nodes", found: *count, limit: limits.nodes, source_line: self.source(id) });
+        }
+        // Those that were recorded end as soon as the run has had its rounds, and need no other limit for that.
+        let rounds = limits.rounds.max(Body::ROUNDS as usize);
+        if body.limit as usize > rounds {
+            return Err(Error::TooLarge { what: "rounds of a loop", found: body.limit as usize, limit: rounds, source_line: self.source(id) });
+        }
+        let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0), source_line: self.source(id) };
         let first = body.carried.saturating_add(body.captured).saturating_add(usize::from(body.over.is_some()));
-        if first != node.args.len() || body.gives.len() != body.carried || body.carried == 0 || depth > 8 {
+        if first != node.args.len() || body.gives.len() != body.carried || body.carried == 0 || depth > DEEPEST {
             return Err(Error::Arity { node: id.0, op: node.op.name(), found: node.args.len(), source_line: self.source(id) });
         }
         let end = first + body.nodes.len();
@@ -161,13 +194,19 @@ impl Graph {
             if !(least..=most).contains(&inner.args.len()) {
                 return Err(Error::Arity { node: id.0, op: inner.op.name(), found: inner.args.len(), source_line: self.source(id) });
             }
+            let is_loop = |arg: &&NodeId| matches!(body.node(**arg).map(|node| &node.op), Some(Op::Loop(_)));
+            if let Some(arg) = inner.args.iter().find(is_loop).filter(|_| !matches!(inner.op, Op::Item { .. })) {
+                return Err(dangling("argument (the values of a loop are its items)", arg.0));
+            }
+            names::check_node(inner, limits)?;
+            self.check_numbers(id, &inner.op)?;
             match &inner.op {
                 Op::Get { .. } | Op::Set { .. } | Op::Skip { .. } | Op::Stop { .. } | Op::Tokens { .. } | Op::Grad | Op::SetGrad => {
                     return Err(dangling("operation that a loop can repeat", index as u32));
                 }
                 Op::Constant(constant) if constant.index() >= self.constants.len() => return Err(dangling("constant", constant.0)),
                 Op::Apply { function, .. } if function.index() >= self.functions.len() => return Err(dangling("function", function.0)),
-                Op::Loop(nested) => self.check_body(id, inner, nested, depth + 1)?,
+                Op::Loop(nested) => self.check_body((id, inner), nested, depth + 1, limits, count)?,
                 Op::Item { index } => match body.node(inner.args[0]).map(|node| &node.op) {
                     Some(Op::Loop(nested)) if *index < nested.carried => {}
                     _ => return Err(dangling("value of a loop", *index as u32)),
@@ -181,23 +220,37 @@ impl Graph {
         }
     }
 
-    /// Checks that no constant holds NaN or an infinity.
+    /// Checks that no constant, and no prompt's embedding, holds NaN or an infinity.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] with the line that brought it in.
+    /// [`Error::NotFinite`] with the line that brought it in, [`Error::PromptNotFinite`].
     pub fn check_constants(&self) -> Result<()> {
         for (id, node) in self.iter() {
-            let Op::Constant(constant) = node.op else { continue };
-            let tensor = &self.constants[constant.index()].tensor;
-            if !tensor.dtype().is_float() || tensor.elem_count() == 0 {
-                continue;
+            if let Op::Constant(constant) = node.op
+                && let Some(number) = not_finite(&self.constants[constant.index()].tensor)?
+            {
+                return Err(Error::NotFinite { number, source_line: self.source(id) });
             }
-            // A sum is finite exactly where every entry is, up to overflow, which is worth the same refusal.
-            let sum = tensor.abs()?.to_dtype(candle_core::DType::F64)?.sum_all()?.to_scalar::<f64>()?;
-            if !sum.is_finite() {
-                return Err(Error::NotFinite { number: sum, source_line: self.source(id) });
+        }
+        for (invoke, content) in self.invokes.iter().enumerate() {
+            for (prompt, content) in content.prompts.iter().enumerate() {
+                if let Prompt::Embeddings(constant) = content
+                    && let Some(number) = not_finite(&constant.tensor)?
+                {
+                    return Err(Error::PromptNotFinite { number, invoke, prompt, source_line: None });
+                }
             }
         }
         Ok(())
     }
+}
+
+/// What the entries of a tensor come to, if they are not all finite.
+pub(crate) fn not_finite(tensor: &candle_core::Tensor) -> Result<Option<f64>> {
+    if !tensor.dtype().is_float() || tensor.elem_count() == 0 {
+        return Ok(None);
+    }
+    // A sum is finite exactly where every entry is, up to overflow, which is worth the same refusal.
+    let sum = tensor.abs()?.to_dtype(candle_core::DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+    Ok(Some(sum).filter(|sum| !sum.is_finite()))
 }

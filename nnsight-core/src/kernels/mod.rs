@@ -3,14 +3,18 @@
 
 mod chain;
 mod cpu;
+mod half;
 mod reference;
 mod softmax;
+mod sum;
 
 use candle_core::{Device, Result, Tensor};
 
 pub(crate) use chain::{Chain, Operand};
+pub use half::{is_finite, is_half, largest, saturate, widen, widen_for_sums};
 pub use reference::patch as patch_reference;
 pub use softmax::softmax;
+pub(crate) use sum::sum_in_portions;
 
 use crate::graph::Span;
 
@@ -39,12 +43,14 @@ pub fn patch(base: &Tensor, extents: &[Extent], value: &Tensor) -> Result<Tensor
 /// # Errors
 /// As [`patch`].
 pub fn patch_own(base: &Tensor, extents: &[Extent], value: &Tensor, own: &mut bool) -> Result<Tensor> {
-    let value = value.to_dtype(base.dtype())?;
+    let value = saturate(value, base.dtype())?;
     match base.device() {
         Device::Cpu if !base.track_op() && !value.track_op() => cpu::patch(base, extents, &value, own),
         _ => {
             *own = false;
-            patch_reference(base, extents, &value)
+            // What is written in many places has a gradient that is added up over them.
+            let [wide_base, wide_value] = widen_for_sums([base, &value])?;
+            patch_reference(&wide_base, extents, &wide_value)?.to_dtype(base.dtype())
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The context that a forward pass runs in: what makes submodules and named values visible.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::{Forward, Guest, GuestPlace, Instrument};
 use crate::Result;
+use crate::kernels::is_half;
 use crate::run::{Past, TokenBatch};
 
 /// Where a module's sites stand in the [`SiteTable`](super::SiteTable). Every module has one as its field `place`; it is set when the
@@ -37,6 +38,8 @@ impl Tap {
 /// Sees a value at a site that somebody uses, and says what the model goes on with.
 pub(crate) trait Hook {
     fn visit(&mut self, site: usize, value: Tensor) -> Result<Tensor>;
+    /// The type of the model's numbers.
+    fn dtype(&self) -> DType;
     /// Whether the module whose input was visited last is skipped.
     fn skipped(&self) -> Skipped;
     /// The output of the skipped module, `site`; of the prompts for which it is not skipped it is what the module gave.
@@ -123,7 +126,7 @@ impl<'a> Cx<'a> {
         let given = match skipped {
             Skipped::Wholly => None,
             Skipped::No | Skipped::Partly => Some(match stand_in {
-                Some(guest) => guest.module.call(&input, self)?,
+                Some(guest) => guest.module.call(&self.rounded(&input)?, self)?,
                 None => module.forward(&input, self)?,
             }),
         };
@@ -179,7 +182,8 @@ impl<'a> Cx<'a> {
 
     /// Whether anybody uses one of these values, so that a fused computation which does not have them must not be taken.
     pub fn wants(&self, taps: &[Tap]) -> bool {
-        taps.iter().any(|tap| self.is_used(self.here + tap.0))
+        let attached = |site| self.guests.iter().any(|guest| guest.host == site);
+        taps.iter().any(|tap| self.is_used(self.here + tap.0) || attached(self.here + tap.0))
     }
 
     /// Whether anybody uses a site of a submodule, so that it must be run by itself.
@@ -192,9 +196,23 @@ impl<'a> Cx<'a> {
         self.used.get(site).copied().unwrap_or(false)
     }
 
+    /// What a model of 16 bits computes in `f32`, as sites hold it and attached modules take it.
+    fn rounded(&self, value: &Tensor) -> Result<Tensor> {
+        match &self.hook {
+            Some(hook) if value.dtype() == DType::F32 && is_half(hook.dtype()) => Ok(value.to_dtype(hook.dtype())?),
+            _ => Ok(value.clone()),
+        }
+    }
+
     fn fire(&mut self, site: usize, value: Tensor) -> Result<Tensor> {
-        let value = match &mut self.hook {
-            Some(hook) if self.used.get(site).copied().unwrap_or(false) => hook.visit(site, value)?,
+        let shown = if self.is_used(site) { Some(self.rounded(&value)?) } else { None };
+        let value = match (&mut self.hook, shown) {
+            (Some(hook), Some(shown)) => {
+                let id = shown.id();
+                let found = hook.visit(site, shown)?;
+                // What nobody wrote to is not rounded by being read.
+                if found.id() == id { value } else { found.to_dtype(value.dtype())? }
+            }
             _ => value,
         };
         match self.guests.is_empty() {
@@ -208,8 +226,8 @@ impl<'a> Cx<'a> {
         let guests = self.guests;
         for guest in guests.iter().filter(|guest| guest.host == site) {
             match guest.place {
-                GuestPlace::Beside => drop(guest.module.call(&value, self)?),
-                GuestPlace::Through => value = guest.module.call(&value, self)?,
+                GuestPlace::Beside => drop(guest.module.call(&self.rounded(&value)?, self)?),
+                GuestPlace::Through => value = guest.module.call(&self.rounded(&value)?, self)?,
                 GuestPlace::InPlaceOf => {}
             }
         }

@@ -34,9 +34,9 @@ impl Role<'_> {
         };
         let suggestion = || crate::error::did_you_mean(table.suggest(path));
         site.map(|site| (site, place)).ok_or_else(|| Error::NoSite {
-            path: path.to_string(),
+            path: crate::error::shortened(path),
             suggestion: suggestion(),
-            source_line: Default::default(),
+            source_line: None,
         })
     }
 }

@@ -120,10 +120,10 @@ impl SiteTable {
         let target = if self.names(path) { Some(path.to_string()) } else { self.resolve(path).filter(|path| self.names(path)) };
         let Some(target) = target else {
             let suggestion = crate::error::did_you_mean(self.suggest(path));
-            return Err(Error::NoSite { path: path.to_string(), suggestion, source_line: Default::default() });
+            return Err(Error::NoSite { path: crate::error::shortened(path), suggestion, source_line: None });
         };
         if self.names(name) || self.aliases.contains_key(name) {
-            return Err(Error::NameTaken { name: name.to_string() });
+            return Err(Error::NameTaken { name: crate::error::shortened(name), source_line: None });
         }
         self.aliases.insert(name.to_string(), target);
         Ok(())
@@ -140,8 +140,10 @@ impl SiteTable {
 
     /// A path whose beginning is an alias, in full.
     fn resolve(&self, path: &str) -> Option<String> {
-        let beginnings = path.match_indices('.').map(|(end, _)| end).chain([path.len()]).rev();
-        beginnings.into_iter().find_map(|end| self.aliases.get(&path[..end]).map(|target| format!("{target}{}", &path[end..])))
+        // A beginning longer than every alias is none, however long the path is.
+        let longest = self.aliases.keys().map(String::len).max()?;
+        let beginnings = path.match_indices('.').map(|(end, _)| end).chain([path.len()]).take_while(|end| *end <= longest).collect::<Vec<_>>();
+        beginnings.into_iter().rev().find_map(|end| self.aliases.get(&path[..end]).map(|target| format!("{target}{}", &path[end..])))
     }
 
     /// A module by its path, or an alias of it.
@@ -153,6 +155,12 @@ impl SiteTable {
     /// The module that a site belongs to.
     pub fn module_of(&self, site: usize) -> &ModuleInfo {
         &self.modules[self.sites[site].parent.module]
+    }
+
+    /// The modules that a site is in, the innermost first, as places of [`SiteTable::modules`].
+    pub(crate) fn modules_around(&self, site: usize) -> impl Iterator<Item = usize> {
+        let parent = |module: &usize| self.modules[*module].parent.map(|parent| parent.module);
+        std::iter::successors(Some(self.sites[site].parent.module), parent)
     }
 
     /// Whether modules of the user's own are attached to the model.
@@ -182,7 +190,7 @@ impl SiteTable {
     /// Adds the sites of a module that is run behind the site `host`; the model goes on with what it gives, where it `changes` anything.
     pub(crate) fn attach<M: super::Instrument>(&self, name: &str, host: usize, changes: bool) -> Result<SiteTable> {
         if self.names(name) || self.aliases.contains_key(name) {
-            return Err(Error::NameTaken { name: name.to_string() });
+            return Err(Error::NameTaken { name: crate::error::shortened(name), source_line: None });
         }
         let first = self.sites.len();
         let mut table = super::Registrar::extend::<M>(self.clone(), name);
@@ -191,7 +199,7 @@ impl SiteTable {
         if input != Some(&self.sites[host].facts) {
             let found = input.map_or("nothing".to_string(), ToString::to_string);
             let (host, holds) = (self.sites[host].path.clone(), self.sites[host].facts.to_string());
-            return Err(Error::Guest { name: name.to_string(), found, host, holds });
+            return Err(Error::Guest { name: name.into(), found: found.into(), host: host.into(), holds: holds.into(), source_line: None });
         }
         let mut by_rank = if self.by_rank.is_empty() { (0..first).collect() } else { self.by_rank.clone() };
         // Behind the host, and behind what was attached to it before.

@@ -31,8 +31,8 @@ pub(super) fn computed(what: &str, op: &Op, args: &[Named<'_>], here: Here) -> R
         (Err(Mixing::Ended(row)), None) => return Err(mismatch(what, format!("row {row} had ended"), here)),
     };
     let tensors = args.iter().map(|(saved, _)| saved.padded()).collect::<Vec<_>>();
-    let source_line = here.into();
-    let result = compute(op, &tensors).map_err(|error| Error::Compute { op: what.to_string(), problem: error.to_string(), source_line })?;
+    let source_line = Some(here.into());
+    let result = compute(op, &tensors).map_err(|error| Error::Compute { op: what.to_string(), problem: Box::new(error), source_line })?;
     let sizes = result.dims().iter().map(|&size| Some(size)).collect::<Vec<_>>();
     Ok(Saved::computed(result, extents.and_then(|extents| extents.simplified(&sizes))))
 }
@@ -52,5 +52,5 @@ pub(super) fn check_sizes(what: &str, (a, a_names): Named<'_>, (b, b_names): Nam
 }
 
 fn mismatch(what: &str, problem: String, here: Here) -> Error {
-    Error::Mismatch { op: what.to_string(), problem, source_line: here.into() }
+    Error::Mismatch { op: what.to_string(), problem, source_line: Some(here.into()) }
 }

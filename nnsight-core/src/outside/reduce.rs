@@ -180,7 +180,7 @@ impl<C, S: Shape, K: Number> Tensor<C, S, K> {
         let size = self.dim(S::POSITION)?;
         if k == 0 || k > size {
             let (entries, axis) = (format!("the {k} largest"), S::NAMES[S::POSITION].to_string());
-            return Err(crate::Error::OutOfRange { entries, axis, size, row: None, source_line: here.into() });
+            return Err(crate::Error::OutOfRange { entries, axis, size, row: None, source_line: Some(here.into()) });
         }
         let found = |indices: bool| {
             let found = computed("topk", &Op::TopK { k, indices }, &[(&input, &names)], here)?;

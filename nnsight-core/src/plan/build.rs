@@ -28,15 +28,15 @@ impl Schedule {
         graph.saves.iter().for_each(|save| uses[save.index()] += 1);
         let mut waves = shares.into_iter().map(|share| Wave { share, ..Wave::default() }).collect::<Vec<_>>();
         let mut read = graph.invokes.iter().map(|invoke| circumstances.streams && invoke.generation.is_some()).collect::<Vec<_>>();
+        let mut all_read = false;
         let mut with_gradient = vec![false; graph.nodes.len()];
         for id in run {
             let node = graph.node(id);
-            let arguments = node.args.iter().chain(node.guards.iter().map(|guard| &guard.condition));
-            arguments.for_each(|arg| uses[arg.index()] += 1);
+            node.uses().for_each(|used| uses[used.index()] += 1);
             match node.op {
                 Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } => {
-                    let all = graph.invokes[at.invoke.index()].everything;
-                    read.iter_mut().enumerate().filter(|(invoke, _)| all || *invoke == at.invoke.index()).for_each(|(_, read)| *read = true);
+                    read[at.invoke.index()] = true;
+                    all_read |= graph.sees_all(at.invoke);
                 }
                 Op::Tokens { invoke } => read[invoke.index()] = true,
                 Op::Grad | Op::SetGrad => with_gradient[node.args[0].index()] = true,
@@ -52,17 +52,21 @@ impl Schedule {
         }
         for (invoke, &wave) in order.waves.iter().enumerate() {
             // A prompt of which nothing is needed is not run.
-            if read[invoke] {
+            if read[invoke] || all_read {
                 waves[wave].invokes.push(InvokeId(invoke as u32));
                 waves[wave].generation.clone_from(&graph.invokes[invoke].generation);
             }
         }
+        let mut portions = merge::Portions::new(graph, circumstances.facts);
         for wave in &mut waves {
-            merge::side_by_side(graph, &mut wave.after, circumstances.facts);
+            portions.side_by_side(&mut wave.after);
             if let Share::Branch { entries, .. } = &wave.share {
                 wave.invokes = entries.iter().map(|(invoke, _)| *invoke).collect();
             }
-            wave.window = circumstances.head.and_then(|head| head::window(graph, table, head, wave, needed));
+        }
+        if let Some(head) = circumstances.head {
+            let windows = head::windows(graph, table, &order, head, &waves, needed);
+            waves.iter_mut().zip(windows).for_each(|(wave, window)| wave.window = window);
         }
         // A run that stays the base's reads there what it would have read in its branch.
         for index in (0..waves.len()).rev() {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
 
-use crate::graph::{Graph, Node, NodeId, Op};
+use crate::graph::{Graph, Node, NodeId, Op, Unary};
 
 /// The graph with every use of a value that an earlier node gives already taken from there. The other node is then needed by nobody.
 ///
@@ -23,7 +23,7 @@ pub fn common(graph: &Graph) -> Cow<'_, Graph> {
     let mut read_after: HashMap<NodeId, u32> = HashMap::new();
     let mut changed: Option<Graph> = None;
     for (id, original) in graph.iter() {
-        if arguments(original).any(|arg| instead[arg.index()] != arg) {
+        if original.uses().any(|used| instead[used.index()] != used) {
             let node = &mut changed.get_or_insert_with(|| graph.clone()).nodes[id.index()];
             node.args.iter_mut().chain(node.guards.iter_mut().map(|guard| &mut guard.condition)).for_each(|arg| *arg = instead[arg.index()]);
         }
@@ -35,7 +35,7 @@ pub fn common(graph: &Graph) -> Cow<'_, Graph> {
         let written = if matches!(node.op, Op::Get { .. }) { changes } else { 0 };
         let mut found = None;
         if is_function(&node.op) {
-            let others = first.entry(hash(node)).or_default();
+            let others = first.entry(hash(node, written)).or_default();
             let same = |other: &&NodeId| {
                 let (other, before) = (now.node(**other), read_after.get(*other).copied().unwrap_or(0));
                 other.op == node.op && other.args == node.args && other.guards == node.guards && before == written
@@ -60,27 +60,68 @@ pub fn common(graph: &Graph) -> Cow<'_, Graph> {
     }
 }
 
-fn arguments(node: &Node) -> impl Iterator<Item = NodeId> {
-    node.args.iter().copied().chain(node.guards.iter().map(|guard| guard.condition))
-}
-
 /// Whether a node gives the same wherever it stands, and does nothing else.
 fn is_function(op: &Op) -> bool {
     !op.has_effect()
         && !matches!(op, Op::Grad | Op::Tokens { .. } | Op::Loop(_) | Op::Item { .. } | Op::Choose | Op::Apply { .. } | Op::Custom { .. })
 }
 
-/// Equal where two nodes are equal.
-fn hash(node: &Node) -> u64 {
+/// Equal where two nodes are equal and as many edits were made before. It differs where they do in anything that many nodes may differ in: else
+/// each would be compared with all others.
+fn hash(node: &Node, written: u32) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (discriminant(&node.op), &node.args).hash(&mut hasher);
+    (discriminant(&node.op), &node.args, written).hash(&mut hasher);
+    node.guards.iter().for_each(|guard| (guard.condition, guard.when).hash(&mut hasher));
+    let hasher = &mut hasher;
     match &node.op {
-        Op::Get { at, site } => (at.invoke, at.step, *site).hash(&mut hasher),
-        Op::Constant(constant) => constant.hash(&mut hasher),
-        Op::Scalar(number) => number.to_bits().hash(&mut hasher),
-        _ => {}
+        Op::Get { at, site } => (at, site).hash(hasher),
+        Op::Constant(constant) => constant.hash(hasher),
+        Op::Scalar(number) | Op::Full(number) => bits(*number).hash(hasher),
+        Op::Unary(unary) => match unary {
+            Unary::Powf(exponent) => bits(*exponent).hash(hasher),
+            Unary::Clamp(low, high) => (bits(*low), bits(*high)).hash(hasher),
+            other => discriminant(other).hash(hasher),
+        },
+        Op::Binary(binary) => discriminant(binary).hash(hasher),
+        Op::Compare(compare) => discriminant(compare).hash(hasher),
+        Op::Logic(logic) => discriminant(logic).hash(hasher),
+        Op::Reduce { reduce, axis, keep } => (discriminant(reduce), axis, keep).hash(hasher),
+        Op::Softmax { axis, log } => (axis, log).hash(hasher),
+        Op::CumSum { axis } | Op::Scatter { axis } | Op::Pick { axis } | Op::Gather { axis } | Op::IndexSelect { axis } | Op::Cat { axis } => {
+            axis.hash(hasher);
+        }
+        Op::Permute { order, names } => (order, names).hash(hasher),
+        Op::Split { axis, into } => (axis, into).hash(hasher),
+        Op::Merge { axis, name } | Op::Rename { axis, name } => (axis, name).hash(hasher),
+        Op::Slice(region) | Op::Patch(region) => region.hash(hasher),
+        Op::Stack { name } => name.hash(hasher),
+        Op::TopK { k, indices } => (k, indices).hash(hasher),
+        Op::OneHot { name, size } => (name, size).hash(hasher),
+        Op::Randn { seed } => seed.hash(hasher),
+        Op::Cast(kind) => discriminant(kind).hash(hasher),
+        Op::Call { module } => module.hash(hasher),
+        Op::Store { dtype, host } => (dtype, host).hash(hasher),
+        Op::MatMul | Op::Where => {}
+        // These are never equal.
+        Op::Set { .. }
+        | Op::Skip { .. }
+        | Op::Stop { .. }
+        | Op::Tokens { .. }
+        | Op::Grad
+        | Op::SetGrad
+        | Op::Choose
+        | Op::Loop(_)
+        | Op::Item { .. }
+        | Op::Apply { .. }
+        | Op::Custom { .. }
+        | Op::Log { .. } => {}
     }
     hasher.finish()
+}
+
+/// Equal where two numbers are.
+fn bits(number: f64) -> u64 {
+    (number + 0.0).to_bits()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use candle_core::Tensor;
 
+use super::order::Order;
 use super::positions;
 use super::schedule::Wave;
 use crate::graph::{Graph, InvokeId, NodeId, Op, Region, Span};
@@ -49,35 +50,42 @@ impl Window {
     }
 }
 
-/// The positions that hold everything which is read from the sites `head` onwards, where nothing there is written. `None` for all of them.
-/// Later steps of a generation have one position anyway; that it has them, the last position must be there.
-pub(super) fn window(graph: &Graph, table: &SiteTable, head: usize, wave: &Wave, needed: &[bool]) -> Option<Window> {
-    let mut in_head = vec![false; graph.nodes.len()];
-    for visit in wave.visits.iter().filter(|visit| visit.step == 0 && table.rank(visit.site) >= table.rank(head)) {
-        let has_positions = || table.sites()[visit.site].facts.axes.iter().any(|axis| axis.name == "Seq");
-        match graph.node(visit.node).op {
-            Op::Get { .. } if has_positions() => in_head[visit.node.index()] = true,
-            Op::Get { .. } | Op::Set { .. } | Op::Skip { .. } => return None,
-            _ => {}
+/// For each wave the positions that hold everything which is read from the sites `head` onwards, if nothing there is written; `None` for all of
+/// them. Later steps of a generation have one position anyway; that it has them, the last position must be there.
+pub(super) fn windows(graph: &Graph, table: &SiteTable, order: &Order, head: usize, waves: &[Wave], needed: &[bool]) -> Vec<Option<Window>> {
+    // Which wave reads each node in the head.
+    let mut read_in: Vec<Option<usize>> = vec![None; graph.nodes.len()];
+    // The window of each wave so far, if it has one, and if anybody reads.
+    let mut windows = waves.iter().map(|wave| Some(wave.generation.is_some().then_some(Window::LAST))).collect::<Vec<_>>();
+    for (index, wave) in waves.iter().enumerate() {
+        for visit in wave.visits.iter().filter(|visit| visit.step == 0 && table.rank(visit.site) >= table.rank(head)) {
+            let has_positions = || table.sites()[visit.site].facts.axes.iter().any(|axis| axis.name == "Seq");
+            match graph.node(visit.node).op {
+                Op::Get { .. } if has_positions() => read_in[visit.node.index()] = Some(index),
+                Op::Get { .. } | Op::Set { .. } | Op::Skip { .. } => windows[index] = None,
+                _ => {}
+            }
         }
     }
-    let conditions = graph.iter().flat_map(|(_, node)| node.guards.iter().map(|guard| guard.condition));
-    if graph.saves.iter().copied().chain(conditions).any(|id| in_head[id.index()]) {
-        return None;
+    let conditions = graph.nodes.iter().flat_map(|node| node.guards.iter().map(|guard| guard.condition));
+    for wave in graph.saves.iter().copied().chain(conditions).filter_map(|id| read_in[id.index()]) {
+        windows[wave] = None;
     }
-    let users = graph.iter().filter(|(id, _)| needed[id.index()]).flat_map(|(id, node)| node.args.iter().map(move |arg| (id, arg)));
-    let first = wave.generation.is_some().then_some(Window::LAST);
-    let all = users.filter(|(_, arg)| in_head[arg.index()]).try_fold(first, |all, (user, _)| {
-        let own = from_the_end(graph, table, user)?;
-        Some(Some(all.map_or(own, |all| all.and(own))))
-    })?;
-    // Nobody reads: what is left of the head is cheap.
-    Some(all.unwrap_or(Window::LAST))
+    for (user, node) in graph.iter().filter(|(id, _)| needed[id.index()]) {
+        for wave in node.args.iter().filter_map(|arg| read_in[arg.index()]) {
+            if let Some(window) = windows[wave] {
+                let own = from_the_end(graph, table, order, user);
+                windows[wave] = own.map(|own| Some(window.map_or(own, |window| window.and(own))));
+            }
+        }
+    }
+    // If nobody reads, what is left of the head is cheap.
+    windows.into_iter().map(|window| window.map(|window| window.unwrap_or(Window::LAST))).collect()
 }
 
 /// The positions that a part of a site takes, where they are counted from the end.
-fn from_the_end(graph: &Graph, table: &SiteTable, part: NodeId) -> Option<Window> {
-    let (region, at) = place(graph, table, part)?;
+fn from_the_end(graph: &Graph, table: &SiteTable, order: &Order, part: NodeId) -> Option<Window> {
+    let (region, at) = place(graph, table, &order.positions, part)?;
     let step = region.0[at];
     let again = region.0.iter().filter(|other| other.axis == step.axis).count() > 1;
     let from = usize::try_from(-step.start).ok().filter(|&from| from > 0 && !again && !step.counts_from_start())?;
@@ -100,23 +108,26 @@ pub(crate) fn without_what_is_behind(region: &Region, axis: usize, behind: usize
 }
 
 /// The region of a part of a site, and which of its steps is the first along the positions.
-fn place<'a>(graph: &'a Graph, table: &SiteTable, part: NodeId) -> Option<(&'a Region, usize)> {
+fn place<'a>(graph: &'a Graph, table: &SiteTable, positions: &[usize], part: NodeId) -> Option<(&'a Region, usize)> {
     let Op::Slice(region) = &graph.node(part).op else { return None };
     let Op::Get { site, .. } = graph.node(graph.node(part).args[0]).op else { return None };
-    let facts = &table.sites()[table.position(graph.site(site))?].facts;
+    let facts = &table.sites()[positions[site.index()]].facts;
     let at = region.0.iter().position(|step| facts.axes.get(step.axis as usize).is_some_and(|axis| axis.name == "Seq"))?;
     Some((region, at))
 }
 
 /// The graph with positions of the sites `head` onwards counted from the end, where the numbers of tokens are known.
 pub(crate) fn counted_from_the_end<'a>(graph: Cow<'a, Graph>, table: &SiteTable, head: usize, lengths: &[Option<usize>]) -> Cow<'a, Graph> {
+    // A graph with a site that the model lacks is refused later.
+    let Some(places) = graph.sites.iter().map(|path| table.position(path)).collect::<Option<Vec<_>>>() else { return graph };
     let mut instead = Vec::new();
     for (id, node) in graph.iter() {
-        let Some((region, at)) = place(&graph, table, id) else { continue };
+        let Some((region, at)) = place(&graph, table, &places, id) else { continue };
         let Op::Get { at: visit, site } = graph.node(node.args[0]).op else { continue };
-        let Some(position) = table.position(graph.site(site)).filter(|&site| visit.step == 0 && table.rank(site) >= table.rank(head)) else {
+        let position = places[site.index()];
+        if visit.step != 0 || table.rank(position) < table.rank(head) {
             continue;
-        };
+        }
         let length = lengths.get(InvokeId::index(visit.invoke)).copied().flatten();
         let (Some(length), positions::Positions::Range(first, last)) = (length, positions::of(region, &table.sites()[position].facts, length)) else {
             continue;

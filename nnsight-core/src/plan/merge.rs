@@ -1,5 +1,7 @@
 //! One product for a module that is applied by hand to many values: they wait for each other where nothing in the model waits for them.
 
+use std::collections::HashSet;
+
 use super::Budget;
 use super::order::{Order, Time};
 use crate::graph::{Facts, Graph, NodeId, Op};
@@ -24,12 +26,13 @@ pub(super) fn merge(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[
             node.guards.iter().for_each(|guard| free[guard.condition.index()] = false);
         }
     }
-    let continued = |wave: usize| graph.invokes.iter().zip(&order.waves).any(|(invoke, &other)| other == wave && invoke.generation.is_some());
+    let continuing = graph.invokes.iter().zip(&order.waves).filter(|(invoke, _)| invoke.generation.is_some());
+    let continued = continuing.map(|(_, &wave)| wave).collect::<HashSet<_>>();
     let mut waits = vec![false; graph.nodes.len()];
     let mut size = 0;
     for (id, node) in graph.iter().filter(|(id, _)| needed[id.index()]) {
         let from_args = node.args.iter().any(|arg| waits[arg.index()]);
-        let starts = is_call(id) && free[id.index()] && node.guards.is_empty() && !continued(order.moments[id.index()].wave);
+        let starts = is_call(id) && free[id.index()] && node.guards.is_empty() && !continued.contains(&order.moments[id.index()].wave);
         waits[id.index()] = from_args || starts;
         if waits[id.index()] {
             let entries = facts[id.index()].axes.iter().try_fold(1, |product: usize, axis| product.checked_mul(axis.size?));
@@ -53,33 +56,51 @@ pub(super) fn merge(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[
 /// Rows that make a product about as fast as a larger one, whose result stays in the cache for whoever uses it.
 const ROWS: usize = 128;
 
-/// Puts what runs behind a pass into the order in which applications of one module come side by side, as many as make a large product, and
-/// what depends on those directly behind them.
-pub(super) fn side_by_side(graph: &Graph, nodes: &mut [NodeId], facts: &[Facts]) {
-    if facts.is_empty() {
-        return;
+/// Puts what runs behind a pass in order.
+pub(super) struct Portions<'a> {
+    graph: &'a Graph,
+    facts: &'a [Facts],
+    /// How many applications lie before each node of a pass.
+    levels: Vec<u32>,
+    /// Which portion each node of a pass belongs to.
+    portions: Vec<usize>,
+}
+
+impl<'a> Portions<'a> {
+    /// Without facts, nothing is put in another order.
+    pub fn new(graph: &'a Graph, facts: &'a [Facts]) -> Self {
+        Portions { graph, facts, levels: vec![0; facts.len()], portions: vec![0; facts.len()] }
     }
-    let is_call = |id: NodeId| matches!(graph.node(id).op, Op::Call { .. });
-    // How many applications lie before each, and which portion it belongs to.
-    let (mut levels, mut portions) = (vec![0u32; graph.nodes.len()], vec![0; graph.nodes.len()]);
-    let mut rows = 0;
-    nodes.sort_unstable();
-    for &id in &*nodes {
-        let node = graph.node(id);
-        let args = || node.args.iter().chain(node.guards.iter().map(|guard| &guard.condition));
-        levels[id.index()] = args().map(|arg| levels[arg.index()] + u32::from(is_call(*arg))).max().unwrap_or(0);
-        portions[id.index()] = args().map(|arg| portions[arg.index()]).max().unwrap_or(0);
-        if is_call(id) && levels[id.index()] == 0 {
-            portions[id.index()] = portions[id.index()].max(rows / ROWS);
-            let axes = &facts[id.index()].axes;
-            rows += axes.iter().take(axes.len().saturating_sub(1)).map(|axis| axis.size.unwrap_or(1)).product::<usize>();
+
+    /// Puts what runs behind a pass into the order in which applications of one module come side by side, as many as make a large product, and
+    /// what depends on those directly behind them.
+    pub fn side_by_side(&mut self, nodes: &mut [NodeId]) {
+        if self.facts.is_empty() || nodes.is_empty() {
+            return;
         }
+        let graph = self.graph;
+        let is_call = |id: NodeId| matches!(graph.node(id).op, Op::Call { .. });
+        let Portions { levels, portions, .. } = self;
+        let mut rows = 0;
+        nodes.sort_unstable();
+        for &id in &*nodes {
+            let node = graph.node(id);
+            levels[id.index()] = node.uses().map(|used| levels[used.index()] + u32::from(is_call(used))).max().unwrap_or(0);
+            portions[id.index()] = node.uses().map(|used| portions[used.index()]).max().unwrap_or(0);
+            if is_call(id) && levels[id.index()] == 0 {
+                portions[id.index()] = portions[id.index()].max(rows / ROWS);
+                let axes = &self.facts[id.index()].axes;
+                rows += axes.iter().take(axes.len().saturating_sub(1)).map(|axis| axis.size.unwrap_or(1)).product::<usize>();
+            }
+        }
+        nodes.sort_by_key(|id| {
+            let module = match &graph.node(*id).op {
+                Op::Call { module } => Some(module),
+                _ => None,
+            };
+            (portions[id.index()], levels[id.index()], module, *id)
+        });
+        // Of another pass these are values that are there.
+        nodes.iter().for_each(|id| (levels[id.index()], portions[id.index()]) = (0, 0));
     }
-    nodes.sort_by_key(|id| {
-        let module = match &graph.node(*id).op {
-            Op::Call { module } => Some(module),
-            _ => None,
-        };
-        (portions[id.index()], levels[id.index()], module, *id)
-    });
 }

@@ -3,16 +3,23 @@
 mod build;
 mod chains;
 mod common;
+mod components;
+mod diverge;
 mod explain;
 mod gradient;
 mod head;
 mod merge;
 mod order;
+mod pack;
 mod positions;
 mod reach;
+mod readers;
 mod savings;
 mod schedule;
+mod sets;
 mod share;
+mod unreachable;
+mod waves;
 
 pub(crate) use common::common;
 pub use explain::{Explanation, PlannedBatch, PlannedLayer};

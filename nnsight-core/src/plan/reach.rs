@@ -1,11 +1,13 @@
 //! What is needed: which nodes a saved value depends on. An edit that none depends on is refused.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::order::{Order, Time};
 use super::positions::{self, Positions};
+use super::readers::{Edit, Reader, Readers, Sight};
 use super::schedule::Circumstances;
-use crate::graph::{At, Graph, InvokeId, Node, NodeId, Op, Region, SiteId, SourceId, Unused};
+use super::unreachable::{check_branches, check_skipped, check_stopped};
+use crate::graph::{At, Graph, InvokeId, NodeId, Op, Region, Source, SourceId, Unused, Visited};
 use crate::module::SiteTable;
 use crate::{Error, Result};
 
@@ -25,18 +27,20 @@ pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstan
         lengths: circumstances.lengths,
         needed: vec![false; graph.nodes.len()],
         read: vec![Positions::default(); graph.nodes.len()],
-        readers: vec![Vec::new(); graph.invokes.len()],
-        replaced: HashMap::new(),
-        gradients: Vec::new(),
+        readers: graph.invokes.iter().map(|_| Readers::default()).collect(),
+        reading: BTreeSet::new(),
+        readers_of_all: Readers::default(),
+        replaced: Visited::default(),
+        gradients: HashSet::new(),
         without_effect: BTreeMap::new(),
     };
     for &save in &graph.saves {
         sweep.needed[save.index()] = true;
         sweep.read[save.index()].add(Positions::All);
     }
-    for (invoke, readers) in graph.invokes.iter().zip(&mut sweep.readers) {
+    for (index, invoke) in graph.invokes.iter().enumerate() {
         if circumstances.streams && invoke.generation.is_some() {
-            readers.push(Reader { time: Time::END, node: None });
+            sweep.add_reader(InvokeId(index as u32), Reader { time: Time::END, node: None });
         }
     }
     let mut latest_first = graph.iter().map(|(id, _)| id).collect::<Vec<_>>();
@@ -44,12 +48,11 @@ pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstan
     for id in latest_first {
         sweep.visit(id)?;
     }
-    for (line, (id, site, reason)) in sweep.without_effect {
-        let edits = |node: &Node| matches!(node.op, Op::Set { .. } | Op::Skip { .. });
-        if !graph
-            .iter()
-            .any(|(other, node)| edits(node) && graph.sources[node.source.index()] == graph.sources[line.index()] && sweep.needed[other.index()])
-        {
+    if !sweep.without_effect.is_empty() {
+        let edits = graph.iter().filter(|(id, node)| sweep.needed[id.index()] && matches!(node.op, Op::Set { .. } | Op::Skip { .. }));
+        let lines = edits.map(|(_, node)| &graph.sources[node.source.index()]).collect::<HashSet<&Source>>();
+        let refused = sweep.without_effect.into_iter().find(|(line, _)| !lines.contains(&graph.sources[line.index()]));
+        if let Some((_, (id, site, reason))) = refused {
             return Err(Error::NoEffect { site, reason, source_line: graph.source(id) });
         }
     }
@@ -64,12 +67,36 @@ pub(super) struct Reach {
     pub read: Vec<Positions>,
 }
 
-/// Somebody who sees what the model holds at a moment.
-#[derive(Clone, Copy)]
-struct Reader {
-    time: Time,
-    /// The node, or `None` for whoever looks at the tokens as they come.
-    node: Option<NodeId>,
+/// The edits of a site that come later, before anybody reads it.
+#[derive(Default)]
+struct Replaced {
+    count: usize,
+    whole: Option<(usize, NodeId)>,
+    parts: HashMap<Region, (usize, NodeId)>,
+}
+
+impl Replaced {
+    fn add(&mut self, region: &Region, edit: NodeId) {
+        let edit = (self.count, edit);
+        self.count += 1;
+        match region.is_whole() {
+            true => _ = self.whole.get_or_insert(edit),
+            false => _ = self.parts.entry(region.clone()).or_insert(edit),
+        }
+    }
+
+    /// The last edit that replaces all of a region.
+    fn by(&self, region: &Region) -> Option<NodeId> {
+        self.whole.iter().chain(self.parts.get(region)).min().map(|(_, edit)| *edit)
+    }
+}
+
+/// Why nothing that is saved depends on an edit.
+enum Why {
+    Replaced(NodeId),
+    Nobody,
+    Elsewhere(Reader),
+    OtherPositions(Reader, Positions, Positions),
 }
 
 struct Sweep<'a> {
@@ -82,11 +109,15 @@ struct Sweep<'a> {
     /// Which positions of each reading are needed.
     read: Vec<Positions>,
     /// For each invoke the readings that come later and are needed, as far as an edit from here can reach them.
-    readers: Vec<Vec<Reader>>,
-    /// The parts of sites that a later edit replaces before anybody reads them, with that edit.
-    replaced: HashMap<(InvokeId, u32, usize), Vec<(Region, NodeId)>>,
+    readers: Vec<Readers>,
+    /// The invokes that have some.
+    reading: BTreeSet<InvokeId>,
+    /// Those of all invokes that see all prompts.
+    readers_of_all: Readers,
+    /// The parts of sites that a later edit replaces before anybody reads them.
+    replaced: Visited<Replaced>,
     /// The gradients that are needed, as far as they come into being later: their losses.
-    gradients: Vec<NodeId>,
+    gradients: HashSet<NodeId>,
     /// Of each line of a sweep an edit that reaches nothing, and why.
     without_effect: BTreeMap<SourceId, (NodeId, String, String)>,
 }
@@ -113,15 +144,14 @@ impl Sweep<'_> {
         match node.op {
             Op::Get { at, site } => {
                 let position = self.order.positions[site.index()];
-                self.readers[at.invoke.index()].push(Reader { time: self.order.moments[id.index()].time, node: Some(id) });
-                let graph = self.graph;
-                self.replaced.retain(|&(invoke, step, site), _| (step, site) != (at.step, position) || !graph.share_rows(invoke, at.invoke));
+                self.add_reader(at.invoke, Reader { time: self.order.moments[id.index()].time, node: Some(id) });
+                self.replaced.forget(self.graph, at, position);
             }
-            Op::Tokens { invoke } => self.readers[invoke.index()].push(Reader { time: Time::END, node: Some(id) }),
-            Op::Grad => self.gradients.push(node.args[1]),
+            Op::Tokens { invoke } => self.add_reader(invoke, Reader { time: Time::END, node: Some(id) }),
+            Op::Grad => _ = self.gradients.insert(node.args[1]),
             _ => {}
         }
-        for &arg in node.args.iter().chain(node.guards.iter().map(|guard| &guard.condition)) {
+        for arg in node.uses() {
             self.needed[arg.index()] = true;
             let taken = self.positions_taken(id, arg);
             self.read[arg.index()].add(taken);
@@ -129,28 +159,45 @@ impl Sweep<'_> {
         Ok(())
     }
 
+    fn add_reader(&mut self, invoke: InvokeId, reader: Reader) {
+        let readers = match self.graph.sees_all(invoke) {
+            true => &mut self.readers_of_all,
+            false => {
+                self.reading.insert(invoke);
+                &mut self.readers[invoke.index()]
+            }
+        };
+        readers.add(self.table, reader, reader.node.map_or(&Positions::All, |node| &self.read[node.index()]));
+    }
+
     /// Looks at what an edit reaches.
     fn edit(&mut self, id: NodeId, at: At, position: usize, region: &Region, unused: Unused) -> Result<()> {
+        let line = self.graph.node(id).source;
         match (self.why_without_effect(at, position, region), unused) {
             (None, _) | (Some(_), Unused::Keep) => self.needed[id.index()] = true,
             (Some(_), Unused::Drop) => return Ok(()),
-            (Some(reason), Unused::Sweep) => {
-                let site = self.table.sites()[position].path.clone();
-                self.without_effect.entry(self.graph.node(id).source).or_insert((id, site, reason));
+            (Some(why), Unused::Sweep) => {
+                if !self.without_effect.contains_key(&line) {
+                    let site = self.table.sites()[position].path.clone();
+                    self.without_effect.insert(line, (id, site, self.reason(why)));
+                }
                 return Ok(());
             }
-            (Some(reason), Unused::Refuse) => {
+            (Some(why), Unused::Refuse) => {
                 let site = self.table.sites()[position].path.clone();
-                return Err(Error::NoEffect { site, reason, source_line: self.graph.source(id) });
+                return Err(Error::NoEffect { site, reason: self.reason(why), source_line: self.graph.source(id) });
             }
         }
         if self.graph.node(id).guards.is_empty() {
-            self.replaced.entry((at.invoke, at.step, position)).or_default().push((region.clone(), id));
+            self.replaced.entry(self.graph, at, position).add(region, id);
             // Later steps see what earlier layers held, through their keys and values.
             let once = self.graph.invokes[at.invoke.index()].generation.is_none();
             if once && region.is_whole() && self.table.sites()[position].is_bottleneck {
-                match self.graph.invokes[at.invoke.index()].everything {
-                    true => self.readers.iter_mut().for_each(Vec::clear),
+                match self.graph.sees_all(at.invoke) {
+                    true => {
+                        std::mem::take(&mut self.reading).into_iter().for_each(|invoke| self.readers[invoke.index()].clear());
+                        self.readers_of_all.clear();
+                    }
                     false => self.readers[at.invoke.index()].clear(),
                 }
             }
@@ -174,146 +221,52 @@ impl Sweep<'_> {
         positions::of(region, &self.table.sites()[site].facts, length)
     }
 
-    fn why_without_effect(&self, at: At, site: usize, region: &Region) -> Option<String> {
-        let later = self.replaced.get(&(at.invoke, at.step, site));
-        if let Some((_, by)) = later.into_iter().flatten().find(|(other, _)| other.is_whole() || other == region) {
-            return Some(format!("{} replaces it before anything reads it", self.graph.source(*by)));
+    fn why_without_effect(&mut self, at: At, site: usize, region: &Region) -> Option<Why> {
+        if let Some(by) = self.replaced.get(self.graph, at, site).and_then(|replaced| replaced.by(region)) {
+            return Some(Why::Replaced(by));
         }
-        let seen_by = (0..self.readers.len()).filter(|&other| self.graph.share_rows(InvokeId(other as u32), at.invoke));
-        let readers = seen_by.flat_map(|invoke| &self.readers[invoke]).copied().collect::<Vec<_>>();
-        let Some(first) = readers.first() else {
-            return Some("nothing that is saved is read after it".to_string());
-        };
-        let end = self.table.at_rank(self.table.sites().len() - 1);
-        let later = readers.iter().filter(|reader| {
-            let target = reader.time.visited(self.table).filter(|_| reader.time.step == at.step).unwrap_or(end);
-            target == site || self.table.reaches(site, target)
-        });
-        let later = later.collect::<Vec<_>>();
-        let Some(seen_first) = later.first() else {
-            return Some(format!("`{}` does not depend on it", self.reader_name(first)));
-        };
         let written = self.positions(at, site, region);
         let last = match self.lengths.get(at.invoke.index()).copied().flatten() {
-            Some(length) if at.step == 0 => Positions::Range(length - 1, length - 1),
+            Some(length) if at.step == 0 => Positions::Range(length.saturating_sub(1), length.saturating_sub(1)),
             _ => Positions::All,
         };
-        let sees = |reader: &&Reader| match (reader.time.step == at.step, reader.node) {
-            (true, Some(node)) => {
-                let mixed = reader.time.visited(self.table).is_none_or(|read| self.table.mixes_between(site, read));
-                written.reaches(&self.read[node.index()], mixed)
-            }
-            // A later step depends on the token chosen at the last position, and on the keys and values of all.
-            _ => written.reaches(&last, self.table.mixes_between(site, end)),
+        let edit = Edit { table: self.table, at, site, written: &written, last: &last };
+        let seen_by = match self.graph.sees_all(at.invoke) {
+            true => self.reading.iter().copied().collect(),
+            false => vec![at.invoke],
         };
-        match later.iter().any(sees) {
-            true => None,
-            false => {
-                let read = seen_first.node.map_or(&last, |node| &self.read[node.index()]);
-                let name = self.reader_name(seen_first);
-                Some(format!("it writes {written}, and of `{name}` {read} is read, which does not depend on that"))
+        let mut why = Why::Nobody;
+        for invoke in [None].into_iter().chain(seen_by.into_iter().map(Some)) {
+            let readers = invoke.map_or(&mut self.readers_of_all, |invoke| &mut self.readers[invoke.index()]);
+            why = match (readers.sight(&edit), why) {
+                (Sight::Seen, _) => return None,
+                (Sight::OtherPositions(reader), Why::Nobody | Why::Elsewhere(_)) => Why::OtherPositions(reader, written.clone(), last.clone()),
+                (Sight::Elsewhere(reader), Why::Nobody) => Why::Elsewhere(reader),
+                (_, why) => why,
+            };
+        }
+        Some(why)
+    }
+
+    fn reason(&self, why: Why) -> String {
+        match why {
+            Why::Replaced(by) => {
+                let by = self.graph.source(by).map_or("another edit".to_string(), |place| place.to_string());
+                format!("{by} replaces it before anything reads it")
+            }
+            Why::Nobody => "nothing that is saved is read after it".to_string(),
+            Why::Elsewhere(reader) => format!("`{}` does not depend on it", self.reader_name(reader)),
+            Why::OtherPositions(reader, written, last) => {
+                let (name, read) = (self.reader_name(reader), reader.node.map_or(&last, |node| &self.read[node.index()]));
+                format!("it writes {written}, and of `{name}` {read} is read, which does not depend on that")
             }
         }
     }
 
-    fn reader_name(&self, reader: &Reader) -> &str {
+    fn reader_name(&self, reader: Reader) -> &str {
         match reader.time.visited(self.table) {
             Some(site) => &self.table.sites()[site].path,
             None => "tokens",
         }
     }
-}
-
-/// Checks that what a branch computes is used in that branch only, or by the `Choose` that joins the branches.
-fn check_branches(graph: &Graph) -> Result<()> {
-    for (id, node) in graph.iter() {
-        if matches!(node.op, Op::Choose) {
-            continue;
-        }
-        for &arg in &node.args {
-            let inside = &graph.node(arg).guards;
-            if !inside.is_empty() && !node.guards.starts_with(inside) {
-                return Err(Error::OutsideBranch { source_line: graph.source(id) });
-            }
-        }
-    }
-    for &save in &graph.saves {
-        if !graph.node(save).guards.is_empty() {
-            return Err(Error::OutsideBranch { source_line: graph.source(save) });
-        }
-    }
-    Ok(())
-}
-
-/// Checks that nothing comes after the place where a run is always stopped.
-fn check_stopped(graph: &Graph, order: &Order) -> Result<()> {
-    let stops = graph.iter().filter_map(|(id, node)| match node.op {
-        Op::Stop { at, .. } if node.guards.is_empty() => Some((id, at.invoke)),
-        _ => None,
-    });
-    for (stop, invoke) in stops.collect::<Vec<_>>() {
-        let end = (order.moments[stop.index()].time, stop);
-        for (id, node) in graph.iter() {
-            let visits = matches!(node.op, Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } if at.invoke == invoke);
-            if visits && (order.moments[id.index()].time, id) > end {
-                return Err(Error::AfterStop { stopped: graph.source(stop), source_line: graph.source(id) });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Checks that nothing touches the inside of a module that is skipped.
-fn check_skipped(graph: &Graph, table: &SiteTable, order: &Order) -> Result<()> {
-    let skips = graph.iter().filter_map(|(_, node)| match node.op {
-        Op::Skip { at, site, .. } => Some((at, table.module_of(order.positions[site.index()]))),
-        _ => None,
-    });
-    let skips = skips.collect::<Vec<_>>();
-    if skips.is_empty() {
-        return Ok(());
-    }
-    check_past(graph, table, order, &skips.iter().map(|(at, module)| (*at, module.path.as_str())).collect::<Vec<_>>())?;
-    for (id, node) in graph.iter() {
-        let (at, site, inputs) = match node.op {
-            // What a skipped module is given can still be read, and so it can be set where somebody reads it.
-            Op::Get { at, site } => (at, site, 1),
-            Op::Set { at, site, .. } => (at, site, usize::from(is_read_later(graph, order, id, at, site))),
-            _ => continue,
-        };
-        let position = order.positions[site.index()];
-        let inside = |skipped: At, inner: &std::ops::Range<usize>| {
-            graph.share_rows(skipped.invoke, at.invoke) && skipped.step == at.step && (inner.start + inputs..inner.end - 1).contains(&position)
-        };
-        if let Some((_, module)) = skips.iter().find(|(skipped, module)| inside(*skipped, &module.sites)) {
-            let site = table.sites()[position].path.clone();
-            return Err(Error::InsideSkipped { site, module: module.path.clone(), source_line: graph.source(id) });
-        }
-    }
-    Ok(())
-}
-
-/// Whether a site is read after an edit of it.
-fn is_read_later(graph: &Graph, order: &Order, edit: NodeId, at: At, site: SiteId) -> bool {
-    let position = order.positions[site.index()];
-    let reads = |(id, node): (NodeId, &Node)| match node.op {
-        Op::Get { at: read, site } => id > edit && (read.invoke, read.step, order.positions[site.index()]) == (at.invoke, at.step, position),
-        _ => false,
-    };
-    graph.iter().any(reads)
-}
-
-/// Checks that a module with an attention, once it is skipped, is skipped at every later step.
-fn check_past(graph: &Graph, table: &SiteTable, order: &Order, skips: &[(At, &str)]) -> Result<()> {
-    for (id, node) in graph.iter() {
-        let Op::Skip { at, site, .. } = node.op else { continue };
-        let module = table.module_of(order.positions[site.index()]);
-        let steps = graph.invokes[at.invoke.index()].generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
-        let attends = table.mixes_between(module.sites.start, module.sites.end - 1);
-        let next = |(other, path): &(At, &str)| other.invoke == at.invoke && other.step == at.step + 1 && *path == module.path;
-        if attends && (at.step as usize) + 1 < steps && !skips.iter().any(next) {
-            return Err(Error::NoPast { module: module.path.clone(), step: at.step, source_line: graph.source(id) });
-        }
-    }
-    Ok(())
 }

@@ -57,6 +57,8 @@ pub enum Share {
         remembers: bool,
         /// The runs that have one edit only, by its site: where it writes what is there already, the run stays the base's.
         checks: BTreeMap<usize, Vec<Check>>,
+        /// The sites that those read after their edit.
+        reads: BTreeSet<usize>,
     },
     /// It branches off from another.
     Branch {

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
+use crate::kernels::largest;
 use crate::plan::Window;
 
 /// Prompts side by side, the shorter ones padded on the left, so that every prompt's last token stands at the end. A batch may continue an
@@ -50,11 +51,32 @@ impl TokenBatch {
         Ok(TokenBatch { lengths, past: 0, width, tokens, positions, hidden: Vec::new(), mask: OnceLock::new(), window: None, cuts_last_layer: false })
     }
 
-    /// Hides those tokens of a row from all other positions that are not `seen`.
-    #[must_use]
-    pub fn hiding(mut self, row: usize, seen: &[bool]) -> Self {
+    /// Hides those tokens of a row from all other positions that are not `seen`, and counts the positions over the others.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn hiding(mut self, row: usize, seen: &[bool]) -> Result<Self> {
+        if seen.iter().all(|&seen| seen) {
+            return Ok(self);
+        }
         self.hidden.extend(seen.iter().enumerate().filter(|(_, seen)| !**seen).map(|(position, _)| (row, position)));
-        self
+        let mut positions = self.whole_positions()?.to_vec2::<u32>()?;
+        if let Some(positions) = positions.get_mut(row) {
+            let padding = positions.len().saturating_sub(seen.len());
+            let mut next = 0;
+            for (position, &seen) in positions[padding..].iter_mut().zip(seen) {
+                *position = if seen { next } else { 0 };
+                next += u32::from(seen);
+            }
+        }
+        self.positions = Some(Tensor::new(positions, self.tokens.device())?);
+        Ok(self)
+    }
+
+    /// The position of the token that comes next in a row: the number of its tokens that are seen.
+    fn next_position(&self, row: usize) -> u32 {
+        let hidden = self.hidden.iter().filter(|hidden| hidden.0 == row).count();
+        self.lengths.get(row).map_or(0, |length| length.saturating_sub(hidden) as u32)
     }
 
     /// Prompts of which the first `past` positions are had already; of one length, where there are any such.
@@ -80,7 +102,7 @@ impl TokenBatch {
     pub fn next(&self, tokens: &[u32]) -> Result<Self> {
         let device = self.tokens.device();
         let shape = (tokens.len(), 1);
-        let positions = self.lengths.iter().map(|&length| length as u32).collect::<Vec<_>>();
+        let positions = (0..self.lengths.len()).map(|row| self.next_position(row)).collect::<Vec<_>>();
         Ok(TokenBatch {
             lengths: self.lengths.iter().map(|length| length + 1).collect(),
             past: self.past + self.width,
@@ -131,7 +153,7 @@ impl TokenBatch {
         &self.lengths
     }
 
-    /// The position of every token in its own prompt, where that is not just its place in the batch.
+    /// The position of every token among those of its own prompt that are seen, if that is not just its place in the batch.
     ///
     /// # Shapes
     /// `(Batch, Seq)`
@@ -144,7 +166,7 @@ impl TokenBatch {
         self.hidden.is_empty() && self.lengths.iter().all(|&length| length == self.past + self.width)
     }
 
-    /// What to add to the attention scores: 0 where a position may look, a large negative number where it may not. `None` where every
+    /// What to add to the attention scores: 0 where a position may look, the lowest finite number of the type where it may not. `None` where every
     /// position may look everywhere.
     ///
     /// # Shapes
@@ -198,10 +220,7 @@ impl TokenBatch {
         if self.width <= 1 && alike {
             return Ok(None);
         }
-        let lowest = match dtype {
-            DType::F16 => -65504.0,
-            _ => f32::MIN,
-        };
+        let lowest = -largest(dtype) as f32;
         let rows = if alike { 1 } else { self.lengths.len() };
         let mut mask = Vec::with_capacity(rows * self.width * keys);
         for (row, &length) in self.lengths[..rows].iter().enumerate() {

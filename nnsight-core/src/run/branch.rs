@@ -25,8 +25,8 @@ pub(super) struct Base {
 
 /// Runs each prompt of a wave once.
 pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, request: &Request<'_, '_>) -> Result<Base> {
-    let (rows, keeps, until, remembers, checks) = match &wave.share {
-        Share::Base { rows, keeps, until, remembers, checks } => (rows, keeps, *until, *remembers, checks),
+    let (rows, keeps, until, remembers, checks, reads) = match &wave.share {
+        Share::Base { rows, keeps, until, remembers, checks, reads } => (rows, keeps, *until, *remembers, checks, reads),
         _ => return Ok(Base::default()),
     };
     wave.before.iter().try_for_each(|&node| interleaver.run(node))?;
@@ -46,7 +46,7 @@ pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &W
     interleaver.start(rows.iter().map(place).collect(), wave.visits.clone(), Vec::new());
     interleaver.start_pass(Pass { step: 0, batch: (prompts.len(), batch.width()), window: model.head().zip(batch.window) });
     let mut used = used_sites(&wave.visits, 0, interleaver.table.sites().len());
-    for site in interleaver.start_checks(checks) {
+    for site in interleaver.start_checks(checks, reads) {
         used[site] = true;
     }
     let checked = checks.keys().filter_map(|&site| interleaver.table.stage_of(site)).max();

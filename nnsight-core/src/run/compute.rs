@@ -2,8 +2,10 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::evaluate::{Datum, Precision, evaluate};
-use crate::graph::Op;
+use super::evaluate::{Datum, Precision};
+use super::rounding::evaluate;
+use crate::graph::{Facts, Op};
+use crate::types::KindTag;
 
 /// Computes an operation. Entries of 16 bits are widened for it, and the result is rounded once.
 ///
@@ -19,7 +21,9 @@ pub(crate) fn compute(op: &Op, args: &[&Tensor]) -> Result<Tensor> {
     };
     let data = args.iter().map(|arg| widened(arg).map(Datum::Tensor)).collect::<Result<Vec<_>>>()?;
     let precision = Precision { device: first.device(), dtype: wide };
-    let result = precision.tensor(&evaluate(op, &data.iter().collect::<Vec<_>>(), &[], precision)?)?;
+    // Only what functions of the program give is held against what was declared, and there is none outside of a trace.
+    let undeclared = Facts::scalar(KindTag::Float);
+    let result = precision.tensor(&evaluate(op, &data.iter().collect::<Vec<_>>(), &[], precision, &undeclared)?)?;
     if result.dtype() == wide && wide != dtype { result.to_dtype(dtype) } else { Ok(result) }
 }
 

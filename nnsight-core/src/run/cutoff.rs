@@ -1,6 +1,6 @@
 //! Runs whose only edit turns out to change nothing: they stay the base's, and what they read is read there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use candle_core::{DType, Tensor};
 
@@ -24,27 +24,23 @@ pub(super) struct Cutoff {
     /// The runs that stay, with the last stage that they visit.
     stays: HashMap<InvokeId, usize>,
     /// The sites that they may read.
-    reads: Vec<usize>,
+    reads: BTreeSet<usize>,
     shown: HashMap<usize, Tensor>,
 }
 
 impl<M: Stages> Interleaver<'_, M> {
-    /// Prepares for the pass of a base; gives the sites that it has to look at for the sake of these checks.
-    pub(super) fn start_checks(&mut self, checks: &BTreeMap<usize, Vec<Check>>) -> Vec<usize> {
-        let mut reads = Vec::new();
-        if !checks.is_empty() {
-            let runs = checks.values().flatten().map(|check| (check.invoke, check.edit)).collect::<HashMap<_, _>>();
-            let read = self.graph.iter().filter_map(|(id, node)| match node.op {
-                Op::Get { at, site } if runs.get(&at.invoke).is_some_and(|edit| *edit < id) => self.table.position(self.graph.site(site)),
-                _ => None,
-            });
-            reads = read.collect::<Vec<_>>();
-            reads.sort_unstable();
-            reads.dedup();
-        }
-        let sites = checks.keys().chain(&reads).copied().collect();
-        self.cutoff =
-            Cutoff { is_base: true, checks: checks.clone(), layout: self.layout.clone(), window: self.pass.window, reads, ..Cutoff::default() };
+    /// Prepares for the pass of a base; gives the sites that it has to look at for the sake of these checks. `reads` are those that the runs
+    /// read after their edits.
+    pub(super) fn start_checks(&mut self, checks: &BTreeMap<usize, Vec<Check>>, reads: &BTreeSet<usize>) -> Vec<usize> {
+        let sites = checks.keys().chain(reads).copied().collect();
+        self.cutoff = Cutoff {
+            is_base: true,
+            checks: checks.clone(),
+            layout: self.layout.clone(),
+            window: self.pass.window,
+            reads: reads.clone(),
+            ..Cutoff::default()
+        };
         sites
     }
 
@@ -74,7 +70,7 @@ impl<M: Stages> Interleaver<'_, M> {
                 self.cutoff.stays.insert(invoke, until);
             }
         }
-        if !self.cutoff.stays.is_empty() && self.cutoff.reads.binary_search(&site).is_ok() {
+        if !self.cutoff.stays.is_empty() && self.cutoff.reads.contains(&site) {
             self.cutoff.shown.insert(site, value.clone());
         }
         Ok(())

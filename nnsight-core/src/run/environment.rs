@@ -1,5 +1,7 @@
 //! What the sites of a model hold for given prompts.
 
+use candle_core::DType;
+
 use crate::graph::{At, Axis, Environment, Facts, InvokeId};
 use crate::module::SiteTable;
 
@@ -7,27 +9,52 @@ use crate::module::SiteTable;
 pub struct Prompts<'a> {
     /// The model's sites.
     pub table: &'a SiteTable,
-    /// For every invoke the numbers of tokens of its prompts, where they are known.
-    pub lengths: &'a [Vec<Option<usize>>],
+    /// Of every invoke's prompts.
+    lengths: Vec<Lengths>,
+    /// The type in which the model computes.
+    dtype: DType,
+}
+
+/// The numbers of tokens of some prompts.
+struct Lengths {
+    prompts: usize,
+    /// That of the longest, if all are known.
+    longest: Option<usize>,
+    /// That of the shortest, if another is longer.
+    shortest: Option<usize>,
+    /// Whether one has another.
+    ragged: bool,
+}
+
+impl<'a> Prompts<'a> {
+    /// What is known of a model's sites, of the type in which it computes, and for every invoke of the numbers of tokens of its prompts.
+    pub fn new(table: &'a SiteTable, lengths: &[Vec<Option<usize>>], dtype: DType) -> Self {
+        let of = |lengths: &Vec<Option<usize>>| {
+            let known = lengths.iter().copied().collect::<Option<Vec<_>>>();
+            let longest = known.and_then(|lengths| lengths.into_iter().max());
+            let ragged = lengths.iter().any(|length| *length != longest);
+            let shortest = lengths.iter().copied().flatten().min().filter(|_| ragged);
+            Lengths { prompts: lengths.len(), longest, shortest, ragged }
+        };
+        Prompts { table, lengths: lengths.iter().map(of).collect(), dtype }
+    }
 }
 
 impl Environment for Prompts<'_> {
     fn site(&self, at: At, path: &str) -> Option<Facts> {
         let mut facts = self.table.sites()[self.table.position(path)?].facts.clone();
-        let lengths = self.lengths.get(at.invoke.index())?;
-        let longest = lengths.iter().copied().collect::<Option<Vec<_>>>().and_then(|lengths| lengths.into_iter().max());
-        let ragged = lengths.iter().any(|length| *length != longest);
+        let &Lengths { prompts, longest, shortest, ragged } = self.lengths.get(at.invoke.index())?;
         for axis in &mut facts.axes {
             let positions = matches!(axis.name.as_ref(), "Seq" | "Query");
             match (axis.name.as_ref(), at.step) {
-                ("Batch", _) => axis.size = Some(lengths.len()),
+                ("Batch", _) => axis.size = Some(prompts),
                 ("Key", step) => {
                     axis.size = longest.map(|longest| longest + step as usize);
-                    axis.ragged = ragged;
+                    (axis.ragged, axis.shortest) = (ragged, shortest.map(|shortest| shortest + step as usize));
                 }
                 (_, 0) if positions => {
                     axis.size = longest;
-                    axis.ragged = ragged;
+                    (axis.ragged, axis.shortest) = (ragged, shortest);
                 }
                 _ if positions => axis.size = Some(1),
                 _ => {}
@@ -37,11 +64,15 @@ impl Environment for Prompts<'_> {
     }
 
     fn rows(&self, invoke: InvokeId) -> Option<usize> {
-        self.lengths.get(invoke.index()).map(Vec::len)
+        self.lengths.get(invoke.index()).map(|lengths| lengths.prompts)
     }
 
     fn module(&self, path: &str) -> Option<(Axis, Axis)> {
         self.table.module(path)?.pointwise.clone()
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
     }
 
     fn suggest(&self, path: &str) -> Option<String> {

@@ -2,9 +2,12 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use crate::graph::{Binary, Compare, Function, Logic, Op, Reduce, Region, Span, Unary, operation};
+use super::cumsum::cumsum;
+use super::reduce::{Sums, reduce};
+use super::{random, whole};
+use crate::graph::{Binary, Compare, Facts, Function, Logic, Op, Region, Unary, operation};
 use crate::kernels::{self, Chain, Extent, Operand};
-use crate::types::KindTag;
+use crate::types::{KindTag, kind_of};
 
 /// A value while the graph runs.
 #[derive(Clone, Debug)]
@@ -30,7 +33,7 @@ impl Precision<'_> {
     pub fn tensor(&self, datum: &Datum) -> Result<Tensor> {
         match datum {
             Datum::Tensor(tensor) => Ok(tensor.clone()),
-            Datum::Number(number) => Tensor::new(*number, self.device)?.to_dtype(self.dtype),
+            Datum::Number(number) => kernels::saturate(&Tensor::new(*number, self.device)?, self.dtype),
             Datum::Chain(chain) => chain.compute(),
             Datum::Several(_) => bail!("a loop ends with several values, and one of them is meant"),
         }
@@ -38,7 +41,7 @@ impl Precision<'_> {
 
     fn like(&self, datum: &Datum, other: &Datum) -> Result<Tensor> {
         match (datum, other) {
-            (Datum::Number(number), Datum::Tensor(other)) => Tensor::new(*number, self.device)?.to_dtype(other.dtype()),
+            (Datum::Number(number), Datum::Tensor(other)) => kernels::saturate(&Tensor::new(*number, self.device)?, other.dtype()),
             (Datum::Number(number), Datum::Chain(_)) => Tensor::new(*number as f32, self.device),
             _ => self.tensor(datum),
         }
@@ -75,12 +78,14 @@ pub(super) fn chain(op: &Op, args: &[&Datum]) -> Option<Chain> {
     }
 }
 
-/// Runs an operation that needs nothing but its arguments.
-pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>) -> Result<Datum> {
+/// Computes an operation in the types of its arguments. `facts` are those of its value.
+pub(super) fn compute(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>, sums: Sums, facts: &Facts) -> Result<Datum> {
     let all = || args.iter().map(|arg| precision.tensor(arg)).collect::<Result<Vec<_>>>();
     let first = || precision.tensor(args[0]);
     let tensor = match op {
         Op::Scalar(number) => return Ok(Datum::Number(*number)),
+        // In steps it has no gradient where `e^-x` overflows.
+        Op::Unary(Unary::Sigmoid) if sums == Sums::InPortions => candle_nn::ops::sigmoid(&first()?)?,
         Op::Unary(op) => unary(*op, &first()?)?,
         Op::Binary(op) => binary(*op, args[0], args[1], precision)?,
         Op::Compare(op) => {
@@ -102,14 +107,17 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
                 _ => a.broadcast_maximum(&b)?,
             }
         }
-        Op::Reduce { reduce, axis, keep } => self::reduce(*reduce, *axis, *keep, &first()?)?,
+        Op::Reduce { reduce: kind, axis, keep } => reduce(*kind, *axis, *keep, &first()?, sums, precision.dtype)?,
         Op::Softmax { axis, log: false } => softmax(&first()?, *axis)?,
         Op::Softmax { axis, log: true } => {
             let x = first()?;
+            if x.elem_count() == 0 {
+                return Ok(args[0].clone());
+            }
             let shifted = x.broadcast_sub(&x.max_keepdim(*axis)?)?;
-            shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(*axis)?.log()?)?
+            shifted.broadcast_sub(&sums.sum(&shifted.exp()?, *axis)?.log()?)?
         }
-        Op::CumSum { axis } => first()?.cumsum(*axis)?,
+        Op::CumSum { axis } => cumsum(&first()?, *axis)?,
         Op::MatMul => matmul(&first()?, &precision.tensor(args[1])?)?,
         Op::Permute { order, .. } => first()?.permute(order.as_slice())?,
         Op::Split { axis, into } => {
@@ -157,7 +165,7 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
         }
         Op::Scatter { axis } => {
             let (x, index) = (first()?, precision.tensor(args[1])?);
-            scatter(&x, *axis, &index.to_vec1::<i64>()?, &precision.like(args[2], args[0])?)?
+            scatter(&x, *axis, &index.to_dtype(DType::I64)?.to_vec1::<i64>()?, &precision.like(args[2], args[0])?)?
         }
         Op::Cat { axis } => Tensor::cat(&all()?, *axis)?,
         Op::Stack { .. } => {
@@ -181,24 +189,30 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
         }
         Op::Full(number) => {
             let x = first()?;
-            Tensor::new(*number, x.device())?.to_dtype(x.dtype())?.broadcast_as(x.shape())?.contiguous()?
+            kernels::saturate(&Tensor::new(*number, x.device())?, x.dtype())?.broadcast_as(x.shape())?.contiguous()?
         }
-        Op::Randn { seed } => randn(&first()?, *seed, precision.dtype)?,
+        Op::Randn { seed } => random::normal(&first()?, *seed, precision.dtype)?,
         Op::Cast(kind) => cast(&first()?, *kind, precision)?,
         Op::Item { index } => match args[0] {
             Datum::Several(values) if *index < values.len() => return Ok(values[*index].clone()),
             _ => bail!("there is no such value of a loop"),
         },
-        Op::Apply { function, axes, kind } => {
+        Op::Apply { function, kind, .. } => {
             let given = match functions.get(function.index()) {
                 Some(function) => function.call(&all()?)?,
                 None => bail!("the function is not there"),
             };
-            check_applied(&given, &first()?, axes)?;
-            given.to_dtype(precision.dtype_of(*kind))?
+            check_kind(&given, *kind)?;
+            check_shape(&given, facts)?;
+            cast(&given, *kind, precision)?
         }
         Op::Custom { operation: name, parameters, .. } => match operation(name) {
-            Some(operation) => operation.compute(&all()?, parameters)?,
+            Some(operation) => {
+                let given = operation.compute(&all()?, parameters)?;
+                check_kind(&given, facts.kind)?;
+                check_shape(&given, facts)?;
+                cast(&given, facts.kind, precision)?
+            }
             None => bail!("no operation is registered as `{name}`"),
         },
         Op::Store { dtype, host } => {
@@ -225,6 +239,9 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
 }
 
 fn unary(op: Unary, x: &Tensor) -> Result<Tensor> {
+    if whole::holds(x) {
+        return whole::unary(op, x);
+    }
     match op {
         Unary::Neg => x.neg(),
         Unary::Exp => x.exp(),
@@ -255,6 +272,9 @@ fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<
         }
     }
     let (a, b) = precision.both(a, b)?;
+    if whole::holds(&a) && whole::holds(&b) {
+        return whole::binary(op, &a, &b);
+    }
     match op {
         Binary::Add => a.broadcast_add(&b),
         Binary::Sub => a.broadcast_sub(&b),
@@ -265,38 +285,34 @@ fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<
     }
 }
 
-fn reduce(reduce: Reduce, axis: Option<usize>, keep: bool, x: &Tensor) -> Result<Tensor> {
-    let (x, axis) = match axis {
-        Some(axis) => (x.clone(), axis),
-        None => (x.flatten_all()?, 0),
-    };
-    let float = |x: &Tensor| if x.dtype().is_float() { Ok(x.clone()) } else { x.to_dtype(DType::F32) };
-    let index = |x: Tensor| x.to_dtype(DType::I64);
-    let kept = match reduce {
-        Reduce::Sum => x.sum_keepdim(axis)?,
-        Reduce::Mean => float(&x)?.mean_keepdim(axis)?,
-        Reduce::Max => x.max_keepdim(axis)?,
-        Reduce::Min => x.min_keepdim(axis)?,
-        Reduce::Var => float(&x)?.var_keepdim(axis)?,
-        Reduce::Norm => float(&x)?.sqr()?.sum_keepdim(axis)?.sqrt()?,
-        Reduce::ArgMax => index(x.argmax_keepdim(axis)?)?,
-        Reduce::ArgMin => index(x.argmin_keepdim(axis)?)?,
-    };
-    if keep { Ok(kept) } else { kept.squeeze(axis) }
+/// Refuses what a function returned, if its entries are of another kind than was declared.
+fn check_kind(given: &Tensor, kind: KindTag) -> Result<()> {
+    let found = kind_of(given.dtype());
+    match found == kind {
+        true => Ok(()),
+        false => bail!(
+            "it returned entries of type `{}`, which are of kind {}, and was declared to return {}; convert them with `to_dtype`",
+            given.dtype().as_str(),
+            found.name(),
+            kind.name()
+        ),
+    }
 }
 
-/// Holds what a function gave against what was declared of it.
-fn check_applied(given: &Tensor, first: &Tensor, axes: &[(String, Option<usize>)]) -> Result<()> {
-    let fits = given.rank() == axes.len() && axes.iter().zip(given.dims()).all(|((_, size), &found)| size.is_none_or(|size| size == found));
-    if !fits {
-        let declared = axes.iter().map(|(name, size)| size.map_or_else(|| name.clone(), |size| format!("{name} = {size}")));
-        let declared = declared.collect::<Vec<_>>().join(", ");
-        bail!("the function gave {:?} for {:?}, and was declared to give ({declared})", given.dims(), first.dims());
+/// Refuses what an operation returned, if its sizes are others than was declared.
+fn check_shape(given: &Tensor, facts: &Facts) -> Result<()> {
+    let fits =
+        given.rank() == facts.axes.len() && facts.axes.iter().zip(given.dims()).all(|(axis, &found)| axis.size.is_none_or(|size| size == found));
+    match fits {
+        true => Ok(()),
+        false => bail!("the function gave {:?}, and was declared to give {facts}", given.dims()),
     }
-    Ok(())
 }
 
 fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
+    if x.elem_count() == 0 {
+        return Ok(x.clone());
+    }
     if axis + 1 == x.rank() {
         return kernels::softmax(x);
     }
@@ -319,20 +335,15 @@ fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 fn topk(x: &Tensor, k: usize, indices: bool) -> Result<Tensor> {
     let device = x.device();
     let last = x.dim(D::Minus1)?;
-    let rows = x.elem_count() / last.max(1);
-    let flat = x.to_dtype(DType::F32)?.reshape((rows, last))?.to_vec2::<f32>()?;
-    let mut order = Vec::with_capacity(rows * k);
-    for row in &flat {
-        let mut best = (0..last as u32).collect::<Vec<_>>();
-        // Ties go to the lower index, NaN to the end, so that the order is the same everywhere.
-        let rank = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
-        if k < best.len() {
-            best.select_nth_unstable_by(k, rank);
-            best.truncate(k);
-        }
-        best.sort_by(rank);
-        order.extend(best);
+    if k > last {
+        bail!("the {k} largest of an axis of {last} entries");
     }
+    let rows = x.elem_count() / last.max(1);
+    // Ties go to the lower index, NaN to the end, so that the order is the same everywhere.
+    let order = match whole::holds(x) {
+        true => best(&x.to_dtype(DType::I64)?.reshape((rows, last))?.to_vec2::<i64>()?, k, i64::cmp),
+        false => best(&x.to_dtype(DType::F32)?.reshape((rows, last))?.to_vec2::<f32>()?, k, f32::total_cmp),
+    };
     let mut dims = x.dims().to_vec();
     if let Some(last) = dims.last_mut() {
         *last = k;
@@ -344,12 +355,20 @@ fn topk(x: &Tensor, k: usize, indices: bool) -> Result<Tensor> {
     }
 }
 
-fn randn(like: &Tensor, seed: u64, dtype: DType) -> Result<Tensor> {
-    use rand::SeedableRng as _;
-    use rand_distr::Distribution as _;
-    let generator = rand::rngs::StdRng::seed_from_u64(seed);
-    let numbers = rand_distr::StandardNormal.sample_iter(generator).take(like.elem_count()).collect::<Vec<f32>>();
-    Tensor::from_vec(numbers, like.shape(), like.device())?.to_dtype(dtype)
+/// The indices of the `k` largest entries of each row, best first.
+fn best<T>(rows: &[Vec<T>], k: usize, compare: fn(&T, &T) -> std::cmp::Ordering) -> Vec<u32> {
+    let mut order = Vec::with_capacity(rows.len() * k);
+    for row in rows {
+        let mut best = (0..row.len() as u32).collect::<Vec<_>>();
+        let rank = |a: &u32, b: &u32| compare(&row[*b as usize], &row[*a as usize]).then(a.cmp(b));
+        if k < best.len() {
+            best.select_nth_unstable_by(k, rank);
+            best.truncate(k);
+        }
+        best.sort_by(rank);
+        order.extend(best);
+    }
+    order
 }
 
 fn cast(x: &Tensor, kind: KindTag, precision: Precision<'_>) -> Result<Tensor> {
@@ -364,17 +383,17 @@ fn scatter(x: &Tensor, axis: usize, index: &[i64], value: &Tensor) -> Result<Ten
     let size = x.dim(axis)?;
     let mut dims = x.dims().to_vec();
     dims[axis] = index.len();
-    let value = value.broadcast_as(dims)?;
-    let mut result = x.clone();
+    // Each entry of the result is one of `x` or, after those, one of `value`.
+    let mut source = (0..size as u32).collect::<Vec<_>>();
     for (entry, &index) in index.iter().enumerate() {
         let start = if index < 0 { index + size as i64 } else { index };
-        if !(0..size as i64).contains(&start) {
-            bail!("index {index} lies outside of an axis of {size} entries");
+        match usize::try_from(start).ok().and_then(|start| source.get_mut(start)) {
+            Some(source) => *source = (size + entry) as u32,
+            None => bail!("index {index} lies outside of an axis of {size} entries"),
         }
-        let extent = Extent { axis, span: Span { start: start as usize, len: 1 } };
-        result = kernels::patch(&result, &[extent], &value.narrow(axis, entry, 1)?)?;
     }
-    Ok(result)
+    let both = Tensor::cat(&[&x.contiguous()?, &value.broadcast_as(dims)?.contiguous()?], axis)?;
+    both.index_select(&Tensor::from_vec(source, size, x.device())?, axis)
 }
 
 /// Indices of which negative ones count from the end, as plain ones.

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::branch::{run_base, run_branch};
+use super::budget::Estimate;
 use super::evaluate::Precision;
 use super::generate::{Generator, Token};
 use super::interleave::{Interleaver, Pass, Rows as Place};
@@ -14,7 +15,7 @@ use super::rows::{Course, Rows, differ};
 use super::stages::Stages;
 use super::watch::Progress;
 use super::{Past, Prompts, TokenBatch};
-use crate::graph::{Facts, Graph, InvokeId, Limits, Prompt, Span, infer};
+use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer, not_finite};
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
 use crate::plan::{Budget, Circumstances, Explanation, Plan, Schedule, Share, Wave, common, counted_from_the_end};
@@ -38,19 +39,21 @@ pub fn forward(model: &impl Stages, batch: &TokenBatch) -> Result<Tensor> {
 /// # Errors
 /// What is wrong with the graph, before anything runs; then what a computation fails with. Each with the line in the user's program.
 pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Saved>>> {
+    graph.validate(&request.limits)?;
     share_prompts(graph, &mut request.tokens);
-    let graph = &*simplified(model, table, graph, &request)?;
-    let schedule = schedule(model, table, graph, &request)?;
+    let graph = &*simplified(model, table, graph, &request);
+    let (schedule, inferred) = schedule(model, table, graph, &request)?;
     graph.check_constants()?;
+    let (head, limits) = (model.head().filter(|_| request.plan.head), &request.limits);
+    let lengths = &whole_lengths(&request.tokens);
+    let meter = Estimate { graph, table, schedule: &schedule, inferred: &inferred, lengths, head, limits }.check()?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
-    let lengths = whole_lengths(&request.tokens);
     // Rows differ if their prompts do, and if the text of one ends before that of another.
     let generates = graph.invokes.iter().any(|invoke| invoke.generation.is_some());
-    let tells = differ(&lengths) || generates && lengths.iter().map(Vec::len).sum::<usize>() > 1;
-    let facts = if tells { check(graph, table, &self::lengths(&request))? } else { Vec::new() };
-    let course = Course { graph, table, facts: &facts, lengths: &lengths, texts: None };
+    let tells = differ(lengths) || generates && lengths.iter().map(Vec::len).sum::<usize>() > 1;
+    let course = Course { graph, table, facts: &inferred.facts, lengths, texts: None };
     let planned = if tells { Rows::planned(&course)? } else { Rows::default() };
-    let mut interleaver = Interleaver::new(model, graph, table, &schedule, precision);
+    let mut interleaver = Interleaver::new(model, graph, table, (&schedule, &inferred, meter), precision);
     let mut base = None;
     let weights = request.watch.on_batch.as_ref().map(|_| schedule.token_layers(graph, table, &lengths));
     let mut reporter = Reporter { weights: weights.unwrap_or_default(), done: 0, reported: vec![false; graph.saves.len()] };
@@ -106,19 +109,19 @@ fn whole_lengths(tokens: &[Vec<Vec<u32>>]) -> Vec<Vec<usize>> {
 /// # Errors
 /// What is wrong with the graph, with the line in the user's program.
 pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Explanation> {
+    graph.validate(&request.limits)?;
     share_prompts(graph, &mut request.tokens);
-    let graph = &*simplified(model, table, graph, &request)?;
-    Ok(schedule(model, table, graph, &request)?.explain(graph, table, &whole_lengths(&request.tokens)))
+    let graph = &*simplified(model, table, graph, &request);
+    Ok(schedule(model, table, graph, &request)?.0.explain(graph, table, &whole_lengths(&request.tokens)))
 }
 
-/// The graph without what it computes twice, and with positions of the head counted from the end, so that the other end need not be there.
-fn simplified<'a, M: Stages>(model: &M, table: &SiteTable, graph: &'a Graph, request: &Request<'_, '_>) -> Result<Cow<'a, Graph>> {
-    graph.validate(&Limits::default())?;
+/// The graph, which is a valid one, without what it computes twice, and with positions of the head counted from the end, so that the other end need not be there.
+fn simplified<'a, M: Stages>(model: &M, table: &SiteTable, graph: &'a Graph, request: &Request<'_, '_>) -> Cow<'a, Graph> {
     let simplified = if request.plan.common { common(graph) } else { Cow::Borrowed(graph) };
-    Ok(match model.head().filter(|_| request.plan.head) {
+    match model.head().filter(|_| request.plan.head) {
         Some(head) => counted_from_the_end(simplified, table, head, &common_lengths(&lengths(request))),
         None => simplified,
-    })
+    }
 }
 
 /// The numbers of tokens of all prompts.
@@ -126,17 +129,17 @@ fn lengths(request: &Request<'_, '_>) -> Vec<Vec<Option<usize>>> {
     request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect()
 }
 
-fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<Schedule> {
+fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<(Schedule, Inferred)> {
     let lengths = lengths(request);
     // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
     // positions, and a run that branches off has the later ones only.
     let shares = request.plan.share && model.count() == table.depth + 2 && !table.has_guests();
     let head = model.head().filter(|_| request.plan.head);
-    let facts = check(graph, table, &lengths)?;
-    let facts = if request.plan.merge { facts.as_slice() } else { &[] };
+    let inferred = check(graph, table, &lengths, model.dtype(), &request.limits)?;
+    let facts = if request.plan.merge { inferred.facts.as_slice() } else { &[] };
     let Plan { stop: stops, positions, cutoff, fuse: fuses, budget, .. } = request.plan;
     let streams = request.watch.on_token.is_some();
-    Schedule::new(
+    let schedule = Schedule::new(
         graph,
         table,
         Circumstances {
@@ -152,15 +155,19 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
             fuses,
             budget,
         },
-    )
+    )?;
+    Ok((schedule, inferred))
 }
 
-/// Checks a graph and orders it, without computing anything; gives what is known of every value. `lengths` are the numbers of tokens of the prompts, as far as they are known.
+/// Checks a graph and orders it, without computing anything; gives what is known of every value. `lengths` are the numbers of tokens of the
+/// prompts, as far as they are known.
 ///
 /// # Errors
 /// What is wrong with the graph, with the line in the user's program.
-pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>]) -> Result<Vec<Facts>> {
-    let facts = check(graph, table, lengths)?;
+pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], limits: &Limits) -> Result<Vec<Facts>> {
+    graph.validate(limits)?;
+    let Inferred { facts, .. } = check(graph, table, lengths, DType::F32, limits)?;
+    graph.check_constants()?;
     let known = lengths.iter().map(|lengths| lengths.iter().copied().collect::<Option<Vec<_>>>()).collect::<Option<Vec<_>>>();
     if let Some(lengths) = known.filter(|lengths| differ(lengths)) {
         Rows::planned(&Course { graph, table, facts: &facts, lengths: &lengths, texts: None })?;
@@ -169,13 +176,18 @@ pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>])
     Ok(facts)
 }
 
-/// Checks a graph by itself; gives what is known of every value.
-fn check(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>]) -> Result<Vec<Facts>> {
-    graph.validate(&Limits::default())?;
+/// Finds what is known of every value of a valid graph.
+fn check(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], dtype: DType, limits: &Limits) -> Result<Inferred> {
     if graph.signature != table.signature {
-        return Err(Error::OtherModel { graph: graph.signature.clone(), model: table.signature.clone() });
+        let graph = crate::error::shortened(&graph.signature);
+        return Err(Error::OtherModel { graph, model: table.signature.clone(), source_line: None });
     }
-    infer(graph, &Prompts { table, lengths })
+    for (invoke, lengths) in lengths.iter().enumerate() {
+        if let Some(prompt) = lengths.iter().position(|length| *length == Some(0)) {
+            return Err(Error::EmptyPrompt { invoke, prompt, source_line: None });
+        }
+    }
+    infer(graph, &Prompts::new(table, lengths, dtype), limits)
 }
 
 /// The number of tokens of each invoke, where all its prompts have the same.
@@ -201,7 +213,8 @@ fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, reques
     let graph = interleaver.graph;
     let own = wave.invokes.iter().copied().filter(|invoke| !graph.invokes[invoke.index()].everything).collect::<Vec<_>>();
     if own.is_empty() {
-        return Ok(());
+        // What depends on no prompt may wait all the same, for others to which the same module is applied.
+        return interleaver.run_behind(&wave.after);
     }
     let batch = batch(interleaver, &own, wave, &request.tokens)?;
     let rows = own.iter().map(|invoke| invoke.index());
@@ -272,16 +285,24 @@ fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave
     let mut batch = TokenBatch::new(&prompts, interleaver.model.device())?;
     let graph = interleaver.graph;
     let mut embeddings = Vec::new();
-    for (row, prompt) in own.iter().flat_map(|invoke| &graph.invokes[invoke.index()].prompts).enumerate() {
-        match prompt {
-            Prompt::Masked { seen, .. } => batch = batch.hiding(row, seen),
+    let prompts = own
+        .iter()
+        .flat_map(|invoke| graph.invokes[invoke.index()].prompts.iter().enumerate().map(move |(prompt, content)| (invoke.index(), prompt, content)));
+    for (row, (invoke, prompt, content)) in prompts.enumerate() {
+        match content {
+            Prompt::Masked { seen, .. } => batch = batch.hiding(row, seen)?,
             Prompt::Embeddings(constant) => {
                 let length = batch.lengths()[row];
                 let rows = Extent { axis: 0, span: Span { start: row, len: 1 } };
                 let positions = Extent { axis: 1, span: Span { start: batch.width() - length, len: length } };
-                embeddings.push((vec![rows, positions], constant.tensor.to_device(interleaver.model.device())?));
+                let embeddings_of = constant.tensor.to_device(interleaver.model.device())?.to_dtype(interleaver.model.dtype())?;
+                // In 16 bits, numbers become infinite that were not.
+                if let Some(number) = not_finite(&embeddings_of)? {
+                    return Err(Error::PromptNotFinite { number, invoke, prompt, source_line: None });
+                }
+                embeddings.push((vec![rows, positions], embeddings_of));
             }
-            Prompt::Text(_) | Prompt::Tokens(_) => {}
+            Prompt::Text(_) | Prompt::Tokens(_) | Prompt::Chat(_) => {}
         }
     }
     let mut layout = HashMap::new();

@@ -14,17 +14,17 @@ use crate::kernels::{self, Extent};
 #[derive(Default)]
 pub(super) struct Gradients {
     cuts: Vec<Cut>,
+    /// The cut of each node whose gradient is asked for.
+    places: HashMap<NodeId, usize>,
     losses: HashMap<NodeId, Way>,
 }
 
 struct Cut {
-    /// Whose gradient is asked for.
-    node: NodeId,
     /// What stood here.
     before: Tensor,
     /// What everything after it comes from.
     leaf: Tensor,
-    /// The node's part of it.
+    /// The part of it whose gradient is asked for.
     part: Vec<Extent>,
 }
 
@@ -36,10 +36,14 @@ struct Way {
 }
 
 impl Gradients {
-    /// Cuts a value off from what came before; gives what to go on with. The node is the part of it that the extents describe.
-    pub fn cut(&mut self, node: NodeId, value: &Tensor, part: Vec<Extent>) -> Result<Tensor> {
+    /// Cuts a value off from what came before; gives what to go on with. The node, if its gradient is asked for, is the part of it that the
+    /// extents describe.
+    pub fn cut(&mut self, node: impl Into<Option<NodeId>>, value: &Tensor, part: Vec<Extent>) -> Result<Tensor> {
         let leaf = Var::from_tensor(&value.detach().force_contiguous()?)?.into_inner();
-        self.cuts.push(Cut { node, before: value.clone(), leaf: leaf.clone(), part });
+        if let Some(node) = node.into() {
+            self.places.entry(node).or_insert(self.cuts.len());
+        }
+        self.cuts.push(Cut { before: value.clone(), leaf: leaf.clone(), part });
         Ok(leaf)
     }
 
@@ -62,7 +66,7 @@ impl Gradients {
 
     /// Takes the gradients of a loss back to the cut of a node; gives the cut.
     fn go_back(&mut self, node: NodeId, loss: NodeId, value: &Tensor) -> Result<Option<usize>> {
-        let Some(target) = self.cuts.iter().position(|cut| cut.node == node) else { return Ok(None) };
+        let Some(&target) = self.places.get(&node) else { return Ok(None) };
         if !self.losses.contains_key(&loss) {
             let mut way = Way { passed: self.cuts.len(), arrived: HashMap::new() };
             if value.track_op() {

@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
+use super::budget::Meter;
 use super::cutoff::Cutoff;
+use super::depth::Depths;
 use super::evaluate::{Datum, Precision};
 use super::generate::Ended;
 use super::gradient::Gradients;
 use super::stages::Stages;
 use super::values::{Absence, Because};
-use crate::graph::{Graph, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
+use crate::graph::{Graph, Inferred, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
 use crate::kernels::{self, Extent};
 use crate::module::{Hook, SiteTable, Skipped};
 use crate::plan::{Schedule, Visit, Window};
@@ -49,8 +51,13 @@ pub(super) struct Interleaver<'a, M> {
     pub(super) constants: Vec<Option<Tensor>>,
     pub(super) with_gradient: &'a [bool],
     pub(super) chained: &'a [bool],
+    /// What is known of every value.
+    pub(super) inferred: &'a Inferred,
+    /// What loops take as they go round.
+    pub(super) meter: Meter,
     stops: bool,
     pub(super) gradients: Gradients,
+    pub(super) depths: Depths,
     /// Why a value never came into being, for those that depend on something that was not reached.
     pub(super) absent: HashMap<NodeId, Absence>,
     pub(super) layout: HashMap<InvokeId, Rows>,
@@ -76,7 +83,13 @@ pub(super) struct Interleaver<'a, M> {
 }
 
 impl<'a, M: Stages> Interleaver<'a, M> {
-    pub fn new(model: &'a M, graph: &'a Graph, table: &'a SiteTable, schedule: &'a Schedule, precision: Precision<'a>) -> Self {
+    pub fn new(
+        model: &'a M,
+        graph: &'a Graph,
+        table: &'a SiteTable,
+        (schedule, inferred, meter): (&'a Schedule, &'a Inferred, Meter),
+        precision: Precision<'a>,
+    ) -> Self {
         Interleaver {
             model,
             graph,
@@ -87,8 +100,11 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             constants: vec![None; graph.constants.len()],
             with_gradient: &schedule.with_gradient,
             chained: &schedule.chained,
+            inferred,
+            meter,
             stops: schedule.stops,
             gradients: Gradients::default(),
+            depths: Depths::default(),
             absent: HashMap::new(),
             layout: HashMap::new(),
             pass: Pass::default(),
@@ -126,6 +142,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
 
     /// Prepares for a pass.
     pub fn start_pass(&mut self, pass: Pass) {
+        self.depths.start_pass(pass.step);
         self.pass = pass;
     }
 
@@ -181,7 +198,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         }
         match (&self.graph.node(id).op, self.read_base(id, invoke, site)?) {
             (Op::Get { .. }, Some(value)) => self.keep(id, Datum::Tensor(value)),
-            (Op::Get { .. }, None) => return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() }),
+            (Op::Get { .. }, None) => return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None }),
             // It writes what is there already.
             _ => self.release(id),
         }
@@ -190,7 +207,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
 
     /// Ends the batch after `reached` steps: what was to happen later does not.
     pub fn finish(&mut self, reached: usize) -> Result<()> {
-        let mut noted: Vec<Source> = Vec::new();
+        let mut noted: Vec<Option<Source>> = Vec::new();
         while let Some(&Visit { step, node, .. }) = self.pending.get(self.next) {
             self.next += 1;
             if self.is_stopped(node) || self.touches(node).is_none() {
@@ -203,7 +220,10 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                 (_, Unreached::Refuse) => return Err(Error::StepNotReached { step, reached, named: true, source_line }),
                 (_, Unreached::Note) => {
                     if !noted.contains(&source_line) {
-                        eprintln!("{source_line}: step {step} and what follows never happened: the run ended after {reached} steps");
+                        eprintln!(
+                            "{}step {step} and what follows never happened: the run ended after {reached} steps",
+                            crate::error::at(&source_line)
+                        );
                         noted.push(source_line);
                     }
                 }
@@ -252,21 +272,24 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             return Ok(value);
         }
         let graph = self.graph;
-        let failed = |this: &Self, error: candle_core::Error| this.compute_error(id, &error);
+        let failed = |this: &Self, error: candle_core::Error| this.compute_error(id, error);
         match &graph.node(id).op {
             Op::Get { at, .. } => {
                 *own = false;
                 if self.with_gradient[id.index()] {
                     let part = self.extents_of(at.invoke, site);
                     value = self.gradients.cut(id, &value, part).map_err(|error| failed(self, error))?;
+                    self.held_is_cut();
                 }
                 let read = self.read(at.invoke, site, &value).map_err(|error| failed(self, error))?;
+                self.read_at_depth(&read);
                 self.note_cut(id, site);
                 self.keep(id, Datum::Tensor(read));
             }
             Op::Set { at, region, .. } => {
-                let new = self.datum(graph.node(id).args[0], id)?;
-                value = self.write((at.invoke, site), &value, region, new, own).map_err(|error| failed(self, error))?;
+                let new = self.datum(graph.node(id).args[0], id)?.clone();
+                value = self.write((at.invoke, site), &value, region, &new, own).map_err(|error| failed(self, error))?;
+                value = self.held_at_depth(value, &new).map_err(|error| failed(self, error))?;
                 self.release(id);
             }
             Op::Skip { at, .. } => {
@@ -292,11 +315,12 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
         // A module that a pass comes by twice would be edited once only.
         let now = (self.pass.step, self.table.rank(site));
         if self.last.replace(now).is_some_and(|last| last >= now) {
-            return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() });
+            return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None });
         }
         if self.pass.step == 0 && !self.embeddings.is_empty() && self.table.embedding() == Some(site) {
+            let mut own = false;
             for (extents, embeddings) in &self.embeddings {
-                value = kernels::patch(&value, extents, embeddings)?;
+                value = kernels::patch_own(&value, extents, embeddings, &mut own)?;
             }
         }
         let mut own = false;
@@ -311,11 +335,15 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
             } else if self.needs_no_pass(visit.node) {
                 self.act_outside(visit)?;
             } else {
-                return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone() });
+                return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None });
             }
         }
         self.check(site, &value)?;
         Ok(value)
+    }
+
+    fn dtype(&self) -> DType {
+        self.precision.dtype
     }
 
     fn skipped(&self) -> Skipped {
@@ -333,7 +361,8 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
         };
         let mut own = false;
         for (invoke, id, value) in std::mem::take(&mut self.skipping) {
-            output = self.write((invoke, site), &output, &Region::default(), &value, &mut own).map_err(|error| self.compute_error(id, &error))?;
+            output = self.write((invoke, site), &output, &Region::default(), &value, &mut own).map_err(|error| self.compute_error(id, error))?;
+            output = self.held_at_depth(output, &value).map_err(|error| self.compute_error(id, error))?;
         }
         Ok(output)
     }
@@ -347,7 +376,7 @@ mod tests {
     use crate::module::{Forward, From, Registrar};
     use crate::plan::Circumstances;
     use crate::types::KindTag;
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     /// A model that shows one value at three sites.
     struct Three;
@@ -422,7 +451,9 @@ mod tests {
         let (graph, table) = (graph(), table());
         let schedule = Schedule::new(&graph, &table, Circumstances { lengths: &[Some(2)], ..Circumstances::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
-        let mut interleaver = Interleaver::new(&Three, &graph, &table, &schedule, precision);
+        let prompts = crate::run::Prompts { table: &table, lengths: &[vec![Some(2)]], dtype: DType::F32 };
+        let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
+        let mut interleaver = Interleaver::new(&Three, &graph, &table, (&schedule, &inferred, Meter::default()), precision);
         let whole = |start, len| Span { start, len };
         let layout = HashMap::from([(InvokeId(0), Rows { rows: whole(0, 1), positions: whole(0, 2), before: 0 })]);
         interleaver.start(layout, schedule.waves[0].visits.clone(), Vec::new());
@@ -441,7 +472,9 @@ mod tests {
         let (graph, table) = (graph(), table());
         let schedule = Schedule::new(&graph, &table, Circumstances { lengths: &[Some(2)], ..Circumstances::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
-        let mut interleaver = Interleaver::new(&Three, &graph, &table, &schedule, precision);
+        let prompts = crate::run::Prompts { table: &table, lengths: &[vec![Some(2)]], dtype: DType::F32 };
+        let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
+        let mut interleaver = Interleaver::new(&Three, &graph, &table, (&schedule, &inferred, Meter::default()), precision);
         interleaver.start(HashMap::new(), schedule.waves[0].visits.clone(), Vec::new());
         let error = interleaver.visit(2, Tensor::new(1f32, &Device::Cpu).unwrap()).unwrap_err();
         assert!(matches!(error, Error::OutOfOrder { .. }), "{error}");

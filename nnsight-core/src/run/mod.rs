@@ -2,8 +2,11 @@
 
 mod batch;
 mod branch;
+mod budget;
 mod compute;
+mod cumsum;
 mod cutoff;
+mod depth;
 mod environment;
 mod evaluate;
 mod execute;
@@ -13,13 +16,17 @@ mod hosting;
 mod interleave;
 mod part;
 mod past;
+mod random;
+mod reduce;
 mod repeat;
 mod request;
+mod rounding;
 mod rows;
 mod sample;
 mod stages;
 mod values;
 mod watch;
+mod whole;
 
 pub use batch::TokenBatch;
 pub(crate) use compute::compute;

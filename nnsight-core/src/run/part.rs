@@ -1,10 +1,11 @@
 //! Which part of what the model holds belongs to an invoke, and reading and writing it.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor, bail};
 
 use super::evaluate::{Datum, extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
 use super::stages::Stages;
+use super::whole;
 use crate::graph::{Facts, InvokeId, NodeId, Region, Span};
 use crate::kernels::{self, Extent};
 use crate::plan::Window;
@@ -98,6 +99,9 @@ impl<M: Stages> Interleaver<'_, M> {
             Datum::Tensor(tensor) => tensor.clone(),
             other => self.precision.tensor(other)?.to_dtype(whole.dtype())?,
         };
+        if whole.dtype() == DType::U32 && whole::holds(&value) {
+            check_unsigned(&value)?;
+        }
         kernels::patch_own(whole, &all, &unsqueeze(value, region, whole.rank())?, own)
     }
 
@@ -111,8 +115,17 @@ impl<M: Stages> Interleaver<'_, M> {
         });
         let sizes = sizes.collect::<Option<Vec<_>>>().ok_or_else(|| Error::NotPassed {
             site: self.table.sites()[site].path.clone(),
-            source_line: self.skipping.first().map(|(_, id, _)| self.graph.source(*id)).unwrap_or_default(),
+            source_line: self.skipping.first().and_then(|(_, id, _)| self.graph.source(*id)),
         })?;
         Ok(Tensor::zeros(sizes, self.precision.dtype, self.precision.device)?)
+    }
+}
+
+/// Refuses whole numbers that would become others in the 32 bits of token ids.
+fn check_unsigned(value: &Tensor) -> candle_core::Result<()> {
+    let entries = value.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?;
+    match entries.into_iter().find(|entry| u32::try_from(*entry).is_err()) {
+        None => Ok(()),
+        Some(entry) => bail!("{entry} is no token id"),
     }
 }

@@ -2,17 +2,20 @@
 
 use candle_core::Tensor;
 
-use super::evaluate::{Datum, evaluate};
+use super::evaluate::Datum;
 use super::interleave::Interleaver;
+use super::rounding::evaluate;
 use super::stages::Stages;
-use crate::graph::{Body, Node, NodeId, Op, Source};
+use crate::graph::{Body, Inferred, Node, NodeId, Op, Source, printable};
 use crate::{Error, Result};
 
 impl<M: Stages> Interleaver<'_, M> {
     /// Runs a loop; gives what it carries at the end.
-    pub(super) fn repeat(&self, body: &Body, args: Vec<Datum>, source_line: &Source) -> Result<Vec<Datum>> {
+    pub(super) fn repeat(&mut self, body: &Body, args: Vec<Datum>, inside: &Inferred, source_line: &Option<Source>) -> Result<Vec<Datum>> {
         let mut args = args;
+        let shapes = args[..body.carried].iter().map(|carried| self.shape(carried)).collect::<Result<Vec<_>>>()?;
         let rows = body.over.map(|axis| Ok::<_, Error>((self.precision.tensor(&args[body.carried])?, axis))).transpose()?;
+        let depth = self.depths.above(args.get(body.carried).filter(|_| rows.is_some()));
         let rounds = match &rows {
             Some((rows, axis)) => rows.dim(*axis)?,
             None => usize::MAX,
@@ -21,12 +24,19 @@ impl<M: Stages> Interleaver<'_, M> {
             if round >= body.limit as usize {
                 return Err(Error::Endless { limit: body.limit, source_line: source_line.clone() });
             }
-            if let Some((rows, axis)) = &rows {
-                args[body.carried] = Datum::Tensor(rows.narrow(*axis, round, 1)?.squeeze(*axis)?);
+            // Rounds over rows were counted before the run.
+            if rows.is_none() {
+                self.meter.round(inside, body.parameters(), source_line)?;
             }
-            let (given, goes_on) = self.round(body, &args, source_line)?;
+            if let Some((rows, axis)) = &rows {
+                args[body.carried] = self.bounded(depth, Datum::Tensor(rows.narrow(*axis, round, 1)?.squeeze(*axis)?))?;
+            }
+            let (given, goes_on) = self.round(body, &args, inside, source_line)?;
             match given {
-                Some(given) => args.splice(..body.carried, given).for_each(drop),
+                Some(given) => {
+                    self.check_shapes(&shapes, &given, source_line)?;
+                    args.splice(..body.carried, given).for_each(drop);
+                }
                 None => break,
             }
             if !goes_on {
@@ -37,8 +47,28 @@ impl<M: Stages> Interleaver<'_, M> {
         Ok(args)
     }
 
+    fn shape(&self, datum: &Datum) -> Result<Vec<usize>> {
+        match datum {
+            Datum::Tensor(tensor) => Ok(tensor.dims().to_vec()),
+            Datum::Number(_) => Ok(Vec::new()),
+            Datum::Chain(_) | Datum::Several(_) => Ok(self.precision.tensor(datum)?.dims().to_vec()),
+        }
+    }
+
+    /// Refuses a round that changes a shape, where that was not known before.
+    fn check_shapes(&self, before: &[Vec<usize>], given: &[Datum], source_line: &Option<Source>) -> Result<()> {
+        for (before, given) in before.iter().zip(given) {
+            let after = self.shape(given)?;
+            if *before != after {
+                let problem = format!("a round makes {after:?} of {before:?}; what is carried on must keep its shape");
+                return Err(Error::Mismatch { op: "loop".to_string(), problem, source_line: source_line.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// One round: what it carries on, or `None` where the condition does not hold any more; and whether another follows.
-    fn round(&self, body: &Body, args: &[Datum], source_line: &Source) -> Result<(Option<Vec<Datum>>, bool)> {
+    fn round(&mut self, body: &Body, args: &[Datum], inside: &Inferred, source_line: &Option<Source>) -> Result<(Option<Vec<Datum>>, bool)> {
         let mut values = args.iter().cloned().map(Some).collect::<Vec<_>>();
         let checks_first = body.over.is_none();
         // The condition of a `while` is looked at before the rest of the round.
@@ -47,7 +77,7 @@ impl<M: Stages> Interleaver<'_, M> {
             if index == before && !self.holds(body, checks_first, &values, source_line)? {
                 return Ok((None, false));
             }
-            let value = self.step(node, &values, source_line)?;
+            let value = self.step(node, &values, inside, source_line)?;
             values.push(value);
         }
         if before >= body.nodes.len() && !self.holds(body, checks_first, &values, source_line)? {
@@ -60,7 +90,7 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// Whether the condition of a `while` holds.
-    fn holds(&self, body: &Body, checks_first: bool, values: &[Option<Datum>], source_line: &Source) -> Result<bool> {
+    fn holds(&self, body: &Body, checks_first: bool, values: &[Option<Datum>], source_line: &Option<Source>) -> Result<bool> {
         match body.condition.filter(|_| checks_first) {
             Some(condition) => truth(values, condition, source_line),
             None => Ok(true),
@@ -68,7 +98,7 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// Runs one node of a body, where the branches that it stands in are.
-    fn step(&self, node: &Node, values: &[Option<Datum>], source_line: &Source) -> Result<Option<Datum>> {
+    fn step(&mut self, node: &Node, values: &[Option<Datum>], inside: &Inferred, source_line: &Option<Source>) -> Result<Option<Datum>> {
         for guard in &node.guards {
             if values[guard.condition.index()].is_none() || truth(values, guard.condition, source_line)? != guard.when {
                 return Ok(None);
@@ -76,26 +106,32 @@ impl<M: Stages> Interleaver<'_, M> {
         }
         let missing = || Error::OutsideBranch { source_line: source_line.clone() };
         let get = |id: NodeId| values[id.index()].as_ref().ok_or_else(missing);
-        let failed = |error: candle_core::Error| Error::Compute { op: node.op.name(), problem: error.to_string(), source_line: source_line.clone() };
+        let failed =
+            |problem: candle_core::Error| Error::Compute { op: node.op.name(), problem: Box::new(problem), source_line: source_line.clone() };
         if let Op::Choose = node.op {
             let chosen = if truth(values, node.args[0], source_line)? { node.args[1] } else { node.args[2] };
             return get(chosen).cloned().map(Some);
         }
         let args = node.args.iter().map(|&arg| get(arg)).collect::<Result<Vec<_>>>()?;
+        let id = NodeId(values.len() as u32);
         let value = match &node.op {
-            Op::Loop(nested) => Datum::Several(self.repeat(nested, args.into_iter().cloned().collect(), source_line)?),
+            Op::Loop(nested) => {
+                let inside = inside.bodies.get(&id).ok_or_else(missing)?;
+                Datum::Several(self.repeat(nested, args.iter().map(|&arg| arg.clone()).collect(), inside, source_line)?)
+            }
             Op::Constant(constant) => Datum::Tensor(self.load(constant.index()).map_err(failed)?),
             Op::Call { module } => Datum::Tensor(self.call(module, &self.precision.tensor(args[0])?, source_line)?),
-            op => evaluate(op, &args, &self.graph.functions, self.precision).map_err(failed)?,
+            op => evaluate(op, &args, &self.graph.functions, self.precision, &inside.facts[id.index()]).map_err(failed)?,
         };
         if let Op::Log { label } = &node.op {
-            println!("{source_line}: {label} = {}", self.precision.tensor(&value)?);
+            println!("{}{} = {}", crate::error::at(source_line), printable(label), self.precision.tensor(&value)?);
         }
-        Ok(Some(value))
+        let depth = self.depths.above(args);
+        self.bounded(depth, value).map_err(failed).map(Some)
     }
 }
 
-fn truth(values: &[Option<Datum>], condition: NodeId, source_line: &Source) -> Result<bool> {
+fn truth(values: &[Option<Datum>], condition: NodeId, source_line: &Option<Source>) -> Result<bool> {
     match &values[condition.index()] {
         Some(Datum::Number(number)) => Ok(*number != 0.0),
         Some(Datum::Tensor(tensor)) => Ok(first_is_true(tensor)?),

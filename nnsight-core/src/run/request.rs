@@ -2,6 +2,7 @@
 
 use super::generate::Vocabulary;
 use super::watch::Watch;
+use crate::graph::Limits;
 use crate::plan::{Plan, Visit};
 
 /// What comes with a graph when it is run.
@@ -12,6 +13,8 @@ pub struct Request<'a, 't> {
     pub vocabulary: &'a dyn Vocabulary,
     /// Which savings are made.
     pub plan: Plan,
+    /// How much the graph may ask for.
+    pub limits: Limits,
     /// Who is told of it while it goes on.
     pub watch: Watch<'t>,
 }

@@ -1,20 +1,20 @@
 //! The choice of the next token.
 
-use rand::SeedableRng as _;
 use rand::distr::Distribution as _;
-use rand::rngs::StdRng;
+use rand_chacha::ChaCha12Rng;
 
+use super::random;
 use crate::graph::Generation;
 
 /// Chooses the tokens of one prompt.
 pub(super) struct Sampler {
-    generator: StdRng,
+    generator: ChaCha12Rng,
 }
 
 impl Sampler {
     /// For the prompt with this number in its invoke: what it draws does not depend on what else is in the batch.
     pub fn new(generation: &Generation, prompt: usize) -> Self {
-        Sampler { generator: StdRng::seed_from_u64(generation.seed.wrapping_add(prompt as u64)) }
+        Sampler { generator: random::for_prompt(generation.seed, prompt) }
     }
 
     /// The next token after the tokens `before`, of which `new` were chosen here. Those in `ends` are not chosen before there are enough.

@@ -1,12 +1,16 @@
 //! The values of a run: computing nodes, keeping what they give for as long as somebody needs it, and why some never come into being.
 
-use candle_core::Tensor;
+use std::collections::HashSet;
 
-use super::evaluate::{Datum, chain, evaluate};
+use candle_core::{D, Tensor};
+
+use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
 use super::repeat::first_is_true;
+use super::rounding::evaluate;
 use super::stages::Stages;
-use crate::graph::{InvokeId, NodeId, Op, Source, Unreached};
+use crate::graph::{InvokeId, NodeId, Op, Source, Unreached, printable};
+use crate::kernels;
 use crate::module::Cx;
 use crate::plan::without_what_is_behind;
 use crate::run::TokenBatch;
@@ -113,14 +117,15 @@ impl<M: Stages> Interleaver<'_, M> {
                 }
                 self.datum(chosen, id)?.clone()
             }
-            Op::Constant(constant) => Datum::Tensor(self.constant(constant.index()).map_err(|error| self.compute_error(id, &error))?),
+            Op::Constant(constant) => Datum::Tensor(self.constant(constant.index()).map_err(|error| self.compute_error(id, error))?),
             Op::Call { module } => {
                 let input = self.precision.tensor(self.datum(node.args[0], id)?)?;
                 Datum::Tensor(self.call(module, &input, &graph.source(id))?)
             }
             Op::Loop(body) => {
                 let args = node.args.iter().map(|&arg| self.datum(arg, id).cloned()).collect::<Result<Vec<_>>>()?;
-                Datum::Several(self.repeat(body, args, &graph.source(id))?)
+                let inside = self.inferred.bodies.get(&id).ok_or_else(|| Error::OutsideBranch { source_line: graph.source(id) })?;
+                Datum::Several(self.repeat(body, args, inside, &graph.source(id))?)
             }
             Op::Tokens { invoke } => Datum::Tensor(self.generated(*invoke)?),
             Op::Grad => Datum::Tensor(self.gradient(id)?),
@@ -136,18 +141,19 @@ impl<M: Stages> Interleaver<'_, M> {
                 let datum = match is_next.then(|| chain(op, &args)).flatten() {
                     Some(chain) if self.chained[id.index()] => Ok(Datum::Chain(chain)),
                     Some(chain) => chain.compute().map(Datum::Tensor),
-                    None => evaluate(op, &args, &graph.functions, self.precision),
+                    None => evaluate(op, &args, &graph.functions, self.precision, &self.inferred.facts[id.index()]),
                 };
-                let datum = datum.map_err(|error| self.compute_error(id, &error))?;
+                let datum = datum.map_err(|error| self.compute_error(id, error))?;
                 if let Op::Log { label } = op {
-                    let name = if label.is_empty() { node.args[0].to_string() } else { label.clone() };
-                    println!("{}: {name} = {}", graph.source(id), self.precision.tensor(&datum)?);
+                    let name = if label.is_empty() { node.args[0].to_string() } else { printable(label) };
+                    println!("{}{name} = {}", crate::error::at(&graph.source(id)), self.precision.tensor(&datum)?);
                 }
                 datum
             }
         };
+        let depth = self.depths.above(node.args.iter().filter_map(|arg| self.values[arg.index()].as_ref()));
         let datum = match self.with_gradient[id.index()] {
-            false => datum,
+            false => self.bounded(depth, datum).map_err(|error| self.compute_error(id, error))?,
             true => Datum::Tensor(self.gradients.cut(id, &self.precision.tensor(&datum)?, Vec::new())?),
         };
         self.keep(id, datum);
@@ -165,7 +171,11 @@ impl<M: Stages> Interleaver<'_, M> {
                 continue;
             };
             let alike = |id: &NodeId| matches!(&self.graph.node(*id).op, Op::Call { module: other } if other == module);
-            let (calls, behind) = rest.split_at(rest.iter().take_while(|id| alike(id)).count());
+            let mut together = HashSet::new();
+            // One that is applied to what another gives has to wait for that.
+            let waits = |id: &NodeId, together: &HashSet<NodeId>| self.graph.node(*id).uses().any(|used| together.contains(&used));
+            let count = rest.iter().take_while(|id| alike(id) && !waits(id, &together) && together.insert(**id)).count();
+            let (calls, behind) = rest.split_at(count);
             let mut inputs = Vec::with_capacity(calls.len());
             for &id in calls {
                 if calls.len() == 1 || self.lacks(id).is_some() || !self.graph.node(id).guards.is_empty() || self.with_gradient[id.index()] {
@@ -183,7 +193,11 @@ impl<M: Stages> Interleaver<'_, M> {
     fn apply_together(&mut self, module: &str, inputs: Vec<(NodeId, Tensor)>) -> Result<()> {
         let Some((first, _)) = inputs.first() else { return Ok(()) };
         let source = self.graph.source(*first);
-        let flat = inputs.iter().map(|(_, input)| input.flatten_to(input.rank().saturating_sub(2)));
+        // A single vector is one of many.
+        let flat = inputs.iter().map(|(_, input)| {
+            let last = input.dim(D::Minus1)?;
+            input.reshape((input.elem_count() / last.max(1), last))
+        });
         let all = Tensor::cat(&flat.collect::<candle_core::Result<Vec<_>>>()?, 0)?.unsqueeze(0)?;
         let results = self.call(module, &all, &source)?.squeeze(0)?;
         let mut start = 0;
@@ -199,7 +213,7 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// Puts a value through a module by hand.
-    pub(super) fn call(&self, module: &str, input: &Tensor, source_line: &Source) -> Result<Tensor> {
+    pub(super) fn call(&self, module: &str, input: &Tensor, source_line: &Option<Source>) -> Result<Tensor> {
         let missing = || Error::NoModule { path: module.to_string(), suggestion: String::new(), source_line: source_line.clone() };
         let found = self.model.find(module).ok_or_else(missing)?;
         let batch = TokenBatch::new(&[], self.precision.device)?;
@@ -219,14 +233,32 @@ impl<M: Stages> Interleaver<'_, M> {
 
     fn gradient(&mut self, id: NodeId) -> Result<Tensor> {
         let (of, loss) = (self.graph.node(id).args[0], self.graph.node(id).args[1]);
+        let value = self.loss(loss, id)?;
+        let gradient = self.gradients.get(of, loss, &value)?.ok_or_else(|| self.no_gradient(id))?;
+        self.check_finite("gradient", &gradient, id)?;
+        Ok(gradient)
+    }
+
+    /// The value of a loss, for a node that asks for its gradient.
+    fn loss(&self, loss: NodeId, id: NodeId) -> Result<Tensor> {
         let value = self.precision.tensor(self.datum(loss, id)?)?;
-        self.gradients.get(of, loss, &value)?.ok_or_else(|| self.no_gradient(id))
+        self.check_finite("loss", &value, loss)?;
+        Ok(value)
+    }
+
+    /// Refuses a loss or a gradient that 16 bits cannot hold: everything that is computed of it would be NaN.
+    fn check_finite(&self, what: &'static str, value: &Tensor, id: NodeId) -> Result<()> {
+        let dtype = value.dtype();
+        match kernels::is_half(dtype) && !kernels::is_finite(value)? {
+            false => Ok(()),
+            true => Err(Error::Overflow { what, dtype: dtype.as_str(), largest: kernels::largest(dtype), source_line: self.graph.source(id) }),
+        }
     }
 
     fn set_gradient(&mut self, id: NodeId) -> Result<()> {
         let args = &self.graph.node(id).args;
         let (of, loss) = (args[0], args[1]);
-        let (value, new) = (self.precision.tensor(self.datum(loss, id)?)?, self.precision.tensor(self.datum(args[2], id)?)?);
+        let (value, new) = (self.loss(loss, id)?, self.precision.tensor(self.datum(args[2], id)?)?);
         if !self.gradients.set(of, loss, &value, &new)? {
             return Err(self.no_gradient(id));
         }
@@ -239,8 +271,8 @@ impl<M: Stages> Interleaver<'_, M> {
         Error::NoGradient { reason, source_line: self.graph.source(id) }
     }
 
-    pub(super) fn compute_error(&self, id: NodeId, error: &candle_core::Error) -> Error {
-        Error::Compute { op: self.graph.node(id).op.name(), problem: error.to_string(), source_line: self.graph.source(id) }
+    pub(super) fn compute_error(&self, id: NodeId, problem: candle_core::Error) -> Error {
+        Error::Compute { op: self.graph.node(id).op.name(), problem: Box::new(problem), source_line: self.graph.source(id) }
     }
 
     /// Whether the branch that a node stands in is the one that is run. Where it is not, the node's arguments are let go.
@@ -309,9 +341,10 @@ impl<M: Stages> Interleaver<'_, M> {
     pub(super) fn load(&self, index: usize) -> candle_core::Result<Tensor> {
         let tensor = self.graph.constants[index].tensor.to_device(self.precision.device)?;
         match crate::types::kind_of(tensor.dtype()) {
-            KindTag::Float => tensor.to_dtype(self.precision.dtype),
+            KindTag::Float => kernels::saturate(&tensor, self.precision.dtype),
             KindTag::Int => tensor.to_dtype(candle_core::DType::I64),
-            KindTag::Bool => Ok(tensor),
+            // Any number but 0 is true, and one that is not 1 would be multiplied by others.
+            KindTag::Bool => tensor.ne(0u8),
         }
     }
 }

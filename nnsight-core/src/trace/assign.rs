@@ -1,37 +1,34 @@
-//! Assignments to fields that are no sites: what they always mean.
+//! Assignments to fields, and through references, that are no places of the model: what they always mean.
 
 use std::ops::{AddAssign, DivAssign, MulAssign, SubAssign};
 
-/// Plain assignment. `trace!` writes `(place).__assign(value)` for every assignment to a field; sites have a method of that name, and
-/// everything else has this.
+/// Plain assignment. The macros write `place.__put(value)` for an assignment to a field whose type they do not know; places of the model have
+/// methods of these names, and everything else has this.
 #[doc(hidden)]
 pub trait PlainAssign: Sized {
-    fn __assign(&mut self, value: Self) {
+    fn __put(&mut self, value: Self) {
         *self = value;
-    }
-    fn __add_assign<V>(&mut self, value: V)
-    where
-        Self: AddAssign<V>,
-    {
-        *self += value;
-    }
-    fn __sub_assign<V>(&mut self, value: V)
-    where
-        Self: SubAssign<V>,
-    {
-        *self -= value;
-    }
-    fn __mul_assign<V>(&mut self, value: V)
-    where
-        Self: MulAssign<V>,
-    {
-        *self *= value;
-    }
-    fn __div_assign<V>(&mut self, value: V)
-    where
-        Self: DivAssign<V>,
-    {
-        *self /= value;
     }
 }
 impl<T> PlainAssign for T {}
+
+macro_rules! plain_update {
+    ($($trait:ident $method:ident $name:ident $put:ident;)+) => {$(
+        #[doc(hidden)]
+        pub trait $name: Sized {
+            fn $put<V>(&mut self, value: V)
+            where
+                Self: $trait<V>,
+            {
+                $trait::$method(self, value);
+            }
+        }
+        impl<T> $name for T {}
+    )+};
+}
+plain_update! {
+    AddAssign add_assign PlainAdd __put_add;
+    SubAssign sub_assign PlainSub __put_sub;
+    MulAssign mul_assign PlainMul __put_mul;
+    DivAssign div_assign PlainDiv __put_div;
+}

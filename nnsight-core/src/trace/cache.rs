@@ -1,6 +1,7 @@
 //! Keeping what many modules were given or gave.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::Location;
 use std::path::Path;
 
 use candle_core::DType;
@@ -184,18 +185,21 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::NotCached`] where it was not kept.
+    #[track_caller]
     pub fn get(&self, path: &str) -> Result<&Saved> {
-        self.steps(path).map(|steps| &steps[0])
+        Ok(&self.steps(path)?[0])
     }
 
     /// What a site held at each step.
     ///
     /// # Errors
     /// As [`Cache::get`].
+    #[track_caller]
     pub fn steps(&self, path: &str) -> Result<&[Saved]> {
+        let place = Location::caller();
         let missing = || {
             let suggestion = crate::error::did_you_mean(crate::error::closest(self.entries.keys(), path));
-            Error::NotCached { path: path.to_string(), suggestion }
+            Error::NotCached { path: crate::error::shortened(path), suggestion, source_line: Some(place.into()) }
         };
         self.entries.get(path).or_else(|| self.entries.get(path.strip_prefix("model.")?)).map(Vec::as_slice).ok_or_else(missing)
     }
@@ -204,6 +208,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Cache::get`].
+    #[track_caller]
     pub fn field<M: Traceable, S: Shape, K: Kind>(
         &self,
         model: &M,
@@ -212,7 +217,7 @@ impl Cache {
         let tracer = super::tracer(model);
         let path = field(View(tracer.sites::<M::Network>(None))).path();
         tracer.finish(Vec::new())?;
-        self.get(&path).cloned().map(Tensor::of)
+        Ok(Tensor::of(self.get(&path)?.clone()))
     }
 
     /// The paths and what was kept for each step.
@@ -235,6 +240,7 @@ impl Cache {
     ///
     /// # Errors
     /// Where the file cannot be written.
+    #[track_caller]
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut tensors = HashMap::new();
         for (site, steps) in self.iter() {
@@ -246,6 +252,7 @@ impl Cache {
                 }
             }
         }
-        Ok(candle_core::safetensors::save(&tensors, path)?)
+        let place = Some(Location::caller().into());
+        candle_core::safetensors::save(&tensors, path).map_err(|problem| Error::from(problem).or_at(place))
     }
 }

@@ -1,14 +1,15 @@
 //! `if` on a value: both branches are recorded, one runs.
 
+use super::binding::Probe;
 use super::traced::Traced as _;
 use super::value::Value;
 use super::{Site, SitePart};
 use crate::graph::{Compare, Guard, Op};
 use crate::types::{Bool, Int, Kind, Shape, Signature};
 
-/// What may stand between `if` and its block.
+/// What may be the condition of an `if`.
 #[diagnostic::on_unimplemented(
-    message = "`if` needs a `bool`, or a traced value that is a single truth value",
+    message = "`if` needs a `bool`, or a traced value that is a single boolean",
     label = "not a condition",
     note = "reduce the value first: `h.mean_all().gt(0.0)`"
 )]
@@ -57,33 +58,42 @@ impl WhileCondition for bool {
 )]
 pub trait MatchNumber {
     type Is;
-    fn __is(&self, number: i64) -> Self::Is;
+    fn __is(&self, number: i128) -> Self::Is;
 }
 
 macro_rules! match_number {
     ($($number:ty),+) => {$(
         impl MatchNumber for $number {
             type Is = bool;
-            fn __is(&self, number: i64) -> bool {
-                super::index::Index::index(*self) == number
-            }
-        }
-        impl MatchNumber for &$number {
-            type Is = bool;
-            fn __is(&self, number: i64) -> bool {
-                super::index::Index::index(**self) == number
+            fn __is(&self, number: i128) -> bool {
+                i128::try_from(*self).is_ok_and(|own| own == number)
             }
         }
     )+};
 }
-match_number!(i32, i64, isize, u32, u64, usize, u8);
+match_number!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
+
+impl<N: MatchNumber + ?Sized> MatchNumber for &N {
+    type Is = N::Is;
+    #[track_caller]
+    fn __is(&self, number: i128) -> N::Is {
+        N::__is(self, number)
+    }
+}
+impl<N: MatchNumber + ?Sized> MatchNumber for &mut N {
+    type Is = N::Is;
+    #[track_caller]
+    fn __is(&self, number: i128) -> N::Is {
+        N::__is(self, number)
+    }
+}
 
 macro_rules! match_traced {
     ($($place:ident),+) => {$(
         impl<'t, C: Signature> MatchNumber for $place<'t, C, (), Int> {
             type Is = Value<'t, C, (), Bool>;
             #[track_caller]
-            fn __is(&self, number: i64) -> Self::Is {
+            fn __is(&self, number: i128) -> Self::Is {
                 let value = self.value();
                 let number = value.tracer.push(Op::Scalar(number as f64), &[]);
                 value.then_with(Op::Compare(Compare::Eq), number)
@@ -93,7 +103,7 @@ macro_rules! match_traced {
 }
 match_traced!(Value, Site, SitePart);
 
-/// A condition that is known while the trace is built.
+/// A condition that is known while the trace is recorded: everything is what it is in plain Rust.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Plain(bool);
@@ -108,9 +118,19 @@ impl Plain {
     pub fn merge<T>(self, then: Option<T>, otherwise: Option<T>) -> T {
         then.or(otherwise).expect("one of the branches is run")
     }
+    pub fn before<T: ?Sized>(&self, _variable: &T) {}
+    pub fn swap<T: ?Sized>(&self, _variable: &mut T, (): ()) {}
+    pub fn settle<T: ?Sized>(&self, _variable: &mut T, (): ()) {}
+    pub fn may_change<T: ?Sized>(&self, _variable: &T) {}
+    pub fn may_assign<T: ?Sized>(&self, _place: Probe<T>) {}
+    pub fn may_return(&self) {}
+    pub fn may_fail(&self) {}
+    pub fn may_print(&self) {}
+    pub fn may_panic(&self) {}
+    pub fn leave(&self) {}
 }
 
-/// A condition that is known when the trace runs.
+/// A condition that is known when the trace runs: both branches are recorded.
 #[doc(hidden)]
 pub struct Recorded<'t, C>(Value<'t, C, (), Bool>);
 
@@ -127,20 +147,126 @@ impl<'t, C> Recorded<'t, C> {
         true
     }
     #[track_caller]
-    pub fn merge<T: Merge<'t, C>>(self, then: Option<T>, otherwise: Option<T>) -> T {
+    pub fn merge<T: Merge<'t, C>>(&self, then: Option<T>, otherwise: Option<T>) -> T {
         self.0.tracer.close_branch();
         match (then, otherwise) {
             (Some(then), Some(otherwise)) => then.merge(otherwise, self.0),
             _ => unreachable!("both branches are recorded"),
         }
     }
+
+    /// What a variable from outside holds before the branches, one of which assigns to it.
+    pub fn before<T: Selectable<'t, C>>(&self, variable: &T) -> T {
+        *variable
+    }
+    /// Ends the first branch for a variable: what that assigned is returned, and the second begins with what was there before.
+    pub fn swap<T: Selectable<'t, C>>(&self, variable: &mut T, before: T) -> T {
+        std::mem::replace(variable, before)
+    }
+    /// After both branches, a variable holds what the branch that runs assigned.
+    #[track_caller]
+    pub fn settle<T: Selectable<'t, C>>(&self, variable: &mut T, then: T) {
+        *variable = then.merge(*variable, self.0);
+    }
+
+    pub fn may_change<T: MayChange + ?Sized>(&self, _variable: &T) {}
+    pub fn may_assign<T: MayAssign + ?Sized>(&self, _place: Probe<T>) {}
+    pub fn may_return(&self)
+    where
+        Self: MayReturn,
+    {
+    }
+    pub fn may_fail(&self)
+    where
+        Self: MayFail,
+    {
+    }
+    pub fn may_print(&self)
+    where
+        Self: MayPrint,
+    {
+    }
+    pub fn may_panic(&self)
+    where
+        Self: MayPanic,
+    {
+    }
+    #[track_caller]
+    pub fn leave(&self) {
+        self.0.tracer.fail(|source_line| crate::Error::OpenBranch { source_line });
+    }
 }
 
-/// What both branches of an `if` on a value may give.
+macro_rules! refused {
+    ($($trait:ident $message:literal $note:literal;)+) => {$(
+        #[doc(hidden)]
+        #[diagnostic::on_unimplemented(
+            message = $message,
+            label = "this would happen while the block is recorded, whatever the value is",
+            note = $note
+        )]
+        pub trait $trait {}
+    )+};
+}
+refused! {
+    MayReturn "an `if` on a traced value cannot be left with `return`"
+        "both branches are recorded before anything runs; let the `if` have a value, or use `stop!(site)` to end the run of its prompts";
+    MayFail "`?` cannot be used inside of an `if` on a traced value"
+        "both branches are recorded before anything runs; compute what may fail before the `if`";
+    MayPrint "nothing can be printed inside of an `if` on a traced value by a macro of the host"
+        "both branches are recorded before anything runs; `value.log(\"label\")` prints when the branch is run";
+    MayPanic "an `if` on a traced value cannot panic or end the program"
+        "both branches are recorded before anything runs; save the value, and test it after the trace";
+}
+
+/// What may be assigned to inside of an `if` on a traced value: places of the model.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "the branches of an `if` on a traced value cannot give `{Self}`",
-    note = "both branches are recorded and one is run, so that what they give must be a value of the trace, or nothing"
+    message = "a field or entry of type `{Self}` cannot be assigned inside of an `if` on a traced value",
+    label = "this would be assigned while the block is recorded, whatever the value is",
+    note = "both branches are recorded before anything runs; assign to a variable that holds a traced value, or let the `if` have a value",
+    note = "if the condition is a `bool`, write `let c: bool = …; if c {{ … }}`"
+)]
+pub trait MayAssign {}
+impl<C, S, K> MayAssign for Site<'_, C, S, K> {}
+impl<C, S, K> MayAssign for SitePart<'_, C, S, K> {}
+impl<C, S, K> MayAssign for super::Gradient<'_, C, S, K> {}
+
+/// What a method may be called on inside of an `if` on a traced value, though it is a variable from outside.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a variable of type `{Self}` from outside cannot be changed inside of an `if` on a traced value",
+    label = "this would happen while the block is recorded, whatever the value is",
+    note = "both branches are recorded before anything runs; let the `if` have a traced value in both branches, and use that after it",
+    note = "if the condition is a `bool`, write `let c: bool = …; if c {{ … }}`"
+)]
+pub trait MayChange {}
+macro_rules! may_change {
+    ($($traced:ident),+) => {$(
+        impl<C, S, K> MayChange for $traced<'_, C, S, K> {}
+        impl<C, S, K> MayChange for &$traced<'_, C, S, K> {}
+    )+};
+}
+may_change!(Value, Site, SitePart);
+
+/// What a variable from outside may hold that is assigned to inside of an `if` on a traced value.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a variable of type `{Self}` cannot be assigned inside of an `if` on a traced value",
+    label = "this would be assigned while the block is recorded, whatever the value is",
+    note = "both branches are recorded before anything runs; a variable that holds a traced value becomes a selection by the condition, anything else cannot",
+    note = "if the condition is a `bool`, write `let c: bool = …; if c {{ … }}`"
+)]
+pub trait Selectable<'t, C>: Merge<'t, C> + Copy {}
+#[diagnostic::do_not_recommend]
+impl<'t, C, T: Merge<'t, C> + Copy> Selectable<'t, C> for T {}
+
+/// What both branches of an `if` on a value may end with.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "the branches of an `if` on a traced value cannot have the type `{Self}`",
+    note = "both branches are recorded and one is run, so they must end with a value of the trace, or with nothing",
+    note = "if the condition is a `bool`, write `let c: bool = …; if c {{ … }}`"
 )]
 pub trait Merge<'t, C> {
     #[track_caller]
@@ -153,7 +279,20 @@ impl<'t, C> Merge<'t, C> for () {
 
 impl<'t, C: Signature, S: Shape, K: Kind> Merge<'t, C> for Value<'t, C, S, K> {
     fn merge(self, otherwise: Self, condition: Value<'t, C, (), Bool>) -> Self {
+        if self.id == otherwise.id {
+            return self;
+        }
         Value::new(self.tracer, self.tracer.push(Op::Choose, &[condition.id, self.id, otherwise.id]))
+    }
+}
+
+impl<'t, C, T: Merge<'t, C>, const N: usize> Merge<'t, C> for [T; N] {
+    fn merge(self, otherwise: Self, condition: Value<'t, C, (), Bool>) -> Self {
+        let mut otherwise = otherwise.into_iter();
+        self.map(|then| {
+            let otherwise = otherwise.next().expect("both arrays have as many entries");
+            then.merge(otherwise, condition)
+        })
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::fmt::{Display, Formatter};
 use std::ops::Deref;
+use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Traceable;
-use crate::graph::{At, ConstantId, Facts, FunctionId, Graph, InvokeId, Node, NodeId, Op, SiteId, SourceId, Unreached, Unused};
+use super::{Fingerprint, Traceable};
+use crate::graph::{At, ConstantId, Facts, FunctionId, Graph, InvokeId, Limits, Node, NodeId, Op, SiteId, SourceId, Unreached, Unused};
 use crate::module::SiteTable;
 use crate::run::Watch;
 use crate::types::Saved;
@@ -22,11 +23,12 @@ impl Edit {
     /// From a graph with one invoke, which stands for every prompt.
     ///
     /// # Errors
-    /// [`Error::Edit`] where the graph has something that has no place in an edit: prompts, saved values, a generation, an end.
+    /// [`Error::Edit`] where the graph has something that has no place in an edit: prompts, saved values, a generation, an end; all of
+    /// [`Graph::validate`].
     pub fn new(mut graph: Graph) -> Result<Self> {
         let refused = |problem: &str, source_line| Err(Error::Edit { problem: problem.to_string(), source_line });
         if graph.invokes.len() != 1 || !graph.invokes[0].everything || !graph.saves.is_empty() {
-            return refused("it is for every prompt, and so neither has prompts of its own nor saves anything", Default::default());
+            return refused("it is for every prompt, and so neither has prompts of its own nor saves anything", None);
         }
         for (id, node) in graph.iter() {
             match node.op {
@@ -36,6 +38,7 @@ impl Edit {
                 _ => {}
             }
         }
+        graph.validate(&Limits::default())?;
         // It may be part of a trace that reads nothing of what it does.
         for node in &mut graph.nodes {
             if let Op::Set { unused, .. } | Op::Skip { unused, .. } = &mut node.op {
@@ -94,33 +97,41 @@ impl Edits {
     ///
     /// # Errors
     /// Where the file cannot be written, or an edit applies a closure.
+    #[track_caller]
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let graphs = self.edits.iter().map(|edit| edit.graph.to_json()).collect::<Result<Vec<_>>>()?;
-        Ok(std::fs::write(path, graphs.join("\n"))?)
+        let place = Some(Location::caller().into());
+        let graphs = self.edits.iter().map(|edit| edit.graph.to_json()).collect::<Result<Vec<_>>>();
+        let saved = graphs.and_then(|graphs| Ok(std::fs::write(path, graphs.join("\n"))?));
+        saved.map_err(|error| error.or_at(place))
     }
 
     /// Reads what [`Edits::save`] wrote.
     ///
     /// # Errors
     /// Where the file cannot be read, and as [`Graph::from_json`].
+    #[track_caller]
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let text = std::fs::read_to_string(path)?;
-        let edits = text.lines().map(|line| Edit::new(Graph::from_json(line)?)).collect::<Result<Vec<_>>>()?;
-        Ok(Edits { edits })
+        let place = Some(Location::caller().into());
+        let text = std::fs::read_to_string(path).map_err(Error::from);
+        let edits = text.and_then(|text| text.lines().map(|line| Edit::new(Graph::from_json(line)?)).collect::<Result<Vec<_>>>());
+        edits.map(|edits| Edits { edits }).map_err(|error| error.or_at(place))
     }
 
     /// Puts the edits before everything that a graph does, for each of its prompts and at each step.
     ///
     /// # Errors
-    /// [`Error::OtherModel`] where an edit was made on another model.
-    pub fn apply(&self, graph: Graph) -> Result<Graph> {
+    /// [`Error::OtherModel`] where an edit was made on another model; all of [`Graph::validate`], also where the graph would have more nodes than
+    /// the limits allow.
+    pub fn apply(&self, graph: Graph, limits: &Limits) -> Result<Graph> {
         if self.is_empty() {
             return Ok(graph);
         }
+        graph.validate(limits)?;
+        self.check_size(&graph, limits)?;
         let mut edited = Graph { nodes: Vec::new(), ..graph.clone() };
         for edit in &self.edits {
             if edit.graph.signature != graph.signature {
-                return Err(Error::OtherModel { graph: edit.graph.signature.clone(), model: graph.signature });
+                return Err(Error::OtherModel { graph: edit.graph.signature.clone(), model: graph.signature, source_line: None });
             }
             insert(&edit.graph, &mut edited);
         }
@@ -128,6 +139,20 @@ impl Edits {
         edited.nodes.extend(graph.nodes.iter().map(|node| moved(node, |id| NodeId(id.0 + shift))));
         edited.saves = graph.saves.iter().map(|save| NodeId(save.0 + shift)).collect();
         Ok(edited)
+    }
+}
+
+impl Edits {
+    /// Refuses edits that would come to too many nodes, before there is one of them.
+    fn check_size(&self, graph: &Graph, limits: &Limits) -> Result<()> {
+        let own = graph.invokes.iter().filter(|invoke| !invoke.everything);
+        let passes = own.map(|invoke| invoke.generation.as_ref().map_or(1, |generation| generation.max_new_tokens)).fold(0, usize::saturating_add);
+        let nodes = self.edits.iter().map(|edit| edit.graph.nodes.len()).fold(0, usize::saturating_add);
+        let found = nodes.saturating_mul(passes).saturating_add(graph.nodes.len());
+        match found <= limits.nodes.min(u32::MAX as usize) {
+            true => Ok(()),
+            false => Err(Error::TooLarge { what: "nodes, edits at each step included", found, limit: limits.nodes, source_line: None }),
+        }
     }
 }
 
@@ -242,9 +267,15 @@ impl<M: Traceable> Traceable for Edited<'_, M> {
         self.model.table()
     }
     fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>> {
-        self.model.run(self.edits.apply(graph)?, watch)
+        self.model.run(self.edits.apply(graph, &self.limits())?, watch)
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
-        self.model.scan(self.edits.apply(graph)?)
+        self.model.scan(self.edits.apply(graph, &self.limits())?)
+    }
+    fn limits(&self) -> Limits {
+        self.model.limits()
+    }
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        self.edits.fingerprint(self.model.fingerprint()?)
     }
 }

@@ -10,11 +10,13 @@ use crate::graph::{NodeId, Op, Region, Unused};
 use crate::types::{Batch, Float, Kind, Shape, Signature};
 
 /// The gradient of a loss with respect to a value. It can be read, and assigned to: what comes further back then sees what was assigned.
+#[must_use = "naming a gradient does nothing: assign to it, or use it"]
 pub struct Gradient<'t, C, S, K = Float> {
     tracer: &'t Tracer,
     origin: Origin,
     loss: NodeId,
     marker: PhantomData<fn() -> (C, S, K)>,
+    plain: super::site::NotPlain,
 }
 
 impl<C, S, K> Clone for Gradient<'_, C, S, K> {
@@ -41,7 +43,7 @@ impl LossShape for (Batch,) {}
 
 impl<'t, C, S, K> Gradient<'t, C, S, K> {
     pub(super) fn new(tracer: &'t Tracer, origin: Origin, loss: NodeId) -> Self {
-        Gradient { tracer, origin, loss, marker: PhantomData }
+        Gradient { tracer, origin, loss, marker: PhantomData, plain: PhantomData }
     }
 
     #[track_caller]
@@ -95,7 +97,7 @@ macro_rules! grad {
             #[track_caller]
             pub fn grad<L: LossShape>(self, loss: impl Traced<'t, C, L, Float>) -> Gradient<'t, C, S> {
                 let node = self.value().id;
-                Gradient::new(self.tracer(), Origin::whole(node), loss.value().id)
+                Gradient::new(self.tracer(), Origin::of(self.tracer(), node), loss.value().id)
             }
         }
     )+};

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter};
 use std::marker::PhantomData;
 
-use super::{Operand, Site, Tracer};
+use super::{Assigned, Site, Tracer};
 use crate::Error;
 use crate::graph::At;
 use crate::types::{Kind, Shape, Signature};
@@ -69,7 +69,7 @@ impl<'t, C: Signature> ModuleHandle<'t, C> {
         };
         let Some(index) = table.position(&full) else {
             let suggestion = crate::error::did_you_mean(table.suggest(&full));
-            self.tracer.fail(|source_line| Error::NoSite { path: full, suggestion, source_line });
+            self.tracer.fail(|source_line| Error::NoSite { path: crate::error::shortened(&full), suggestion, source_line });
             return Site::new(self.tracer, self.at, crate::module::MISSING);
         };
         let facts = &table.sites()[index].facts;
@@ -77,13 +77,13 @@ impl<'t, C: Signature> ModuleHandle<'t, C> {
             let problem = format!("it holds {facts}, and is asked for as ({}) of kind {}", S::NAMES.join(", "), K::TAG.name());
             self.tracer.fail(|source_line| Error::Mismatch { op: full, problem, source_line });
         }
-        Site::new(self.tracer, self.at, index)
+        Site::new(self.tracer, self.at, index).stamped()
     }
 
     /// Gives `value` as the module's output, whose inside is then not run.
     #[track_caller]
-    pub fn skip<S: Shape, K: Kind>(&self, output: Site<'t, C, S, K>, value: impl Operand<'t, C, S, K>) {
-        self.tracer.skip(self.at, output.index, value.operand(self.tracer));
+    pub fn skip<S: Shape, K: Kind>(&self, output: Site<'t, C, S, K>, value: impl Assigned<'t, C, S, K>) {
+        self.tracer.skip(self.at, output.index, value.assigned(self.tracer));
     }
 }
 

@@ -4,12 +4,12 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::Traceable;
-use crate::Result;
-use crate::graph::{Axis, Facts, Graph};
+use super::{Fingerprint, Traceable};
+use crate::graph::{Axis, Facts, Graph, Limits};
 use crate::module::{Cursor, Forward, Guest, GuestPlace, Instrument, Place, Registrar, Role, SiteTable};
 use crate::run::Watch;
 use crate::types::Saved;
+use crate::{Error, Result};
 
 /// What modules can be attached to.
 pub trait Host: Traceable {
@@ -76,6 +76,13 @@ where
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
         self.scan_with(&self.table, graph)
+    }
+    fn limits(&self) -> Limits {
+        self.model.limits()
+    }
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        // What the module computes with is known to it alone.
+        Err(Error::NoFingerprint { what: "a model with an attached module, whose weights are its own,", source_line: None })
     }
 }
 

@@ -1,7 +1,11 @@
 //! Whole numbers of any type as indices.
 
 /// An index into an axis.
-#[diagnostic::on_unimplemented(message = "`{Self}` is not an index", note = "an index is a whole number; negative ones count from the end")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an index",
+    label = "not a whole number",
+    note = "an index is a whole number, and negative ones count from the end: `h.at(Seq, -1)`; a range is `h.slice(Seq, 1..3)`, a list is `h.select(Seq, [0, 4])`"
+)]
 pub trait Index {
     /// As a number; negative ones count from the end.
     fn index(self) -> i64;

@@ -5,7 +5,6 @@ use std::ops::Index;
 
 use super::Tracer;
 use crate::Error;
-use crate::types::HasLayer;
 
 /// The layers of a model, each with its sites.
 ///
@@ -58,19 +57,45 @@ impl<'t, C, T> Layers<'t, C, T> {
         if (0..layers).contains(&position) {
             return &self.items[position as usize];
         }
+        self.refuse(index);
+        &self.items[self.len()]
+    }
+}
+
+impl<'t, C, T> Layers<'t, C, T> {
+    /// Some layers one after the other: `model.layers[5..10]`; negative ends count from the end. Where one does not exist, the trace fails with
+    /// this line.
+    #[track_caller]
+    fn range<I: super::index::Index + Copy>(&self, range: impl std::ops::RangeBounds<I>) -> &'t [T] {
+        use std::ops::Bound;
+        let layers = self.len() as i64;
+        let position = |index: I| {
+            let index = index.index();
+            if index < 0 { index + layers } else { index }
+        };
+        let start = match range.start_bound() {
+            Bound::Included(&start) => position(start),
+            Bound::Excluded(&start) => position(start) + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&end) => position(end) + 1,
+            Bound::Excluded(&end) => position(end),
+            Bound::Unbounded => layers,
+        };
+        if (0..=layers).contains(&start) && (0..=layers).contains(&end) && start <= end {
+            return &self.items[start as usize..end as usize];
+        }
+        let missing = if (0..=layers).contains(&start) { end - 1 } else { start };
+        self.refuse(missing);
+        &[]
+    }
+
+    #[track_caller]
+    fn refuse(&self, index: i64) {
         let path = self.tracer.table().sites().get(self.first).map(|site| site.path.as_str()).unwrap_or_default();
         let path = path.rsplit_once(".0.").map_or(path, |(list, _)| list).to_string();
         self.tracer.fail(|source_line| Error::NoLayer { path, index, layers: self.len(), source_line });
-        &self.items[self.len()]
-    }
-
-    #[doc(hidden)]
-    #[track_caller]
-    pub fn __index<const I: isize>(self, _index: Literal<I>) -> &'t T
-    where
-        C: HasLayer<I>,
-    {
-        self.layer(I)
     }
 }
 
@@ -90,19 +115,25 @@ impl<C, T, I: super::index::Index> Index<I> for Layers<'_, C, T> {
     }
 }
 
-/// An index that is written as a number in the program.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Literal<const I: isize>;
-
-/// Literal indices into everything that is no list of layers: what they always mean.
-#[doc(hidden)]
-pub trait LiteralIndex {
-    fn __index<const I: isize>(&self, _index: Literal<I>) -> &<Self as Index<usize>>::Output
-    where
-        Self: Index<usize>,
-    {
-        &self[I.unsigned_abs()]
-    }
+macro_rules! ranges {
+    ($($index:ty: $range:ty),+ $(,)?) => {$(
+        impl<C, T> Index<$range> for Layers<'_, C, T> {
+            type Output = [T];
+            #[track_caller]
+            fn index(&self, range: $range) -> &[T] {
+                self.range::<$index>(range)
+            }
+        }
+    )+};
 }
-impl<T: ?Sized> LiteralIndex for T {}
+ranges!(
+    i32: std::ops::Range<i32>,
+    usize: std::ops::Range<usize>,
+    i32: std::ops::RangeFrom<i32>,
+    usize: std::ops::RangeFrom<usize>,
+    i32: std::ops::RangeTo<i32>,
+    usize: std::ops::RangeTo<usize>,
+    i32: std::ops::RangeInclusive<i32>,
+    usize: std::ops::RangeInclusive<usize>,
+    i32: std::ops::RangeFull,
+);

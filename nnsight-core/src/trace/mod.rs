@@ -1,14 +1,18 @@
 //! Tracing: a block of ordinary Rust becomes a graph.
 
 mod assign;
+mod binding;
 mod cache;
 mod checkpoint;
 mod condition;
 mod edit;
+mod fingerprint;
 mod gradient;
+mod habits;
 mod handle;
 mod host;
 mod index;
+mod label;
 mod layers;
 mod operand;
 mod operators;
@@ -26,16 +30,21 @@ mod traced;
 mod tracer;
 mod value;
 
-pub use assign::PlainAssign;
+pub use assign::{PlainAdd, PlainAssign, PlainDiv, PlainMul, PlainSub};
+pub use binding::{
+    Bind, BindsLent, BindsOther, BindsPlace, BindsPlain, Borrowed, Itself, Lent, ListsAnything, ListsLayers, OfAnything, OfLayers, OfTheModel, PlainPlace, Probe,
+};
 pub use cache::{Cache, Caching, Keep, View};
 pub use condition::{IntoCondition, MatchNumber, WhileCondition};
 pub use edit::{Edit, Edited, Edits};
+pub use fingerprint::Fingerprint;
 pub use gradient::{Gradient, LossShape};
 pub use handle::{ModuleHandle, SiteList};
 pub use host::{Attached, Host, HostSites, WithGuest};
 pub use index::Index;
-pub use layers::{Layers, Literal, LiteralIndex};
-pub use operand::{Choice, Operand, PlainNumber};
+pub use label::labelled;
+pub use layers::Layers;
+pub use operand::{Assigned, Choice, NumberFor, Operand};
 pub use prompt::IntoPrompts;
 pub use repeat::{Carried, GoOnIf, Round, fold, repeat_while};
 pub use save::{Results, Save};

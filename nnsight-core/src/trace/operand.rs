@@ -1,17 +1,17 @@
-//! What may stand on the right of an operator or an assignment.
+//! What may be on the right of an operator or an assignment.
 
 use super::traced::Traced;
 use super::value::Value;
 use super::{Gradient, Site, SitePart, Tracer};
 use crate::Error;
 use crate::graph::{Binary, Constant, NodeId, Op};
-use crate::types::{BroadcastFrom, Int, Kind, Number, SameKind, SameModel, Scaled, Shape, Signature, Tensor};
+use crate::types::{BroadcastFrom, ExpandedFrom, Float, Int, Kind, Number, SameKind, SameModel, Scaled, Shape, Signature, Tensor};
 
-/// What may be combined with, or assigned to, something of the shape `S` and the kind `K`.
+/// What may be combined with something of the shape `S` and the kind `K`, which it may broadcast to.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be assigned to, or combined with, a value of the model",
+    message = "`{Self}` cannot be combined with a value of the model",
     label = "not a value, a tensor or a number",
-    note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number"
+    note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number; `Tensor::new` makes one of a candle tensor"
 )]
 pub trait Operand<'t, C, S, K> {
     #[doc(hidden)]
@@ -19,33 +19,66 @@ pub trait Operand<'t, C, S, K> {
     fn operand(self, tracer: &'t Tracer) -> NodeId;
 }
 
-/// A number as the program writes it.
+/// What may be assigned to a place of the shape `S` and the kind `K`: the same axes, or a number.
+///
+/// # Shapes
+/// An axis of the type `One` is an explicit expansion: [`Traced::expand`] makes one, and `mean_keep` and its kin leave one.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be assigned to, or combined with, a value of the model",
+    message = "`{Self}` cannot be assigned to a place of the model",
     label = "not a value, a tensor or a number",
-    note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number"
+    note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number; `Tensor::new` makes one of a candle tensor"
 )]
-pub trait PlainNumber {
+pub trait Assigned<'t, C, S, K> {
+    #[doc(hidden)]
+    #[track_caller]
+    fn assigned(self, tracer: &'t Tracer) -> NodeId;
+}
+
+/// A number as the program writes it, for something of the kind `K`.
+#[diagnostic::on_unimplemented(
+    message = "a number of type `{Self}` does not fit a value of kind `{K}`",
+    label = "cut to a whole number, this would be another one",
+    note = "turn the whole numbers into floating-point ones first: `.cast::<Float>()`"
+)]
+pub trait NumberFor<K> {
     #[doc(hidden)]
     fn number(self) -> f64;
 }
 
 macro_rules! numbers {
-    ($($number:ty),+) => {$(
-        impl PlainNumber for $number {
+    ($kind:ident: $($number:ty),+) => {$(
+        impl NumberFor<$kind> for $number {
             fn number(self) -> f64 {
                 self as f64
             }
         }
     )+};
 }
-numbers!(f64, f32, i32, i64, u32, usize);
+numbers!(Float: f64, f32, i32, i64, u32, usize);
+numbers!(Int: i32, i64, u32, usize);
 
-impl<'t, C, S, K: Number, N: PlainNumber> Operand<'t, C, S, K> for N {
-    fn operand(self, tracer: &'t Tracer) -> NodeId {
-        tracer.push(Op::Scalar(self.number()), &[])
-    }
+// One by one, and not for all `NumberFor`: the compiler then says of anything else what it lacks.
+macro_rules! number_operands {
+    ($($number:ty),+) => {$(
+        impl<'t, C, S, K: Number> Operand<'t, C, S, K> for $number
+        where
+            $number: NumberFor<K>,
+        {
+            fn operand(self, tracer: &'t Tracer) -> NodeId {
+                tracer.push(Op::Scalar(NumberFor::<K>::number(self)), &[])
+            }
+        }
+        impl<'t, C, S, K: Number> Assigned<'t, C, S, K> for $number
+        where
+            $number: NumberFor<K>,
+        {
+            fn assigned(self, tracer: &'t Tracer) -> NodeId {
+                tracer.push(Op::Scalar(NumberFor::<K>::number(self)), &[])
+            }
+        }
+    )+};
 }
+number_operands!(f64, f32, i32, i64, u32, usize);
 
 macro_rules! traced {
     ($($place:ident),+) => {$(
@@ -56,6 +89,16 @@ macro_rules! traced {
             S: BroadcastFrom<R>,
         {
             fn operand(self, tracer: &'t Tracer) -> NodeId {
+                self.value().operand_of(tracer)
+            }
+        }
+        impl<'t, C: Signature, D: Signature, S: Shape, R: Shape, K: Number, L: Kind> Assigned<'t, C, S, K> for $place<'t, D, R, L>
+        where
+            D: SameModel<C>,
+            L: SameKind<K>,
+            S: ExpandedFrom<R>,
+        {
+            fn assigned(self, tracer: &'t Tracer) -> NodeId {
                 self.value().operand_of(tracer)
             }
         }
@@ -86,6 +129,17 @@ where
     }
 }
 
+impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Assigned<'t, C, S, K> for &Tensor<D, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: ExpandedFrom<R>,
+{
+    fn assigned(self, tracer: &'t Tracer) -> NodeId {
+        constant(self, tracer)
+    }
+}
+
 impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for Tensor<D, R, L>
 where
     D: SameModel<C>,
@@ -97,6 +151,17 @@ where
     }
 }
 
+impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Assigned<'t, C, S, K> for Tensor<D, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: ExpandedFrom<R>,
+{
+    fn assigned(self, tracer: &'t Tracer) -> NodeId {
+        constant(&self, tracer)
+    }
+}
+
 impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for Scaled<D, R, L>
 where
     D: SameModel<C>,
@@ -104,8 +169,18 @@ where
     S: BroadcastFrom<R>,
 {
     fn operand(self, tracer: &'t Tracer) -> NodeId {
-        let (tensor, factor) = (constant(&self.tensor, tracer), tracer.push(Op::Scalar(self.factor), &[]));
-        tracer.push(Op::Binary(Binary::Mul), &[tensor, factor])
+        scaled(&self, tracer)
+    }
+}
+
+impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Assigned<'t, C, S, K> for Scaled<D, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: ExpandedFrom<R>,
+{
+    fn assigned(self, tracer: &'t Tracer) -> NodeId {
+        scaled(&self, tracer)
     }
 }
 
@@ -116,8 +191,25 @@ where
     S: BroadcastFrom<R>,
 {
     fn operand(self, tracer: &'t Tracer) -> NodeId {
-        Operand::<'t, C, S, K>::operand(self.clone(), tracer)
+        scaled(self, tracer)
     }
+}
+
+impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Assigned<'t, C, S, K> for &Scaled<D, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: ExpandedFrom<R>,
+{
+    fn assigned(self, tracer: &'t Tracer) -> NodeId {
+        scaled(self, tracer)
+    }
+}
+
+#[track_caller]
+fn scaled<C, S: Shape, K>(scaled: &Scaled<C, S, K>, tracer: &Tracer) -> NodeId {
+    let (tensor, factor) = (constant(&scaled.tensor, tracer), tracer.push(Op::Scalar(scaled.factor), &[]));
+    tracer.push(Op::Binary(Binary::Mul), &[tensor, factor])
 }
 
 #[track_caller]

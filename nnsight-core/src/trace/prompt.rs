@@ -1,12 +1,12 @@
 //! What can be given as a prompt.
 
-use crate::graph::{Constant, Prompt};
+use crate::graph::{Chat, Constant, Prompt};
 use crate::types::{Hidden, Seq, Tensor};
 
-/// What can be given as a prompt: text, token ids, embeddings, or several of these.
+/// What can be given as a prompt: text, a conversation, token ids, embeddings, or several of these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a prompt",
-    note = "a prompt is text (`&str`, `String`), token ids (`&[u32]`, `Vec<u32>`), embeddings (`&Tensor<C, (Seq, Hidden)>`), or an array or `Vec` of these for several rows of the batch"
+    note = "a prompt is text (`&str`, `String`), a conversation (`Prompt::chat`, `Chat`), token ids (`&[u32]`, `Vec<u32>`), embeddings (`&Tensor<C, (Seq, Hidden)>`), or an array or `Vec` of these for several rows of the batch"
 )]
 pub trait IntoPrompts {
     /// The prompts, one row of the batch each.
@@ -36,6 +36,8 @@ single! {
     &[u32]: tokens => Prompt::Tokens(tokens.to_vec());
     Vec<u32>: tokens => Prompt::Tokens(tokens);
     &Vec<u32>: tokens => Prompt::Tokens(tokens.clone());
+    Chat: chat => Prompt::Chat(chat);
+    &Chat: chat => Prompt::Chat(chat.clone());
 }
 
 impl Prompt {
@@ -87,6 +89,9 @@ several!(
     Vec<Vec<u32>>,
     &Vec<Vec<u32>>,
     &[Vec<u32>],
+    Vec<Chat>,
+    &Vec<Chat>,
+    &[Chat],
     Vec<Prompt>,
     &Vec<Prompt>,
     &[Prompt]

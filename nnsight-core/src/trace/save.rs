@@ -10,16 +10,20 @@ use crate::{Error, Result};
 
 /// What a run gave back, in the order in which it was asked for: tensors, or why there is none.
 #[derive(Debug)]
-pub struct Results(std::vec::IntoIter<Result<Saved>>);
+pub struct Results {
+    tensors: std::vec::IntoIter<Result<Saved>>,
+    found: usize,
+}
 
 impl Results {
     /// The results of a run, one per saved value.
     pub fn new(tensors: Vec<Result<Saved>>) -> Self {
-        Results(tensors.into_iter())
+        Results { found: tensors.len(), tensors: tensors.into_iter() }
     }
 
     pub(crate) fn next(&mut self) -> Result<Saved> {
-        self.0.next().expect("a run gives something for every saved value")
+        let missing = || Err(Error::WrongResults { expected: self.found + 1, found: self.found, source_line: None });
+        self.tensors.next().unwrap_or_else(missing)
     }
 }
 
@@ -73,7 +77,12 @@ impl<'t, T: Save<'t>> Save<'t> for Vec<T> {
     type Saved = Vec<T::Saved>;
     type Form = Vec<T::Form>;
     fn register(self, saves: &mut Vec<NodeId>) -> Self::Form {
-        self.into_iter().map(|value| value.register(saves)).collect()
+        let mut forms = Vec::with_capacity(self.len());
+        // A closure would have the line of this file and not the caller's.
+        for value in self {
+            forms.push(value.register(saves));
+        }
+        forms
     }
     fn collect(form: Self::Form, results: &mut Results) -> Result<Self::Saved> {
         let found = form.into_iter().map(|form| T::collect(form, results)).collect::<Vec<_>>();
@@ -86,7 +95,10 @@ impl<'t, T: Save<'t>> Save<'t> for Option<T> {
     type Saved = Option<T::Saved>;
     type Form = Option<T::Form>;
     fn register(self, saves: &mut Vec<NodeId>) -> Self::Form {
-        self.map(|value| value.register(saves))
+        match self {
+            Some(value) => Some(value.register(saves)),
+            None => None,
+        }
     }
     fn collect(form: Self::Form, results: &mut Results) -> Result<Self::Saved> {
         form.map(|form| T::collect(form, results)).transpose()
@@ -97,7 +109,11 @@ impl<'t, T: Save<'t>, const N: usize> Save<'t> for [T; N] {
     type Saved = [T::Saved; N];
     type Form = [T::Form; N];
     fn register(self, saves: &mut Vec<NodeId>) -> Self::Form {
-        self.map(|value| value.register(saves))
+        let mut forms = Vec::with_capacity(N);
+        for value in self {
+            forms.push(value.register(saves));
+        }
+        forms.try_into().unwrap_or_else(|_| unreachable!("the array has as many entries as before"))
     }
     fn collect(form: Self::Form, results: &mut Results) -> Result<Self::Saved> {
         let found = form.map(|form| T::collect(form, results)).into_iter().collect::<Result<Vec<_>>>()?;

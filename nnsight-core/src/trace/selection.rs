@@ -1,12 +1,12 @@
 //! Parts of a site that a list of indices or a mask describes.
 
-use super::operand::Operand;
+use super::operand::{Assigned, Operand};
 use super::traced::Traced;
 use super::value::Value;
 use super::{Results, Save, Site, Tracer};
 use crate::Result;
 use crate::graph::{Binary, Constant, NodeId, Op, Unused};
-use crate::types::{Bool, BroadcastFrom, DimName, Int, Kind, Number, Part, ReplaceAxis, SameKind, SameModel, Shape, Signature, Tensor};
+use crate::types::{Bool, BroadcastFrom, DimName, ExpandedFrom, Int, Kind, Number, Part, ReplaceAxis, SameKind, SameModel, Shape, Signature, Tensor};
 
 /// What names several entries of an axis: an array, slice or `Vec` of whole numbers, of which negative ones count from the end, or a traced
 /// list of them.
@@ -69,7 +69,21 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
     }
 }
 
+impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
+    /// Several entries of an axis side by side: `h.select(Seq, [0, 4, -1])`.
+    #[must_use = "this computes a new value and changes nothing"]
+    #[track_caller]
+    pub fn select<A: DimName, I>(self, _axis: A, entries: impl Indices<'t, C>) -> Value<'t, C, S::Replaced, K>
+    where
+        S: ReplaceAxis<A, I, Part<A>>,
+    {
+        let indices = entries.indices(self.tracer);
+        self.then_with(Op::IndexSelect { axis: S::POSITION }, indices)
+    }
+}
+
 /// Some entries of an axis of a site, as [`Site::select`] gives them.
+#[must_use = "naming a part of a site does nothing: assign to it, or use what it holds"]
 pub struct Selected<'t, C, W, S, K> {
     site: Site<'t, C, W, K>,
     axis: usize,
@@ -115,30 +129,42 @@ where
     }
 }
 
+impl<'t, C, D: Signature, W: Shape, S: Shape, R: Shape, K: Number, L: Kind> Assigned<'t, C, S, K> for Selected<'t, D, W, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: ExpandedFrom<R>,
+{
+    fn assigned(self, tracer: &'t Tracer) -> NodeId {
+        self.value().operand_of(tracer)
+    }
+}
+
 impl<'t, C: Signature, W: Shape, S: Shape, K: Kind> Selected<'t, C, W, S, K> {
     #[track_caller]
     fn store(self, value: NodeId) {
         let tracer = self.site.tracer;
-        let whole = self.site.value();
+        let whole = self.site.current().value();
         let edited = tracer.push(Op::Scatter { axis: self.axis }, &[whole.id, self.indices, value]);
         super::Place::store(self.site, edited, Unused::Refuse);
     }
 
     #[doc(hidden)]
     #[track_caller]
-    pub fn __assign<V: Operand<'t, C, S, K>>(self, value: V) {
-        self.store(value.operand(self.site.tracer));
+    pub fn __assign<V: Assigned<'t, C, S, K>>(self, value: V) {
+        self.store(value.assigned(self.site.tracer));
     }
 
     #[track_caller]
     fn update<V: Operand<'t, C, S, K>>(self, binary: Binary, value: V) {
-        let before: Value<'t, C, S, K> = self.value();
+        let before: Value<'t, C, S, K> = Selected { site: self.site.current(), ..self }.value();
         let value = value.operand(before.tracer);
         self.store(before.tracer.push(Op::Binary(binary), &[before.id, value]));
     }
 }
 
 /// The entries of a site where a mask is true, as [`Site::masked`] gives them. It can be assigned to.
+#[must_use = "naming a part of a site does nothing: assign to it"]
 pub struct Masked<'t, C, S, K> {
     site: Site<'t, C, S, K>,
     mask: NodeId,
@@ -154,16 +180,16 @@ impl<C, S, K> Copy for Masked<'_, C, S, K> {}
 impl<'t, C: Signature, S: Shape, K: Kind> Masked<'t, C, S, K> {
     #[doc(hidden)]
     #[track_caller]
-    pub fn __assign<V: Operand<'t, C, S, K>>(self, value: V) {
-        let (tracer, whole) = (self.site.tracer, self.site.value());
-        let value = value.operand(tracer);
+    pub fn __assign<V: Assigned<'t, C, S, K>>(self, value: V) {
+        let (tracer, whole) = (self.site.tracer, self.site.current().value());
+        let value = value.assigned(tracer);
         let edited = tracer.push(Op::Where, &[self.mask, value, whole.id]);
         super::Place::store(self.site, edited, Unused::Refuse);
     }
 
     #[track_caller]
     fn update<V: Operand<'t, C, S, K>>(self, binary: Binary, value: V) {
-        let whole = self.site.value();
+        let whole = self.site.current().value();
         let value = value.operand(whole.tracer);
         let updated = whole.tracer.push(Op::Binary(binary), &[whole.id, value]);
         let edited = whole.tracer.push(Op::Where, &[self.mask, updated, whole.id]);

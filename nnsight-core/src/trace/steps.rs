@@ -11,14 +11,16 @@ use crate::types::{Batch, Int, Seq};
 
 /// A model whose prompts are continued, as the block of `generate!` sees it.
 ///
-/// Its own sites are those of step 0, the prompts' own pass, which also gives the first token. Every later step reads the token of the step
-/// before it, at one position.
+/// A site belongs to a step: [`prompt`](Self::prompt), the same as `step(0)`, is the prompts' own pass, which also chooses the first token;
+/// every later step reads the token of the step before it, at one position. The model itself has no sites to read or to edit here, only
+/// modules to be applied by hand, such as `model.norm(h)`.
 pub struct Generating<'t, M: Instrument> {
     tracer: &'t Tracer,
     invoke: InvokeId,
     /// How many steps there are at most.
     steps: u32,
-    prompt: M::Sites<'t>,
+    /// Outside of any pass: its modules can be applied, its sites belong to no step.
+    modules: M::Sites<'t>,
 }
 
 impl<M: Instrument> Clone for Generating<'_, M> {
@@ -31,14 +33,19 @@ impl<M: Instrument> Copy for Generating<'_, M> {}
 impl<'t, M: Instrument> Deref for Generating<'t, M> {
     type Target = M::Sites<'t>;
     fn deref(&self) -> &M::Sites<'t> {
-        &self.prompt
+        &self.modules
     }
 }
 
 impl<'t, M: Instrument> Generating<'t, M> {
     pub(crate) fn new(tracer: &'t Tracer, invoke: InvokeId, generation: &Generation) -> Self {
         let steps = u32::try_from(generation.max_new_tokens).unwrap_or(u32::MAX);
-        Generating { tracer, invoke, steps, prompt: tracer.sites::<M>(Some(At::prompt(invoke))) }
+        Generating { tracer, invoke, steps, modules: tracer.sites::<M>(None) }
+    }
+
+    /// The prompts' own pass, at all of their positions: step 0.
+    pub fn prompt(&self) -> Step<'t, M> {
+        self.at(0, Unreached::Refuse)
     }
 
     /// One step, from 0; negative numbers count back from the last that there can be. If the run ends before it, the trace fails and says so.
@@ -46,11 +53,11 @@ impl<'t, M: Instrument> Generating<'t, M> {
     pub fn step(&self, index: impl Index) -> Step<'t, M> {
         let index = index.index();
         let resolved = if index < 0 { index + i64::from(self.steps) } else { index };
-        let step = u32::try_from(resolved).ok().filter(|&step| step < self.steps).unwrap_or_else(|| {
+        let step = u32::try_from(resolved).ok().filter(|&step| step < self.steps);
+        if step.is_none() {
             self.tracer.fail(|source_line| Error::NoStep { step: index, steps: self.steps as usize, source_line });
-            0
-        });
-        self.at(step, Unreached::Refuse)
+        }
+        self.at(step.unwrap_or(0), Unreached::Refuse)
     }
 
     /// Some of the steps: `..`, `2..`, `0..5`, `[0, 2]`. Those that the run does not reach are left out of what is saved; where they were

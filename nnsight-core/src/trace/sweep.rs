@@ -1,6 +1,7 @@
 //! Sweeps: one block for every point of a grid, all of them in one graph.
 
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::path::Path;
 
 use super::{Gradient, Results, Save, Site, SitePart, Traceable, Traced, Tracer, Value, checkpoint};
@@ -16,6 +17,7 @@ macro_rules! over {
     ($($n:literal $name:literal),+) => {$(
         impl DimName for Over<$n> {
             const NAME: &'static str = $name;
+            type Batched = crate::types::IsNotBatch;
         }
     )+};
 }
@@ -135,7 +137,10 @@ macro_rules! point_value {
         impl<'t, C: Signature, S: Shape, K: Kind, A: SweptShape<S>> PointValue<'t, A> for $place<'t, C, S, K> {
             type Saved = Tensor<C, A::Shape, K>;
             fn register(values: Vec<Self>, saves: &mut Vec<NodeId>) {
-                saves.extend(values.into_iter().map(|value| value.value().id));
+                // A closure would have the line of this file and not the caller's.
+                for value in values {
+                    saves.push(value.value().id);
+                }
             }
             fn collect(sizes: &Sizes<A>, results: &mut Results) -> Result<Self::Saved> {
                 let found = (0..sizes.sizes.iter().product()).map(|_| results.next()).collect::<Vec<_>>();
@@ -213,8 +218,9 @@ pub fn sweep<'t, M: Traceable, A, V: PointValue<'t, A>>(
     values: Vec<V>,
     checkpoint: Option<&Path>,
 ) -> Result<V::Saved> {
+    let place = Some(Location::caller().into());
     let mut saves = Vec::new();
     let form = Swept { values, sizes }.register(&mut saves);
-    let found = checkpoint::run(model, tracer.finish(saves)?, checkpoint)?;
-    Swept::<V, A>::collect(form, &mut Results::new(found))
+    let found = tracer.finish(saves).and_then(|graph| checkpoint::run(model, graph, checkpoint));
+    found.and_then(|found| Swept::<V, A>::collect(form, &mut Results::new(found))).map_err(|error| error.or_at(place))
 }

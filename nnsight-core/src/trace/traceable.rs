@@ -1,15 +1,16 @@
 //! What a trace can be run on, and what the macros call.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use super::edit::{Edit, Edited};
 use super::scan::Scan;
-use super::{Generating, IntoPrompts, Results, Save, Tracer};
-use crate::Result;
-use crate::graph::{At, Facts, Generation, Graph};
+use super::{Fingerprint, Generating, IntoPrompts, Results, Save, Tracer};
+use crate::graph::{At, Facts, Generation, Graph, Limits};
 use crate::module::{Instrument, SiteTable};
 use crate::run::{Token, Watch};
 use crate::types::Saved;
+use crate::{Error, Result};
 
 /// What a trace can be run on: a model in this process, an edited view of one, or a handle to one elsewhere.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a model that can be traced", note = "`trace!` takes a model as its first argument")]
@@ -29,6 +30,17 @@ pub trait Traceable {
     /// # Errors
     /// What the graph fails with.
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>>;
+    /// How much a graph may ask for here.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+    /// What tells this model from others, so that the file of a sweep is not taken for that of another model.
+    ///
+    /// # Errors
+    /// [`Error::NoFingerprint`] if it cannot be told from others: a sweep on it has no file.
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        Err(Error::NoFingerprint { what: "this model", source_line: None })
+    }
     /// Runs a graph; gives a tensor for each of its saved values.
     ///
     /// # Errors
@@ -55,6 +67,12 @@ impl<M: Traceable + ?Sized> Traceable for &M {
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
         M::scan(self, graph)
     }
+    fn limits(&self) -> Limits {
+        M::limits(self)
+    }
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        M::fingerprint(self)
+    }
 }
 
 /// Starts recording on a model.
@@ -68,6 +86,7 @@ pub fn sites<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as
 }
 
 /// The sites of a model as seen by new prompts.
+#[track_caller]
 pub fn invoke<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, prompts: impl IntoPrompts) -> <M::Network as Instrument>::Sites<'t> {
     tracer.sites::<M::Network>(Some(At::prompt(tracer.invoke(prompts, None))))
 }
@@ -79,11 +98,13 @@ pub fn sweep_on(tracer: &Tracer, prompts: impl IntoPrompts) -> Vec<crate::graph:
 }
 
 /// The sites of a model as seen by all prompts of the trace side by side.
+#[track_caller]
 pub fn everything<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
     tracer.sites::<M::Network>(Some(At::prompt(tracer.everything(None))))
 }
 
 /// The sites of a model as seen by new prompts that are continued.
+#[track_caller]
 pub fn generating<'t, M: Traceable>(
     _model: &M,
     tracer: &'t Tracer,
@@ -94,11 +115,13 @@ pub fn generating<'t, M: Traceable>(
 }
 
 /// The sites of a model as seen by all prompts of the trace, which are continued.
+#[track_caller]
 pub fn everything_generating<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, generation: &Generation) -> Generating<'t, M::Network> {
     Generating::new(tracer, tracer.everything(Some(generation.clone())), generation)
 }
 
 /// The sites of a model for every prompt that an edited view of it will see.
+#[track_caller]
 pub fn template<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
     tracer.sites::<M::Network>(Some(At::prompt(tracer.everything(None))))
 }
@@ -123,10 +146,15 @@ pub fn stream<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outc
 
 #[track_caller]
 fn finish<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, watch: Watch<'_>) -> Result<T::Saved> {
+    let place = Some(Location::caller().into());
     let mut saves = Vec::new();
     let form = outcome.register(&mut saves);
-    let found = model.run(tracer.finish(saves)?, watch)?;
-    T::collect(form, &mut Results::new(found))
+    let expected = saves.len();
+    let found = tracer.finish(saves).and_then(|graph| model.run(graph, watch)).and_then(|found| match found.len() == expected {
+        true => Ok(found),
+        false => Err(Error::WrongResults { expected, found: found.len(), source_line: None }),
+    });
+    found.and_then(|found| T::collect(form, &mut Results::new(found))).map_err(|error| error.or_at(place))
 }
 
 /// Gives what was recorded as data.
@@ -146,13 +174,18 @@ pub fn graph<'t, T: Save<'t>>(tracer: &'t Tracer, outcome: T) -> Result<Graph> {
 /// What the graph fails with.
 #[track_caller]
 pub fn scan<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T) -> Result<Scan> {
-    Ok(Scan { saved: model.scan(graph(tracer, outcome)?)? })
+    let place = Some(Location::caller().into());
+    let saved = graph(tracer, outcome).and_then(|graph| model.scan(graph)).map_err(|error| error.or_at(place))?;
+    Ok(Scan { saved })
 }
 
 /// A view of the model with what was recorded as an edit.
 ///
 /// # Errors
 /// What was wrong with the use of a site, and where something was recorded that has no place in an edit.
+#[track_caller]
 pub fn edit<'m, M: Traceable>(model: &'m M, tracer: &Tracer, (): ()) -> Result<Edited<'m, M>> {
-    Ok(Edited::new(model, Edit::new(tracer.finish(Vec::new())?)?))
+    let place = Some(Location::caller().into());
+    let edit = tracer.finish(Vec::new()).and_then(Edit::new).map_err(|error| error.or_at(place))?;
+    Ok(Edited::new(model, edit))
 }

@@ -1,21 +1,22 @@
 //! Everything that can be done with a value.
 
 use super::Tracer;
-use super::operand::{Choice, Chosen, Operand};
+use super::operand::{Choice, Chosen, NumberFor, Operand};
 use super::value::{Value, entry};
 use crate::graph::{Binary, Compare, Function, NodeId, Op, Reduce, Region, Step, Unary};
 use crate::types::{
-    Bool, Dim, DimName, Float, HasAxis, Int, Kind, MatMul, MergeAxes, Number, One, PermuteTo, Ranked, ReplaceAxis, Shape, ShapeOf, Signature,
+    Bool, Dim, DimName, Expand, Float, HasAxis, Int, Kind, MatMul, MergeAxes, Number, One, PermuteTo, Ranked, Real, ReplaceAxis, Shape, ShapeOf, Signature,
     SplitAxis, SwapAxes,
 };
 
 macro_rules! unary {
-    ($($(#[$meta:meta])* $name:ident $op:ident;)+) => {$(
+    ($kind:ident: $($(#[$meta:meta])* $name:ident $op:ident;)+) => {$(
         $(#[$meta])*
+        #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
         #[track_caller]
         fn $name(self) -> Value<'t, C, S, K>
         where
-            K: Number,
+            K: $kind,
         {
             self.value().then(Op::Unary(Unary::$op))
         }
@@ -25,6 +26,7 @@ macro_rules! unary {
 macro_rules! binary {
     ($($(#[$meta:meta])* $name:ident $op:ident;)+) => {$(
         $(#[$meta])*
+        #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
         #[track_caller]
         fn $name<V: Operand<'t, C, S, K>>(self, other: V) -> Value<'t, C, S, K> {
             let value = self.value();
@@ -37,6 +39,7 @@ macro_rules! binary {
 macro_rules! compare {
     ($($(#[$meta:meta])* $name:ident $op:ident;)+) => {$(
         $(#[$meta])*
+        #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
         #[track_caller]
         fn $name<V: Operand<'t, C, S, K>>(self, other: V) -> Value<'t, C, S, Bool> {
             let value = self.value();
@@ -50,6 +53,7 @@ macro_rules! reduce {
     ($($(#[$meta:meta])* $name:ident $keep:ident $all:ident $op:ident -> $kind:ty;)+) => {$(
         $(#[$meta])*
         /// Along an axis, which is then gone.
+        #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
         #[track_caller]
         fn $name<A, I>(self, _axis: A) -> Value<'t, C, S::Removed, $kind>
         where
@@ -61,6 +65,7 @@ macro_rules! reduce {
 
         $(#[$meta])*
         /// Along an axis, which stays with one entry, so that the result broadcasts against the value.
+        #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
         #[track_caller]
         fn $keep<A, I>(self, _axis: A) -> Value<'t, C, S::Replaced, $kind>
         where
@@ -72,6 +77,7 @@ macro_rules! reduce {
 
         $(#[$meta])*
         /// Over all entries.
+        #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
         #[track_caller]
         fn $all(self) -> Value<'t, C, (), $kind>
         where
@@ -96,20 +102,18 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     fn tracer(self) -> &'t Tracer;
 
     /// What is held here at this line of the program.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn value(self) -> Value<'t, C, S, K>;
 
     unary! {
+        Real:
         /// `e^x` of every entry.
         exp Exp;
         /// Natural logarithm of every entry.
         ln Ln;
         /// Square root of every entry.
         sqrt Sqrt;
-        /// Square of every entry.
-        sqr Sqr;
-        /// Absolute value of every entry.
-        abs Abs;
         /// Hyperbolic tangent of every entry.
         tanh Tanh;
         /// `1 / (1 + e^-x)` of every entry.
@@ -118,28 +122,38 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
         gelu Gelu;
         /// `x * sigmoid(x)` of every entry.
         silu Silu;
-        /// `max(x, 0)` of every entry.
-        relu Relu;
         /// `1 / x` of every entry.
         recip Recip;
     }
 
+    unary! {
+        Number:
+        /// Square of every entry.
+        sqr Sqr;
+        /// Absolute value of every entry.
+        abs Abs;
+        /// `max(x, 0)` of every entry.
+        relu Relu;
+    }
+
     /// Every entry to a power.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn powf(self, exponent: f64) -> Value<'t, C, S, K>
     where
-        K: Number,
+        K: Real,
     {
         self.value().then(Op::Unary(Unary::Powf(exponent)))
     }
 
     /// Every entry, but at least `low` and at most `high`.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
-    fn clamp(self, low: f64, high: f64) -> Value<'t, C, S, K>
+    fn clamp<N: NumberFor<K>>(self, low: N, high: N) -> Value<'t, C, S, K>
     where
         K: Number,
     {
-        self.value().then(Op::Unary(Unary::Clamp(low, high)))
+        self.value().then(Op::Unary(Unary::Clamp(low.number(), high.number())))
     }
 
     binary! {
@@ -184,11 +198,12 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// Probabilities along an axis: `e^x / sum(e^x)`.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn softmax<A, I>(self, _axis: A) -> Value<'t, C, S, K>
     where
         S: HasAxis<A, I>,
-        K: Number,
+        K: Real,
     {
         self.value().then(Op::Softmax { axis: S::POSITION, log: false })
     }
@@ -198,12 +213,13 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     fn log_softmax<A, I>(self, _axis: A) -> Value<'t, C, S, K>
     where
         S: HasAxis<A, I>,
-        K: Number,
+        K: Real,
     {
         self.value().then(Op::Softmax { axis: S::POSITION, log: true })
     }
 
     /// Running sum along an axis.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn cumsum<A, I>(self, _axis: A) -> Value<'t, C, S, K>
     where
@@ -214,6 +230,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// The matrix product over the innermost axes: `(.., N, K)` by `(.., K, M)` is `(.., N, M)`.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn matmul<R: Shape, V: Traced<'t, C, R, Float>>(self, other: V) -> Value<'t, C, S::Product, Float>
     where
@@ -224,6 +241,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// Two axes exchanged.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn transpose<A, I, B, J>(self, _first: A, _second: B) -> Value<'t, C, S::Swapped, K>
     where
@@ -236,6 +254,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// The axes in the order of `target`: `x.permute((Heads, Batch, Seq, HeadDim))`.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn permute<T: Shape, I>(self, _target: T) -> Value<'t, C, T, K>
     where
@@ -246,6 +265,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// One axis as two, the outer one first: `z.split(HeadsHidden, (Heads, HeadDim))`.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn split<A, I, X: Dim<C>, Y: Dim<C>>(self, _axis: A, _into: (X, Y)) -> Value<'t, C, S::Split, K>
     where
@@ -258,6 +278,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// Two neighbouring axes as one: `z.merge((Heads, HeadDim), HeadsHidden)`.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn merge<X, Y, I, N: DimName>(self, _axes: (X, Y), _into: N) -> Value<'t, C, S::Merged, K>
     where
@@ -267,6 +288,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// Another name for an axis, so that a shape can have the same one twice: `h.rename(Seq, Key)`.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn rename<A, I, N: DimName>(self, _axis: A, _name: N) -> Value<'t, C, S::Replaced, K>
     where
@@ -277,6 +299,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
 
     /// The entry of an axis that `choice` names: a number such as a token id, or a traced value that has one index for each of the
     /// other entries.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn pick<A, I, P>(self, _axis: A, choice: P) -> Value<'t, C, S::Removed, K>
     where
@@ -290,7 +313,45 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
         }
     }
 
+    /// An axis of one entry more, so that the value can be assigned to a place that has the axis: `h.at(Seq, -1).expand(Seq)`. It is the second
+    /// axis if the first is `Batch`, else the first.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
+    #[track_caller]
+    fn expand<A: DimName>(self, _axis: A) -> Value<'t, C, S::Expanded, K>
+    where
+        S: Expand,
+    {
+        let one: Value<'t, C, S::Expanded, K> = self.value().then(Op::Stack { name: One::NAME.to_string() });
+        match S::POSITION {
+            0 => one,
+            position => one.then(swap::<S::Expanded>(0, position, &move_first(S::Expanded::NAMES, position))),
+        }
+    }
+
+    /// Whether it is true everywhere: a single boolean, for an `if`.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
+    #[track_caller]
+    fn all(self) -> Value<'t, C, (), Bool>
+    where
+        Self: Traced<'t, C, S, Bool>,
+    {
+        let value = <Self as Traced<'t, C, S, Bool>>::value(self);
+        value.cast::<Int>().min_all().gt(0)
+    }
+
+    /// Whether it is true anywhere: a single boolean, for an `if`.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
+    #[track_caller]
+    fn any(self) -> Value<'t, C, (), Bool>
+    where
+        Self: Traced<'t, C, S, Bool>,
+    {
+        let value = <Self as Traced<'t, C, S, Bool>>::value(self);
+        value.cast::<Int>().max_all().gt(0)
+    }
+
     /// For every index of `indices`, which has the shape with the axis `N` in place of `A`, the entry of `A` at that index.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn gather<A, I, N, V>(self, _axis: A, indices: V) -> Value<'t, C, S::Replaced, K>
     where
@@ -302,6 +363,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// The entries of an axis that a list of indices names.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn index_select<A, I, N: DimName, V>(self, _axis: A, indices: V) -> Value<'t, C, S::Replaced, K>
     where
@@ -314,6 +376,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// The first value where this is true, else the second.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn where_<L: Kind, A, B>(self, yes: A, no: B) -> Value<'t, C, S, L>
     where
@@ -327,6 +390,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// The `k` largest entries of the innermost axis, best first, and their indices.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn topk<A, I>(self, _axis: A, k: usize) -> (Value<'t, C, S::Replaced, K>, Value<'t, C, S::Replaced, Int>)
     where
@@ -338,37 +402,41 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
         if S::POSITION != last {
             value = value.then(swap::<S>(S::POSITION, last, S::NAMES));
         }
-        let back = |found: Op| match S::POSITION == last {
-            true => value.tracer.push(found, &[value.id]),
-            false => {
-                let found = value.tracer.push(found, &[value.id]);
-                value.tracer.push(swap::<S>(S::POSITION, last, S::Replaced::NAMES), &[found])
+        let mut found = [value.id; 2];
+        // A closure would have the line of this file and not the caller's.
+        for (id, indices) in found.iter_mut().zip([false, true]) {
+            *id = value.tracer.push(Op::TopK { k, indices }, &[value.id]);
+            if S::POSITION != last {
+                *id = value.tracer.push(swap::<S>(S::POSITION, last, S::Replaced::NAMES), &[*id]);
             }
-        };
-        let values = back(Op::TopK { k, indices: false });
-        let indices = back(Op::TopK { k, indices: true });
+        }
+        let [values, indices] = found;
         (Value::new(value.tracer, values), Value::new(value.tracer, indices))
     }
 
     /// The same shape filled with zeros.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn zeros_like(self) -> Value<'t, C, S, K> {
         self.value().then(Op::Full(0.0))
     }
 
     /// The same shape filled with ones.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn ones_like(self) -> Value<'t, C, S, K> {
         self.value().then(Op::Full(1.0))
     }
 
     /// The same shape filled with numbers from the standard normal distribution; the same seed gives the same numbers.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn randn_like(self, seed: u64) -> Value<'t, C, S, Float> {
         self.value().then(Op::Randn { seed })
     }
 
     /// The value as another kind: `mask.cast::<Float>()`.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn cast<L: Kind>(self) -> Value<'t, C, S, L> {
         self.value().then(Op::Cast(L::TAG))
@@ -378,6 +446,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     ///
     /// The function exists in this program only: a graph that applies one can neither be stored nor sent. A named
     /// [`Operation`](crate::graph::Operation) can. What candle records of it is what gradients go through.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn apply<T: ShapeOf<C>>(
         self,
@@ -390,6 +459,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     }
 
     /// As [`Traced::apply`], of two values.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn apply_with<R: Shape, L: Kind, T: ShapeOf<C>>(
         self,
@@ -406,6 +476,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     ///
     /// # Errors
     /// Where none is registered, or it gives another shape, the trace fails with this line before anything is computed.
+    #[must_use = "this computes a new value and changes nothing: assign it to a place of the model, or use it"]
     #[track_caller]
     fn operation<T: Shape>(self, name: &str, parameters: &[f64], _shape: T) -> Value<'t, C, T, K> {
         let names = T::NAMES.iter().map(ToString::to_string).collect();
@@ -422,7 +493,7 @@ pub trait Traced<'t, C: Signature, S: Shape, K: Kind>: Copy {
     /// rewrite, its name is that of the node.
     #[track_caller]
     fn print(self) -> Value<'t, C, S, K> {
-        self.log("")
+        self.log(super::label::take())
     }
 }
 
@@ -443,14 +514,27 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// All of it.
-    pub fn whole(node: NodeId) -> Self {
-        Origin { node, steps: [Step { axis: 0, start: 0, end: None, single: false }; 5], len: 0 }
+    /// What a node is: of one that reads a part of a site, that part of the site.
+    pub fn of(tracer: &Tracer, node: NodeId) -> Self {
+        let mut steps = [Step { axis: 0, start: 0, end: None, single: false }; 5];
+        let Some((whole, region)) = tracer.whole_of(node).filter(|(_, region)| region.0.len() <= steps.len()) else {
+            return Origin { node, steps, len: 0 };
+        };
+        let len = region.0.len();
+        steps[..len].copy_from_slice(&region.0[..len]);
+        Origin { node: whole, steps, len: len as u8 }
     }
 
     pub fn region(&self) -> Region {
         Region(self.steps[..self.len as usize].to_vec())
     }
+}
+
+/// The names of axes, of which one was put first.
+fn move_first<'n>(names: &[&'n str], position: usize) -> Vec<&'n str> {
+    let mut names = names.to_vec();
+    names[..=position].rotate_right(1);
+    names
 }
 
 /// Exchanges two axes at run-time positions.

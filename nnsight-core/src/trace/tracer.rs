@@ -10,7 +10,7 @@ use bumpalo::Bump;
 use super::prompt::IntoPrompts;
 use crate::graph::{
     At, Body, Constant, ConstantId, Function, FunctionId, Generation, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source,
-    SourceId, Unused,
+    SourceId, Unused, Visited,
 };
 use crate::module::{Cursor, Instrument, SiteTable};
 use crate::{Error, Result};
@@ -33,8 +33,24 @@ struct Recording {
     /// The loops that are being recorded, the outermost first.
     bodies: Vec<OpenBody>,
     /// The last reading of each site that is still what the model holds there.
-    readings: HashMap<Visit, NodeId>,
+    readings: Visited<Option<NodeId>>,
+    /// The last edit of each site, and the number of nodes before it.
+    edits: HashMap<(InvokeId, u32, usize), (usize, &'static Location<'static>)>,
+    /// The invokes that see all prompts.
+    wide: Vec<InvokeId>,
+    /// Where handles to sites were made, and the number of nodes before it.
+    stamps: Vec<(usize, &'static Location<'static>)>,
+    /// Nodes that read a part of a site: the reading of all of it, and the part.
+    parts: HashMap<NodeId, (NodeId, Region)>,
     errors: Vec<Error>,
+}
+
+/// When a handle to a site was made; none for a site that is written as a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(u32);
+
+impl Stamp {
+    pub const NONE: Stamp = Stamp(0);
 }
 
 /// The body of a loop while it is recorded.
@@ -56,15 +72,20 @@ const DEPTH: u32 = 1 << 28;
 const CAPTURED: u32 = 1 << 26;
 const NODES: u32 = 1 << 27;
 
-/// The most rounds that a loop may have: one that never ends is a mistake.
-const ROUNDS: u32 = 100_000;
+/// Loops inside of each other, at most. One more is refused, and recorded at the same depth: its ids must not overflow until then.
+const DEEPEST: usize = 9;
+
+/// The first id of a depth.
+fn base(depth: usize) -> u32 {
+    depth.min(DEEPEST) as u32 * DEPTH
+}
 
 fn depth(id: NodeId) -> usize {
     (id.0 / DEPTH) as usize
 }
 
-/// Invoke, step and site.
-type Visit = (InvokeId, u32, usize);
+// What is recorded is whole after every call: a panic of the program in between leaves no half of a node.
+impl std::panic::RefUnwindSafe for Tracer {}
 
 impl Tracer {
     /// Starts recording on a model with these sites.
@@ -79,19 +100,26 @@ impl Tracer {
     }
 
     /// Begins a run on new prompts, which are continued as `generation` says.
+    #[track_caller]
     pub fn invoke(&self, prompts: impl IntoPrompts, generation: Option<Generation>) -> InvokeId {
-        self.push_invoke(Invoke { prompts: prompts.into_prompts(), everything: false, generation })
+        let source = Some(Location::caller().into());
+        self.push_invoke(Invoke { prompts: prompts.into_prompts(), everything: false, generation, source })
     }
 
     /// Looks at the runs on all prompts of the trace side by side.
+    #[track_caller]
     pub fn everything(&self, generation: Option<Generation>) -> InvokeId {
-        self.push_invoke(Invoke { prompts: Vec::new(), everything: true, generation })
+        self.push_invoke(Invoke { prompts: Vec::new(), everything: true, generation, source: Some(Location::caller().into()) })
     }
 
     fn push_invoke(&self, invoke: Invoke) -> InvokeId {
-        let invokes = &mut self.recording.borrow_mut().graph.invokes;
-        invokes.push(invoke);
-        InvokeId(invokes.len() as u32 - 1)
+        let mut recording = self.recording.borrow_mut();
+        let id = InvokeId(recording.graph.invokes.len() as u32);
+        if invoke.everything {
+            recording.wide.push(id);
+        }
+        recording.graph.invokes.push(invoke);
+        id
     }
 
     /// From here on, an edit that reaches nothing is left out if others of its line reach something.
@@ -135,15 +163,57 @@ impl Tracer {
         let Some((at, id)) = recording.resolve(&self.table, at, site, Location::caller()) else {
             return recording.push(Op::Scalar(0.0), &[], Location::caller());
         };
-        let visit = (at.invoke, at.step, site);
-        if let Some(&node) = recording.readings.get(&visit) {
+        if let Some(&Some(node)) = recording.readings.get(&recording.graph, at, site) {
             return node;
         }
         let node = recording.push(Op::Get { at, site: id }, &[], Location::caller());
         if recording.guards.is_empty() {
-            recording.readings.insert(visit, node);
+            let Recording { graph, readings, .. } = &mut *recording;
+            *readings.entry(graph, at, site) = Some(node);
         }
         node
+    }
+
+    /// Remembers this line.
+    #[track_caller]
+    pub(crate) fn stamp(&self) -> Stamp {
+        let mut recording = self.recording.borrow_mut();
+        let nodes = recording.graph.nodes.len();
+        recording.stamps.push((nodes, Location::caller()));
+        Stamp(recording.stamps.len() as u32)
+    }
+
+    /// Takes a part of a value. Of what was read from a site, it stays a part of that.
+    #[track_caller]
+    pub(crate) fn part(&self, value: NodeId, region: Region) -> NodeId {
+        let part = self.push(Op::Slice(region.clone()), &[value]);
+        let mut recording = self.recording.borrow_mut();
+        let of_site = match recording.parts.get(&value) {
+            Some((whole, outer)) => Some((*whole, outer.then(&region))),
+            None if matches!(recording.graph.nodes.get(value.0 as usize), Some(Node { op: Op::Get { .. }, .. })) => Some((value, region)),
+            None => None,
+        };
+        if let Some(found) = of_site {
+            recording.parts.insert(part, found);
+        }
+        part
+    }
+
+    /// Of a node that reads a part of a site, the reading of all of it and the part.
+    pub(crate) fn whole_of(&self, part: NodeId) -> Option<(NodeId, Region)> {
+        self.recording.borrow().parts.get(&part).cloned()
+    }
+
+    /// Refuses to read through a handle that was made before the last edit of its site.
+    #[track_caller]
+    pub(crate) fn check_stamp(&self, stamp: Stamp, at: Option<At>, site: usize) {
+        let mut recording = self.recording.borrow_mut();
+        let Some(at) = at.filter(|_| stamp != Stamp::NONE) else { return };
+        let (made, handle_line) = recording.stamps[stamp.0 as usize - 1];
+        let Some(edit_line) = recording.edited_since(made, at, site) else { return };
+        let site = self.table.sites().get(site).map(|site| site.path.clone()).unwrap_or_default();
+        let (handle_line, edit_line) = (Source::from(handle_line), Source::from(edit_line));
+        recording.errors.push(Error::StaleSite { site, handle_line, edit_line, source_line: Some(Location::caller().into()) });
     }
 
     #[track_caller]
@@ -175,14 +245,16 @@ impl Tracer {
         let mut recording = self.recording.borrow_mut();
         if let Some((at, id)) = recording.resolve(&self.table, at, site, Location::caller()) {
             let Recording { graph, readings, .. } = &mut *recording;
-            readings.retain(|&(invoke, step, read), _| (step, read) != (at.step, site) || !graph.share_rows(invoke, at.invoke));
+            readings.forget(graph, at, site);
+            let nodes = recording.graph.nodes.len();
+            recording.edits.insert((at.invoke, at.step, site), (nodes, Location::caller()));
             recording.push(op(at, id), args, Location::caller());
         }
     }
 
     #[track_caller]
-    pub(crate) fn fail(&self, error: impl FnOnce(Source) -> Error) {
-        self.recording.borrow_mut().errors.push(error(Location::caller().into()));
+    pub(crate) fn fail(&self, error: impl FnOnce(Option<Source>) -> Error) {
+        self.recording.borrow_mut().errors.push(error(Some(Location::caller().into())));
     }
 
     #[track_caller]
@@ -197,11 +269,15 @@ impl Tracer {
     }
 
     /// Begins the body of a loop with so many parameters; gives their ids.
+    #[track_caller]
     pub(crate) fn open_body(&self, parameters: usize) -> Vec<NodeId> {
         let mut recording = self.recording.borrow_mut();
+        if recording.bodies.len() == DEEPEST {
+            recording.errors.push(Error::InLoop { what: "a loop inside of eight others", source_line: Some(Location::caller().into()) });
+        }
         let guards = std::mem::take(&mut recording.guards);
         recording.bodies.push(OpenBody { parameters: parameters as u32, captured: Vec::new(), nodes: Vec::new(), guards });
-        let base = recording.bodies.len() as u32 * DEPTH;
+        let base = base(recording.bodies.len());
         (0..parameters as u32).map(|index| NodeId(base + index)).collect()
     }
 
@@ -232,7 +308,7 @@ impl Tracer {
             nodes: nodes.collect(),
             condition: condition.map(renumber),
             gives: gives.into_iter().map(renumber).collect(),
-            limit: ROUNDS,
+            limit: Body::ROUNDS,
         };
         let args = initial.iter().copied().chain(over.map(|(rows, _)| rows)).chain(open.captured).collect::<Vec<_>>();
         let repeated = recording.push(Op::Loop(Box::new(body)), &args, location);
@@ -268,7 +344,7 @@ impl Recording {
             _ => None,
         };
         if let Some(what) = what {
-            self.errors.push(Error::InLoop { what, source_line: location.into() });
+            self.errors.push(Error::InLoop { what, source_line: Some(location.into()) });
             return self.push_at(level, Op::Scalar(0.0), &[], location);
         }
         let args = args.iter().map(|&arg| self.inside(arg, location)).collect::<Vec<_>>();
@@ -279,7 +355,7 @@ impl Recording {
     fn inside(&mut self, id: NodeId, location: &'static Location<'static>) -> NodeId {
         let level = self.bodies.len();
         if depth(id) > level {
-            self.errors.push(Error::OutsideBranch { source_line: location.into() });
+            self.errors.push(Error::OutsideBranch { source_line: Some(location.into()) });
             return NodeId(0);
         }
         (depth(id)..level).fold(id, |id, outer| {
@@ -288,7 +364,7 @@ impl Recording {
                 captured.push(id);
                 captured.len() - 1
             });
-            NodeId((outer as u32 + 1) * DEPTH + CAPTURED + index as u32)
+            NodeId(base(outer + 1) + CAPTURED + index as u32)
         })
     }
 
@@ -303,16 +379,26 @@ impl Recording {
             None => &mut self.graph.nodes,
             Some(body) => &mut self.bodies[body].nodes,
         };
-        let base = if level == 0 { 0 } else { level as u32 * DEPTH + NODES };
+        let base = if level == 0 { 0 } else { base(level) + NODES };
         nodes.push(Node { op, args: args.to_vec(), guards, source });
         NodeId(base + nodes.len() as u32 - 1)
+    }
+
+    /// The line of an edit of a site that is not older than so many nodes.
+    fn edited_since(&self, nodes: usize, at: At, site: usize) -> Option<&'static Location<'static>> {
+        let invokes = match self.wide.contains(&at.invoke) {
+            true => (0..self.graph.invokes.len() as u32).map(InvokeId).collect(),
+            false => [&self.wide[..], &[at.invoke]].concat(),
+        };
+        let edits = invokes.into_iter().filter_map(|invoke| self.edits.get(&(invoke, at.step, site)));
+        edits.filter(|(edit, _)| *edit >= nodes).map(|(_, line)| *line).next()
     }
 
     /// The graph's names for a visit to a site, or `None` after noting down why there are none.
     fn resolve(&mut self, table: &SiteTable, at: Option<At>, site: usize, location: &'static Location<'static>) -> Option<(At, SiteId)> {
         let info = table.sites().get(site)?;
         let Some(at) = at else {
-            self.errors.push(Error::NoPrompt { site: info.path.clone(), source_line: location.into() });
+            self.errors.push(Error::NoPrompt { site: info.path.clone(), source_line: Some(location.into()) });
             return None;
         };
         let sites = &mut self.graph.sites;

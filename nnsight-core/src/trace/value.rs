@@ -4,10 +4,10 @@ use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 
 use super::index::Index;
-use super::operand::Operand;
+use super::operand::Assigned;
 use super::{Traced, Tracer};
 use crate::graph::{NodeId, Op, Region, Step};
-use crate::types::{Append, DimName, Float, HasAxis, Int, Kind, Part, Prepend, ReplaceAxis, Shape, Signature, Stacked};
+use crate::types::{Append, DimName, Float, HasAxis, HasHeads, Heads, Int, Kind, Part, Prepend, ReplaceAxis, Shape, Signature, Stacked};
 
 /// A value inside of a trace: it will exist when the trace runs, and never changes.
 ///
@@ -50,42 +50,56 @@ impl<'t, C, S, K> Value<'t, C, S, K> {
 
 impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
     /// One entry of an axis, which is then gone; negative indices count from the end.
+    #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
     pub fn at<A, I>(self, _axis: A, index: impl Index) -> Value<'t, C, S::Removed, K>
     where
         S: HasAxis<A, I>,
     {
-        self.then(Op::Slice(entry(S::POSITION, index)))
+        Value::new(self.tracer, self.tracer.part(self.id, entry(S::POSITION, index)))
+    }
+
+    /// One attention head; the same as `.at(Heads, index)`.
+    #[must_use = "this computes a new value and changes nothing"]
+    #[track_caller]
+    pub fn head<I>(self, index: impl Index) -> Value<'t, C, <S as HasAxis<Heads, I>>::Removed, K>
+    where
+        S: HasHeads<I>,
+    {
+        self.at(Heads, index)
     }
 
     /// A range of an axis: `2..5`, `..-1`, `3..`.
+    #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
     pub fn slice<A: DimName, I>(self, _axis: A, range: impl RangeBounds<i64>) -> Value<'t, C, S::Replaced, K>
     where
         S: ReplaceAxis<A, I, Part<A>>,
     {
-        self.then(Op::Slice(range_of(S::POSITION, range)))
+        Value::new(self.tracer, self.tracer.part(self.id, range_of(S::POSITION, range)))
     }
 
     /// The same value with one entry of an axis replaced. The value itself stays as it is.
+    #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
     pub fn with_at<A, I, V>(self, _axis: A, index: impl Index, value: V) -> Self
     where
         S: HasAxis<A, I>,
-        V: Operand<'t, C, S::Removed, K>,
+        V: Assigned<'t, C, S::Removed, K>,
     {
-        let value = value.operand(self.tracer);
+        let value = value.assigned(self.tracer);
         self.then_with(Op::Patch(entry(S::POSITION, index)), value)
     }
 
     /// The same value with a range of an axis replaced. The value itself stays as it is.
+    #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
     pub fn with_slice<A: DimName, I, V>(self, _axis: A, range: impl RangeBounds<i64>, value: V) -> Self
     where
         S: ReplaceAxis<A, I, Part<A>>,
-        V: Operand<'t, C, S::Replaced, K>,
+        V: Assigned<'t, C, S::Replaced, K>,
     {
-        let value = value.operand(self.tracer);
+        let value = value.assigned(self.tracer);
         self.then_with(Op::Patch(range_of(S::POSITION, range)), value)
     }
 
@@ -134,6 +148,7 @@ pub(super) fn bounds(range: impl RangeBounds<i64>) -> (i64, Option<i64>) {
 
 impl<'t, C: Signature, S: Shape> Value<'t, C, S, Int> {
     /// A new innermost axis with 1 at the entry that the value names, and 0 elsewhere: `tokens.one_hot(Vocab, 49152)`.
+    #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
     pub fn one_hot<N: DimName>(self, _axis: N, size: usize) -> Value<'t, C, S::Appended, Float>
     where
@@ -143,17 +158,29 @@ impl<'t, C: Signature, S: Shape> Value<'t, C, S, Int> {
     }
 }
 
+/// The nodes of some values.
+#[track_caller]
+fn ids<'t, C: Signature, S: Shape, K: Kind, V: Traced<'t, C, S, K>>(values: &[V]) -> Vec<NodeId> {
+    let mut ids = Vec::with_capacity(values.len());
+    // A closure would have the line of this file and not the caller's.
+    for value in values {
+        ids.push(value.value().id);
+    }
+    ids
+}
+
 /// Values one after the other along an axis.
 ///
 /// # Panics
 /// Where there is none.
+#[must_use = "this computes a new value and changes nothing"]
 #[track_caller]
 pub fn cat<'t, C: Signature, S, K: Kind, A: DimName, I, V>(values: &[V], _axis: A) -> Value<'t, C, <S as ReplaceAxis<A, I, Part<A>>>::Replaced, K>
 where
     S: ReplaceAxis<A, I, Part<A>>,
     V: Traced<'t, C, S, K>,
 {
-    let ids = values.iter().map(|value| value.value().id).collect::<Vec<_>>();
+    let ids = ids(values);
     let tracer = values.first().expect("`cat` needs at least one value").tracer();
     Value::new(tracer, tracer.push(Op::Cat { axis: S::POSITION }, &ids))
 }
@@ -162,13 +189,14 @@ where
 ///
 /// # Panics
 /// Where there is none.
+#[must_use = "this computes a new value and changes nothing"]
 #[track_caller]
 pub fn stack<'t, C: Signature, S, K: Kind, V>(values: &[V]) -> Value<'t, C, S::Prepended, K>
 where
     S: Prepend<Stacked>,
     V: Traced<'t, C, S, K>,
 {
-    let ids = values.iter().map(|value| value.value().id).collect::<Vec<_>>();
+    let ids = ids(values);
     let tracer = values.first().expect("`stack` needs at least one value").tracer();
     Value::new(tracer, tracer.push(Op::Stack { name: Stacked::NAME.to_string() }, &ids))
 }

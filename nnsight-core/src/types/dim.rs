@@ -4,7 +4,17 @@
 pub trait DimName: Copy + Default + 'static {
     /// As it is written in a shape: `Hidden`.
     const NAME: &'static str;
+    /// Whether this is [`Batch`], which comes before every other axis.
+    #[doc(hidden)]
+    type Batched;
 }
+
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct IsBatch;
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct IsNotBatch;
 
 /// The size of an axis under the signature `C`.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a dimension of `{C}`", note = "declare your own with `dim!(pub {Self} = 128)`")]
@@ -41,6 +51,7 @@ macro_rules! __dim_name {
     ($name:ident) => {
         impl $crate::types::DimName for $name {
             const NAME: &'static str = stringify!($name);
+            type Batched = $crate::types::IsNotBatch;
         }
         impl $crate::types::Fits<$name> for $name {}
         impl $crate::types::Fits<$crate::types::One> for $name {}
@@ -75,9 +86,20 @@ macro_rules! __dim_size {
     };
 }
 
+/// The prompts of an invoke.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batch;
+impl DimName for Batch {
+    const NAME: &'static str = "Batch";
+    type Batched = IsBatch;
+}
+impl<C> Dim<C> for Batch {
+    const SIZE: Option<usize> = None;
+}
+impl Fits<Batch> for Batch {}
+impl Fits<One> for Batch {}
+
 crate::dim!(
-    /// The prompts of an invoke.
-    pub Batch,
     /// The positions of a prompt; index 0 is its first token, -1 its last.
     pub Seq,
     /// The position that attends.
@@ -95,6 +117,7 @@ crate::dim!(
 pub struct One;
 impl DimName for One {
     const NAME: &'static str = "One";
+    type Batched = IsNotBatch;
 }
 impl Fits<One> for One {}
 crate::__dim_axis!(One);
@@ -107,6 +130,7 @@ impl<C> Dim<C> for One {
 pub struct Part<D>(pub D);
 impl<D: DimName> DimName for Part<D> {
     const NAME: &'static str = D::NAME;
+    type Batched = D::Batched;
 }
 impl<C, D: DimName> Dim<C> for Part<D> {
     const SIZE: Option<usize> = None;
@@ -121,6 +145,7 @@ crate::__dim_axis!(Part<D>, D: DimName);
 pub struct Hole;
 impl DimName for Hole {
     const NAME: &'static str = "_";
+    type Batched = IsNotBatch;
 }
 
 macro_rules! signature_dims {

@@ -59,6 +59,15 @@ pub trait Number: Kind {}
 impl Number for Float {}
 impl Number for Int {}
 
+/// The kind that has fractions.
+#[diagnostic::on_unimplemented(
+    message = "this is computed of floating-point numbers, and this value is of kind `{Self}`",
+    label = "a value of kind `{Self}`",
+    note = "turn it into floating-point numbers first: `.cast::<Float>()`"
+)]
+pub trait Real: Number {}
+impl Real for Float {}
+
 /// Says that a value has the kind that its place asks for.
 #[diagnostic::on_unimplemented(message = "expected a value of kind `{K}`, found `{Self}`", note = "convert it with `.cast::<{K}>()`")]
 pub trait SameKind<K> {}

@@ -163,7 +163,7 @@ impl Saved {
             axis: names.get(axis).copied().unwrap_or_default().to_string(),
             size,
             row,
-            source_line: here.into(),
+            source_line: Some(here.into()),
         };
         let size = self.tensor.dim(axis)?;
         let span = |size: usize, row| step.resolve(size).ok_or_else(|| outside(row, size));
@@ -230,7 +230,7 @@ impl Saved {
 
     /// Values side by side along new outermost axes, so that the result has the sizes `dims`. Those of different lengths become rows.
     pub(crate) fn stacked(values: &[Saved], dims: &[usize]) -> Result<Saved> {
-        let Some(first) = values.first() else { return Err(Error::NoPoints) };
+        let Some(first) = values.first() else { return Err(Error::NoPoints { source_line: None }) };
         let (new, sizes) = (dims.len(), first.dims());
         let shape = dims.iter().chain(sizes).copied().collect::<Vec<_>>();
         let rank_differs = values.iter().any(|value| value.rank() != first.rank());
@@ -240,7 +240,7 @@ impl Saved {
             return Ok(Saved::computed(Candle::stack(&tensors, 0)?.reshape(shape)?, extents));
         };
         if new != 1 || rank_differs || values.iter().any(|value| value.extents.is_some()) {
-            return Err(Error::PointsDiffer { first: sizes.to_vec(), other: other.dims().to_vec() });
+            return Err(Error::PointsDiffer { first: sizes.to_vec(), other: other.dims().to_vec(), source_line: None });
         }
         let (mut axes, mut padded) = (Vec::new(), values.iter().map(|value| value.tensor.clone()).collect::<Vec<_>>());
         for axis in 0..first.rank() {
@@ -279,10 +279,10 @@ fn narrowed(tensor: &Candle, spans: impl Iterator<Item = (usize, Span)>) -> cand
 pub(crate) fn differ(what: &str, extents: &Extents, here: &'static Location<'static>) -> Error {
     match (extents.lengths(), extents.ended()) {
         (None, Some(row)) => ended(what, row, here),
-        (lengths, _) => Error::RowsDiffer { what: what.to_string(), lengths: lengths.unwrap_or_default(), source_line: here.into() },
+        (lengths, _) => Error::RowsDiffer { what: what.to_string(), lengths: lengths.unwrap_or_default(), source_line: Some(here.into()) },
     }
 }
 
 fn ended(what: &str, row: usize, here: &'static Location<'static>) -> Error {
-    Error::RowEnded { what: what.to_string(), row, source_line: here.into() }
+    Error::RowEnded { what: what.to_string(), row, source_line: Some(here.into()) }
 }

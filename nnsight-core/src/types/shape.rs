@@ -3,7 +3,7 @@
 //! The position of an axis is a type parameter `I` ([`P0`] … [`P4`]) that the trait solver finds, so that asking for an axis which
 //! a shape lacks does not compile.
 
-use super::dim::{Dim, DimName, Fits, Hole};
+use super::dim::{Dim, DimName, Fits, Hole, IsBatch, IsNotBatch, One};
 use crate::graph::Axis;
 
 /// A tuple of up to five dimensions.
@@ -45,6 +45,16 @@ pub trait HasAxis<A, I>: Shape {
     /// The shape without the axis.
     type Removed: Shape;
 }
+
+/// Says that a shape has the axis `Heads`, for `head(index)`.
+#[diagnostic::on_unimplemented(
+    message = "shape `{Self}` has no axis `Heads`",
+    label = "no axis `Heads` here",
+    note = "under grouped-query attention keys and values have the axis `KvHeads`: `k.at(KvHeads, index)`"
+)]
+pub trait HasHeads<I>: HasAxis<super::Heads, I> {}
+#[diagnostic::do_not_recommend]
+impl<I, S: HasAxis<super::Heads, I>> HasHeads<I> for S {}
 
 /// Says that a shape has an axis `A`, and gives the shape with `N` in its place.
 #[diagnostic::on_unimplemented(message = "shape `{Self}` has no axis `{A}`", label = "no axis `{A}` here")]
@@ -97,9 +107,33 @@ pub trait PermuteTo<T, I>: Shape {
 #[diagnostic::on_unimplemented(
     message = "shapes `{Self}` and `{R}` do not broadcast",
     label = "this has shape `{R}`",
-    note = "a value fits where it has the same shape, a suffix of it, `One` in place of an axis, or is a number"
+    note = "a value fits if it has the same shape, a suffix of it, `One` in place of an axis (`.mean_keep(Seq)`, `.expand(Seq)`), or is a number"
 )]
 pub trait BroadcastFrom<R>: Shape {}
+
+/// Says that a value of shape `R` may be assigned to a place of this shape: the same axes, or `One` in place of an axis.
+#[diagnostic::on_unimplemented(
+    message = "a value of shape `{R}` cannot be assigned to a place of shape `{Self}`",
+    label = "this has shape `{R}`",
+    note = "an assignment wants the same axes: `.expand(Seq)` makes one that is missing, `.mean_keep(Seq)` keeps one that is reduced; `+=` broadcasts"
+)]
+pub trait ExpandedFrom<R>: Shape {}
+
+/// The shape with an axis of one entry more: the second axis if the first is `Batch`, else the first.
+#[diagnostic::on_unimplemented(message = "shape `{Self}` has five axes already and takes no other")]
+pub trait Expand: Shape {
+    /// The position of the new axis.
+    const POSITION: usize;
+    /// The shape with it.
+    type Expanded: Shape;
+}
+
+/// As [`Expand`], for a shape whose first axis is known to be `Batch` or not.
+#[doc(hidden)]
+pub trait ExpandBehind<First>: Shape {
+    const POSITION: usize;
+    type Expanded: Shape;
+}
 
 /// Gives the shape of a matrix product.
 #[diagnostic::on_unimplemented(
@@ -306,6 +340,51 @@ broadcast! {
     [A B] [C X D Y E Z];
     [A] [B X C Y D Z E W];
     [] [A X B Y C Z D W E V];
+}
+
+macro_rules! expanded_from {
+    ($([$($d:ident $x:ident)*];)+) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<$($d: DimName + Fits<$x>, $x: DimName),*> ExpandedFrom<($($x,)*)> for ($($d,)*) {}
+    )+};
+}
+expanded_from! {
+    [];
+    [A X];
+    [A X B Y];
+    [A X B Y C Z];
+    [A X B Y C Z D W];
+    [A X B Y C Z D W E V];
+}
+
+impl Expand for () {
+    const POSITION: usize = 0;
+    type Expanded = (One,);
+}
+macro_rules! expand {
+    ($([$($d:ident)*];)+) => {$(
+        impl<First: DimName, $($d: DimName),*> Expand for (First, $($d,)*)
+        where
+            (First, $($d,)*): ExpandBehind<First::Batched>,
+        {
+            const POSITION: usize = <Self as ExpandBehind<First::Batched>>::POSITION;
+            type Expanded = <Self as ExpandBehind<First::Batched>>::Expanded;
+        }
+        impl<First: DimName, $($d: DimName),*> ExpandBehind<IsBatch> for (First, $($d,)*) {
+            const POSITION: usize = 1;
+            type Expanded = (First, One, $($d,)*);
+        }
+        impl<First: DimName, $($d: DimName),*> ExpandBehind<IsNotBatch> for (First, $($d,)*) {
+            const POSITION: usize = 0;
+            type Expanded = (One, First, $($d,)*);
+        }
+    )+};
+}
+expand! {
+    [];
+    [A];
+    [A B];
+    [A B C];
 }
 
 macro_rules! matmul {

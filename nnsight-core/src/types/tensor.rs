@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::ops::{Bound, Deref, RangeBounds};
+use std::panic::Location;
 
 use candle_core::shape::Dim;
 use candle_core::{DType, Device, Tensor as Candle};
@@ -131,9 +132,10 @@ impl<C, S, K> Tensor<C, S, K> {
     /// let sines = h.with_padded(h.padded().sin()?)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn with_padded(&self, entries: Candle) -> Result<Self> {
         if entries.dims() != self.dims() {
-            return Err(Error::TensorShape { expected: format!("{:?}", self.dims()), found: entries.dims().to_vec() });
+            return Err(Error::TensorShape { expected: format!("{:?}", self.dims()), found: entries.dims().to_vec(), source_line: Some(Location::caller().into()) });
         }
         Ok(Tensor::of(Saved::computed(entries, self.saved.extents().cloned())))
     }
@@ -194,20 +196,22 @@ impl<C, S: ShapeOf<C>, K: Kind> Tensor<C, S, K> {
     /// let direction = Tensor::<Dynamic, (Hidden,)>::new(zeros)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn new(inner: Candle) -> Result<Self> {
-        Tensor::typed(inner.into())
+        Tensor::typed(inner.into(), Location::caller())
     }
 
-    fn typed(saved: Saved) -> Result<Self> {
+    fn typed(saved: Saved, place: &'static Location<'static>) -> Result<Self> {
+        let place = || Some(place.into());
         let axes = S::axes();
         let found = saved.dims();
         let fits = axes.len() == found.len() && axes.iter().zip(found).all(|(axis, &found)| axis.size.is_none_or(|size| size == found));
         if !fits {
             let expected = axes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(Error::TensorShape { expected: format!("({expected})"), found: found.to_vec() });
+            return Err(Error::TensorShape { expected: format!("({expected})"), found: found.to_vec(), source_line: place() });
         }
         if kind_of(saved.dtype()) != K::TAG {
-            return Err(Error::TensorKind { expected: K::TAG.name(), found: saved.dtype().as_str() });
+            return Err(Error::TensorKind { expected: K::TAG.name(), found: saved.dtype().as_str(), source_line: place() });
         }
         Ok(Tensor::of(saved))
     }
@@ -216,11 +220,12 @@ impl<C, S: ShapeOf<C>, K: Kind> Tensor<C, S, K> {
     ///
     /// # Errors
     /// As [`Tensor::new`].
+    #[track_caller]
     pub fn to_signature<D>(&self) -> Result<Tensor<D, S, K>>
     where
         S: ShapeOf<D>,
     {
-        Tensor::typed(self.saved.clone())
+        Tensor::typed(self.saved.clone(), Location::caller())
     }
 }
 

@@ -22,16 +22,38 @@ impl Shape {
     }
 }
 
+/// A name for a parameter of generated code that none of the struct's own parameters has.
+fn fresh(module: &Module, name: &str) -> Ident {
+    let is_taken = |name: &str| {
+        module.generics.params.iter().any(|parameter| match parameter {
+            syn::GenericParam::Lifetime(lifetime) => lifetime.lifetime.ident == name,
+            syn::GenericParam::Type(ty) => ty.ident == name,
+            syn::GenericParam::Const(constant) => constant.ident == name,
+        })
+    };
+    let mut name = name.to_string();
+    while is_taken(&name) {
+        name.push('_');
+    }
+    format_ident!("{name}")
+}
+
+/// The lifetime of the trace.
+fn lifetime(module: &Module) -> syn::Lifetime {
+    syn::Lifetime::new(&format!("'{}", fresh(module, "t")), proc_macro2::Span::call_site())
+}
+
 fn site_type(module: &Module, shape: &Shape) -> TokenStream {
-    let (signature, dims, kind) = (&module.signature, &shape.dims, shape.kind());
-    quote!(::nnsight::__private::Site<'t, #signature, #dims, #kind>)
+    let (t, signature, dims, kind) = (lifetime(module), &module.signature, &shape.dims, shape.kind());
+    quote!(::nnsight::__private::Site<#t, #signature, #dims, #kind>)
 }
 
 /// The struct with a field for every site and every child, and a method for every child that can be applied by hand.
 fn sites_struct(module: &Module) -> TokenStream {
     let Module { name, visibility, sites, signature, ends, elements, .. } = module;
+    let (t, value, shape, kind_name) = (lifetime(module), fresh(module, "V"), fresh(module, "S"), fresh(module, "K"));
     let mut generics = module.generics.clone();
-    generics.params.insert(0, syn::parse_quote!('t));
+    generics.params.insert(0, syn::parse_quote!(#t));
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let ends = ends.as_ref().map(|(input, output)| {
         let (input, output) = (site_type(module, input), site_type(module, output));
@@ -39,9 +61,9 @@ fn sites_struct(module: &Module) -> TokenStream {
     });
     let (input, output) = ends.unzip();
     let fields = elements.iter().map(|Element { name, docs, what, .. }| match what {
-        What::Child { ty, .. } => quote!(#(#docs)* pub #name: <#ty as ::nnsight::__private::Instrument>::Sites<'t>,),
+        What::Child { ty, .. } => quote!(#(#docs)* pub #name: <#ty as ::nnsight::__private::Instrument>::Sites<#t>,),
         What::List { ty } => {
-            quote!(#(#docs)* pub #name: ::nnsight::__private::Layers<'t, #signature, <#ty as ::nnsight::__private::Instrument>::Sites<'t>>,)
+            quote!(#(#docs)* pub #name: ::nnsight::__private::Layers<#t, #signature, <#ty as ::nnsight::__private::Instrument>::Sites<#t>>,)
         }
         What::Tap { shape, .. } => {
             let ty = site_type(module, shape);
@@ -55,13 +77,17 @@ fn sites_struct(module: &Module) -> TokenStream {
             let (from, to) = (quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::In), quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::Out));
             Some(quote! {
                 #[doc = #doc]
+                #[must_use = "this computes a new value and changes nothing"]
                 #[track_caller]
-                pub fn #name<V, S>(&self, value: V) -> ::nnsight::__private::Value<'t, #signature, <S as ::nnsight::__private::EndsWith<#from, #to>>::Ended>
+                pub fn #name<#value, #shape>(
+                    &self,
+                    value: #value,
+                ) -> ::nnsight::__private::Value<#t, #signature, <#shape as ::nnsight::__private::EndsWith<#from, #to>>::Ended>
                 where
-                    V: ::nnsight::__private::Traced<'t, #signature, S, ::nnsight::__private::Float>,
-                    S: ::nnsight::__private::EndsWith<#from, #to>,
+                    #value: ::nnsight::__private::Traced<#t, #signature, #shape, ::nnsight::__private::Float>,
+                    #shape: ::nnsight::__private::EndsWith<#from, #to>,
                 {
-                    self.#name.input.__apply::<V, S, #from, #to>(value)
+                    self.#name.input.__apply::<#value, #shape, #from, #to>(value)
                 }
             })
         }
@@ -72,21 +98,34 @@ fn sites_struct(module: &Module) -> TokenStream {
         quote! {
             /// Gives `value` as what the module gives; its inside is then not run, and using it is an error.
             #[track_caller]
-            pub fn skip<V: ::nnsight::__private::Operand<'t, #signature, #dims, #kind>>(&self, value: V) {
+            pub fn skip<#value: ::nnsight::__private::Assigned<#t, #signature, #dims, #kind>>(&self, value: #value) {
                 self.__module.skip(self.output, value);
             }
         }
     });
     let doc = format!("The sites of a [`{name}`].");
+    let parameters = module.generics.type_params().map(|parameter| &parameter.ident);
     quote! {
         #[doc = #doc]
-        #[derive(Clone, Copy, Debug)]
         #visibility struct #sites #generics #where_clause {
             #[doc(hidden)]
-            pub __module: ::nnsight::__private::ModuleHandle<'t, #signature>,
+            pub __module: ::nnsight::__private::ModuleHandle<#t, #signature>,
+            #[doc(hidden)]
+            pub __parameters: ::core::marker::PhantomData<fn() -> (#(#parameters,)*)>,
             #input
             #(#fields)*
             #output
+        }
+        impl #impl_generics ::core::clone::Clone for #sites #type_generics #where_clause {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl #impl_generics ::core::marker::Copy for #sites #type_generics #where_clause {}
+        impl #impl_generics ::core::fmt::Debug for #sites #type_generics #where_clause {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_tuple(::core::stringify!(#sites)).field(&self.__module).finish()
+            }
         }
         impl #impl_generics #sites #type_generics #where_clause {
             #(#methods)*
@@ -101,7 +140,10 @@ fn sites_struct(module: &Module) -> TokenStream {
             }
             /// A site by its path from here. One that does not exist, or holds something else, makes the trace fail with this line.
             #[track_caller]
-            pub fn get<S: ::nnsight::__private::Shape, K: ::nnsight::__private::Kind>(&self, path: &str) -> ::nnsight::__private::Site<'t, #signature, S, K> {
+            pub fn get<#shape: ::nnsight::__private::Shape, #kind_name: ::nnsight::__private::Kind>(
+                &self,
+                path: &str,
+            ) -> ::nnsight::__private::Site<#t, #signature, #shape, #kind_name> {
                 self.__module.get(path)
             }
             /// Keeps what the modules in here are given and give; a block may end with it.
@@ -117,7 +159,8 @@ fn instrument(module: &Module) -> TokenStream {
     let Module { name, sites, signature, ends, elements, place, .. } = module;
     let (impl_generics, type_generics, where_clause) = module.generics.split_for_impl();
     let mut site_generics = module.generics.clone();
-    site_generics.params.insert(0, syn::parse_quote!('t));
+    let t = lifetime(module);
+    site_generics.params.insert(0, syn::parse_quote!(#t));
     let (_, site_types, _) = site_generics.split_for_impl();
     let names = elements.iter().map(|element| &element.name);
     let (input, output) = ends.as_ref().map(|_| (quote!(let input = cursor.site();), quote!(let output = cursor.site();))).unzip();
@@ -139,15 +182,15 @@ fn instrument(module: &Module) -> TokenStream {
     quote! {
         impl #impl_generics ::nnsight::__private::Instrument for #name #type_generics #where_clause {
             type Signature = #signature;
-            type Sites<'t> = #sites #site_types;
+            type Sites<#t> = #sites #site_types;
             const COUNT: ::core::option::Option<usize> = #count;
             #describe
-            fn sites<'t>(cursor: &mut ::nnsight::__private::Cursor<'t>) -> Self::Sites<'t> {
+            fn sites<#t>(cursor: &mut ::nnsight::__private::Cursor<#t>) -> Self::Sites<#t> {
                 let __module = cursor.module();
                 #input
                 #(#make)*
                 #output
-                #sites { __module, #input_name #(#names,)* #output_name }
+                #sites { __module, __parameters: ::core::marker::PhantomData, #input_name #(#names,)* #output_name }
             }
             fn attach(&mut self, next: &mut usize) {
                 let first = *next;

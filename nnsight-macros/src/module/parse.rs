@@ -176,8 +176,8 @@ impl Module {
         for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("module")) {
             arguments = errors.keep(attribute.parse_args())?;
         }
-        let Some(signature) = input.generics.type_params().next().map(|parameter| parameter.ident.clone()) else {
-            return fail(errors, input, "the first type parameter of a module is its signature: `struct Name<C: Signature>`");
+        let Some(signature) = signature_of(&input.generics) else {
+            return fail(errors, input, "a module has a type parameter for its signature: `struct Name<C: Signature>`");
         };
         let ends = match (arguments.input, arguments.output) {
             (Some(input), Some(output)) => Some((input, output)),
@@ -187,7 +187,11 @@ impl Module {
         let Some(place) = fields.iter().find(|field| is_named(&field.ty, "Place")).and_then(|field| field.ident.clone()) else {
             return fail(errors, input, "a module needs a field `place: Place`, which says where its sites are");
         };
-        let elements = fields.iter().flat_map(|field| elements(field, errors)).collect();
+        let elements = fields.iter().flat_map(|field| elements(field, errors)).collect::<Vec<_>>();
+        check_sources(&elements, ends.is_some(), errors);
+        if elements.len() > ELEMENTS {
+            errors.add(input.ident.span(), format!("a module has at most {ELEMENTS} children and taps, and this has {}: make some of them a module", elements.len()));
+        }
         let sites = arguments.sites.unwrap_or_else(|| quote::format_ident!("{}Sites", input.ident));
         Some(Module {
             name: input.ident.clone(),
@@ -200,6 +204,43 @@ impl Module {
             elements,
             place,
         })
+    }
+}
+
+/// The most children and taps of a module, beside its input and output: what depends on what is kept as bits of a word.
+const ELEMENTS: usize = 62;
+
+/// The parameter that stands for the checkpoint: the one that is bound to be a `Signature`, or else the first.
+fn signature_of(generics: &Generics) -> Option<Ident> {
+    let is_signature = |bound: &syn::TypeParamBound| match bound {
+        syn::TypeParamBound::Trait(bound) => bound.path.segments.last().is_some_and(|last| last.ident == "Signature"),
+        _ => false,
+    };
+    let by_bound = generics.type_params().find(|parameter| parameter.bounds.iter().any(is_signature)).map(|parameter| parameter.ident.clone());
+    let by_clause = || {
+        generics.where_clause.as_ref()?.predicates.iter().find_map(|predicate| match predicate {
+            syn::WherePredicate::Type(predicate) if predicate.bounds.iter().any(is_signature) => match &predicate.bounded_ty {
+                Type::Path(path) => path.path.get_ident().cloned(),
+                _ => None,
+            },
+            _ => None,
+        })
+    };
+    by_bound.or_else(by_clause).or_else(|| generics.type_params().next().map(|parameter| parameter.ident.clone()))
+}
+
+/// Every name in a `from(…)` is that of an element before it.
+fn check_sources(elements: &[Element], has_input: bool, errors: &mut Errors) {
+    let mut known = Vec::from_iter(has_input.then(|| "input".to_string()));
+    for element in elements {
+        for name in element.from.iter().flatten().filter(|name| !known.contains(&name.to_string())) {
+            let known = match known.is_empty() {
+                true => "there is none before it".to_string(),
+                false => format!("before it there are `{}`", known.join("`, `")),
+            };
+            errors.add(name.span(), format!("`from(…)` names a child or tap before `{}`, and `{name}` is none: {known}", element.name));
+        }
+        known.push(element.name.to_string());
     }
 }
 

@@ -3,10 +3,11 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::visit_mut::VisitMut;
 use syn::{Block, Expr, ItemFn};
 
 use super::Form;
+use super::bind;
+use super::of_model::OfModel;
 use super::order;
 use super::parse::{Invoke, Settings, Sweep, Trace};
 use super::points::Points;
@@ -21,17 +22,25 @@ pub struct Names {
     settings: Option<Ident>,
     /// What the block calls the model.
     pub model: Ident,
-    /// Whether traces stand inside of it.
+    /// What the program calls it outside of the block, where that is another name.
+    pub outer: Option<String>,
+    /// Whether its prompts are continued.
+    pub generates: bool,
+    /// Whether there are traces inside of it.
     pub is_session: bool,
 }
 
 impl Names {
-    fn new(model: Ident, form: Form) -> Self {
+    fn new(model: Ident, given: &Expr, form: Form) -> Self {
         // rustc names only variables of the user's own program: "`this_trace` does not live long enough".
         let tracer = Ident::new("this_trace", model.span());
         let own = |name: &str| Ident::new(name, Span::mixed_site());
         let settings = (form == Form::Generate).then(|| own("settings"));
-        Names { handle: own("handle"), tracer, settings, model, is_session: form == Form::Session }
+        let outer = match given {
+            Expr::Path(path) if path.path.is_ident(&model) => None,
+            given => Some(quote!(#given).to_string()),
+        };
+        Names { handle: own("handle"), tracer, settings, model, outer, generates: form == Form::Generate, is_session: form == Form::Session }
     }
 
     /// What the model's name stands for in a block.
@@ -65,8 +74,9 @@ fn chain(settings: &mut Settings, base: Option<TokenStream>) -> TokenStream {
 
 pub fn trace(trace: Trace, form: Form, errors: &mut Errors) -> TokenStream {
     let Trace { name, model, prompt, mut settings, mut body } = trace;
-    let names = Names::new(name.clone(), form);
-    Rewrite { names: Some(&names), errors }.visit_block_mut(&mut body);
+    let names = Names::new(name.clone(), &model, form);
+    let of_model = OfModel::of_block(&name.to_string(), [&body]);
+    Rewrite::new(Some(&names), &of_model, errors).block(&mut body);
     let Names { handle, tracer, .. } = &names;
     let statements = &body.stmts;
     // What the block ends with is where it is said that something cannot be saved.
@@ -98,7 +108,7 @@ pub fn trace(trace: Trace, form: Form, errors: &mut Errors) -> TokenStream {
         #declared
         let #outcome = {
             #[allow(unused_imports)]
-            use ::nnsight::__private::{LiteralIndex as _, Traced as _};
+            use ::nnsight::__private::block::*;
             #[allow(unused_variables)]
             let #name = #sites;
             #(#statements)*
@@ -113,8 +123,9 @@ pub fn sweep(sweep: Sweep, form: Form, errors: &mut Errors) -> TokenStream {
     let Sweep { name, model, prompt, mut settings, points } = sweep;
     let mut points = Points::new(points, errors);
     order::check_block(&points.body, errors);
-    let names = Names::new(name.clone(), Form::Trace);
-    Rewrite { names: Some(&names), errors }.visit_block_mut(&mut points.body);
+    let names = Names::new(name.clone(), &model, Form::Trace);
+    let of_model = OfModel::of_block(&name.to_string(), [&points.body]);
+    Rewrite::new(Some(&names), &of_model, errors).block(&mut points.body);
     let Names { handle, tracer, .. } = &names;
     let all = points.all(errors);
     let (pattern, statements) = (&points.pattern, &points.body.stmts);
@@ -148,7 +159,7 @@ pub fn sweep(sweep: Sweep, form: Form, errors: &mut Errors) -> TokenStream {
         for #pattern in points {
             #for_each
             #[allow(unused_imports)]
-            use ::nnsight::__private::{LiteralIndex as _, Traced as _};
+            use ::nnsight::__private::block::*;
             #outcome.push({
                 #[allow(unused_variables)]
                 let #name = ::nnsight::__private::invoke(#handle, &#tracer, &prompts);
@@ -174,14 +185,17 @@ pub fn invoke(invoke: Invoke, names: &Names) -> TokenStream {
 }
 
 pub fn function(mut function: ItemFn, errors: &mut Errors) -> TokenStream {
-    Rewrite { names: None, errors }.visit_block_mut(&mut function.block);
+    let of_model = OfModel::of_function(&function.sig, &function.block);
+    let mut rewrite = Rewrite::new(None, &of_model, errors);
+    rewrite.returns_place = matches!(&function.sig.output, syn::ReturnType::Type(_, ty) if bind::names_place(ty));
+    rewrite.block(&mut function.block);
     let ItemFn { attrs, vis, sig, block, .. } = function;
     let Block { stmts, .. } = *block;
     quote! {
         #(#attrs)*
         #vis #sig {
             #[allow(unused_imports)]
-            use ::nnsight::__private::{LiteralIndex as _, Traced as _};
+            use ::nnsight::__private::block::*;
             #(#stmts)*
         }
     }

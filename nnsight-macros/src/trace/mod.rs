@@ -1,6 +1,9 @@
 //! `trace!`, its kin, and `#[intervene]`: parse, check the order, rewrite, expand.
 
+mod bind;
+mod branch;
 mod expand;
+mod of_model;
 mod order;
 mod parse;
 mod points;

@@ -1,11 +1,14 @@
-//! Sees, where layers are written as numbers, that a value comes from a layer which runs after the one it is assigned to.
+//! Sees, if layers are written as numbers, that a value comes from a layer which runs after the one it is assigned to.
+//!
+//! What is reported here does not compile, so that it must never be wrong: a name is forgotten at every binding that is not a plain `let`.
 
 use std::collections::HashMap;
 
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{BinOp, Block, Expr, Pat, Stmt};
+use syn::{BinOp, Block, Expr, Pat};
 
+use super::of_model::{bound, is_compound};
 use super::parse::{Invoke, Trace};
 use super::rewrite::literal;
 use crate::errors::Errors;
@@ -27,26 +30,39 @@ pub fn check(trace: &Trace, errors: &mut Errors) {
 }
 
 pub fn check_block(block: &Block, errors: &mut Errors) {
-    Check { errors, variables: HashMap::new(), invoke: 0, invokes: 0 }.visit_block(block);
+    Check { errors, scopes: vec![HashMap::new()], bindings: 0, invoke: 0, invokes: 0 }.visit_block(block);
+}
+
+/// What a name stands for.
+#[derive(Clone, Default)]
+struct Binding {
+    /// Tells bindings of one name apart.
+    id: usize,
+    /// The sites that its value comes from, as far as they are known.
+    sources: Vec<LiteralSite>,
 }
 
 struct Check<'a> {
     errors: &'a mut Errors,
-    /// The sites that the value of a variable comes from.
-    variables: HashMap<String, Vec<LiteralSite>>,
+    scopes: Vec<HashMap<String, Binding>>,
+    bindings: usize,
     invoke: usize,
     invokes: usize,
 }
 
 impl<'ast> Visit<'ast> for Check<'_> {
-    fn visit_stmt(&mut self, statement: &'ast Stmt) {
-        visit::visit_stmt(self, statement);
-        if let Stmt::Local(local) = statement
-            && let (Pat::Ident(name), Some(init)) = (&local.pat, &local.init)
-        {
-            let sources = self.sources(&init.expr);
-            self.variables.insert(name.ident.to_string(), sources.into_iter().map(|(site, _)| site).collect());
-        }
+    fn visit_block(&mut self, block: &'ast Block) {
+        self.scoped(|check| visit::visit_block(check, block));
+    }
+
+    fn visit_local(&mut self, local: &'ast syn::Local) {
+        visit::visit_local(self, local);
+        let sources = match (&local.pat, &local.init) {
+            (Pat::Ident(_), Some(init)) => self.sources(&init.expr),
+            _ => Vec::new(),
+        };
+        let sources = sources.into_iter().map(|(site, _)| site).collect::<Vec<_>>();
+        bound(&local.pat).into_iter().for_each(|name| self.bind(name, sources.clone()));
     }
 
     fn visit_expr(&mut self, expression: &'ast Expr) {
@@ -60,9 +76,97 @@ impl<'ast> Visit<'ast> for Check<'_> {
                     self.inside(|check| Check::visit_detached(check, &invoke));
                 }
             }
+            // What is assigned in a loop may be there before the line that assigns it.
+            Expr::ForLoop(_) | Expr::While(_) | Expr::Loop(_) | Expr::Closure(_) => {
+                self.forget_assigned(expression);
+                self.scoped(|check| {
+                    match expression {
+                        Expr::ForLoop(repeated) => check.forget(&repeated.pat),
+                        Expr::Closure(closure) => closure.inputs.iter().for_each(|pattern| check.forget(pattern)),
+                        _ => {}
+                    }
+                    visit::visit_expr(check, expression);
+                });
+                self.forget_assigned(expression);
+                return;
+            }
+            Expr::If(_) | Expr::Match(_) => {
+                self.scoped(|check| visit::visit_expr(check, expression));
+                self.forget_assigned(expression);
+                return;
+            }
+            Expr::Let(tested) => self.forget(&tested.pat),
             _ => {}
         }
         visit::visit_expr(self, expression);
+        if let Expr::Assign(assign) = expression {
+            self.forget_root(&assign.left);
+        } else if let Expr::Binary(binary) = expression
+            && is_compound(&binary.op)
+        {
+            self.forget_root(&binary.left);
+        }
+    }
+
+    fn visit_arm(&mut self, arm: &'ast syn::Arm) {
+        self.scoped(|check| {
+            check.forget(&arm.pat);
+            visit::visit_arm(check, arm);
+        });
+    }
+
+    fn visit_item(&mut self, _item: &'ast syn::Item) {}
+}
+
+impl Check<'_> {
+    fn scoped(&mut self, body: impl FnOnce(&mut Self)) {
+        self.scopes.push(HashMap::new());
+        body(self);
+        self.scopes.pop();
+    }
+
+    fn bind(&mut self, name: String, sources: Vec<LiteralSite>) {
+        self.bindings += 1;
+        let binding = Binding { id: self.bindings, sources };
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.insert(name, binding);
+        }
+    }
+
+    fn forget(&mut self, pattern: &Pat) {
+        bound(pattern).into_iter().for_each(|name| self.bind(name, Vec::new()));
+    }
+
+    /// After an assignment to a variable, nothing is known of it.
+    fn forget_root(&mut self, place: &Expr) {
+        if let Expr::Path(path) = place
+            && let Some(name) = path.path.get_ident()
+        {
+            self.bindings += 1;
+            let id = self.bindings;
+            if let Some(binding) = self.scopes.iter_mut().rev().find_map(|scope| scope.get_mut(&name.to_string())) {
+                *binding = Binding { id, sources: Vec::new() };
+            }
+        }
+    }
+
+    fn forget_assigned(&mut self, expression: &Expr) {
+        struct Assigned<'a, 'b>(&'a mut Check<'b>);
+        impl<'ast> Visit<'ast> for Assigned<'_, '_> {
+            fn visit_expr(&mut self, expression: &'ast Expr) {
+                match expression {
+                    Expr::Assign(assign) => self.0.forget_root(&assign.left),
+                    Expr::Binary(binary) if is_compound(&binary.op) => self.0.forget_root(&binary.left),
+                    _ => {}
+                }
+                visit::visit_expr(self, expression);
+            }
+        }
+        Assigned(self).visit_expr(expression);
+    }
+
+    fn binding(&self, name: &str) -> Option<&Binding> {
+        self.scopes.iter().rev().find_map(|scope| scope.get(name))
     }
 }
 
@@ -121,8 +225,12 @@ impl Check<'_> {
                 Expr::Index(index) => {
                     let number = literal(&index.index)?;
                     let list = chain(&index.expr)?;
-                    fields.extend([number.to_string(), list.split_once('.')?.1.to_string()]);
+                    let (base, rest) = list.split_once('.')?;
+                    fields.extend([number.to_string(), rest.to_string()]);
                     fields.reverse();
+                    // A name that is bound anew is another list.
+                    let binding = self.binding(base).map_or(0, |binding| binding.id);
+                    let list = format!("{binding} {list}");
                     return Some(LiteralSite { invoke: self.invoke, list, index: number, path: fields.join(".") });
                 }
                 _ => return None,
@@ -154,8 +262,8 @@ impl<'ast> Visit<'ast> for Sources<'_, '_> {
             // A value of another prompt may come from any layer.
             Expr::Macro(_) | Expr::Closure(_) => return,
             Expr::Path(path) => {
-                let sites = path.path.get_ident().and_then(|name| self.check.variables.get(&name.to_string()));
-                self.found.extend(sites.into_iter().flatten().map(|site| (site.clone(), expression.span())));
+                let sites = path.path.get_ident().and_then(|name| self.check.binding(&name.to_string()));
+                self.found.extend(sites.into_iter().flat_map(|binding| &binding.sources).map(|site| (site.clone(), expression.span())));
                 return;
             }
             Expr::Field(_) => {

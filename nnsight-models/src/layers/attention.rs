@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Tensor};
 use nnsight_core::Result;
-use nnsight_core::kernels::softmax;
+use nnsight_core::kernels::{is_half, largest, softmax, widen, widen_for_sums};
 use nnsight_core::module::{Cx, Tap};
 
 use super::cpu;
@@ -35,7 +35,7 @@ pub fn without_last(x: &Tensor, count: usize) -> Result<Tensor> {
     Ok(x.narrow(2, 0, x.dim(2)?.saturating_sub(count))?)
 }
 
-/// How much each position looks at each other, before the softmax: `q k^T / sqrt(HeadDim)`, with a large negative number where it may
+/// How much each position looks at each other, before the softmax: `q k^T / sqrt(HeadDim)`, with the lowest finite number where it may
 /// not look.
 ///
 /// # Shapes
@@ -62,26 +62,49 @@ pub struct Between {
     pub pattern: Tap,
 }
 
-/// What each head gathers: in one pass where nobody looks at what lies between.
+/// What each head gathers: in one pass where nobody looks at what lies between. What is written to the scores does not unmask: where the mask hides a
+/// position, they are the lowest finite number of their type again.
 ///
 /// # Shapes
-/// `q`: `(Batch, Heads, Seq, HeadDim)`; `k`, `v`: `(Batch, KvHeads, Key, HeadDim)`; `mask`: what [`mask`] gave; the result:
-/// `(Batch, Heads, Seq, HeadDim)`.
+/// `q`: `(Batch, Heads, Seq, HeadDim)`; `k`, `v`: `(Batch, KvHeads, Key, HeadDim)`, in the model's type; `mask`: what [`mask`] gave; the result:
+/// `(Batch, Heads, Seq, HeadDim)`, in the type of `q`.
 ///
 /// # Errors
 /// What an intervention fails with.
 pub fn attention(cx: &mut Cx, between: Between, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>) -> Result<Tensor> {
+    let (given, dtype, [q, k, v]) = (q.dtype(), v.dtype(), &widen_for_sums([q, k, v])?);
     if cpu::takes(&[q, k, v]) && mask.is_none() && !cx.wants(&[between.scores, between.pattern]) {
-        let mask = if cx.batch().is_causal() { None } else { cx.batch().mask(q.dtype())? };
-        return Ok(cpu::attention(q, k, v, mask.map(|mask| own_part(mask, q, k)).transpose()?.as_ref())?);
+        let mask = if cx.batch().is_causal() { None } else { cx.batch().mask(dtype)? };
+        let mask = mask.map(|mask| own_part(&widen(mask)?, q, k)).transpose()?;
+        return Ok(cpu::attention(q, k, v, mask.as_ref())?.to_dtype(given)?);
     }
     let mask = match mask {
         Some(mask) => Some(mask),
-        None => cx.batch().mask(q.dtype())?.map(|mask| own_part(mask, q, k)).transpose()?,
+        None => cx.batch().mask(dtype)?.map(|mask| own_part(mask, q, k)).transpose()?,
     };
-    let scores = cx.tap(between.scores, scores(q, k, mask.as_ref())?)?;
-    let pattern = cx.tap(between.pattern, softmax(&scores)?)?;
-    attend(&pattern, v)
+    let mut scores = scores(q, k, mask.as_ref().map(|mask| mask.to_dtype(q.dtype())).transpose()?.as_ref())?;
+    if cx.wants(&[between.scores]) {
+        // As they are shown, so that the pattern is theirs.
+        let shown = if is_half(dtype) { scores.maximum(-largest(dtype))?.to_dtype(dtype)? } else { scores };
+        scores = cx.tap(between.scores, shown.clone())?;
+        if let Some(mask) = mask.filter(|_| scores.id() != shown.id()) {
+            scores = masked(&scores, &mask)?;
+        }
+    }
+    let mut pattern = softmax(&scores)?;
+    if cx.wants(&[between.pattern]) {
+        pattern = cx.tap(between.pattern, pattern.to_dtype(dtype)?)?;
+    }
+    Ok(attend(&pattern.to_dtype(v.dtype())?, v)?.to_dtype(given)?)
+}
+
+/// At most this added to a score hides its position: the number that masks were made of before they were made of the lowest.
+const HIDES: f64 = -1e4;
+
+/// Scores with the lowest finite number of their type where the mask hides a position.
+fn masked(scores: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
+    let lowest = Tensor::new(-largest(scores.dtype()), scores.device())?.to_dtype(scores.dtype())?;
+    mask.le(HIDES)?.broadcast_as(scores.shape())?.where_cond(&lowest.broadcast_as(scores.shape())?, scores)
 }
 
 /// What is added to the scores, as the value `tap` of the attention, where somebody uses that. It is then not known to be the batch's own.

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use candle_core::{DType, Tensor};
 use nnsight_core::Result;
+use nnsight_core::kernels::widen;
 use nnsight_core::module::{Cx, Forward, Place};
 use nnsight_core::types::{Batch, Dim, Seq, Signature};
 use nnsight_macros::Module;
@@ -33,7 +34,12 @@ impl<C: Signature, E: Dim<C>, O: Dim<C>> Forward for Embedding<C, E, O> {
         let flat = indices.to_dtype(DType::U32)?.flatten_all()?;
         let rows = match cx.wants(&[Self::WEIGHT]) {
             false => self.weight.rows(&flat)?,
-            true => cx.parameter(Self::WEIGHT, &self.weight.tensor()?.t()?.contiguous()?)?.index_select(&flat, 0)?,
+            true => {
+                let weight = cx.parameter(Self::WEIGHT, &self.weight.tensor()?.t()?.contiguous()?)?;
+                // A row's gradient is added up over all tokens that take it.
+                let rows = if weight.track_op() { widen(&weight)? } else { weight.clone() }.index_select(&flat, 0)?;
+                rows.to_dtype(weight.dtype())?
+            }
         };
         let mut dims = indices.dims().to_vec();
         dims.push(rows.dim(1)?);

@@ -2,8 +2,9 @@
 
 use std::marker::PhantomData;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use nnsight_core::Result;
+use nnsight_core::kernels::widen_for_sums;
 use nnsight_core::module::{Cx, Forward, Place};
 use nnsight_core::types::{Batch, Dim, Seq, Signature};
 use nnsight_macros::Module;
@@ -29,6 +30,11 @@ impl<C: Signature, I: Dim<C>, O: Dim<C>> Linear<C, I, O> {
     pub fn new(weight: impl Into<Matrix>, bias: Option<Tensor>) -> Self {
         Linear { weight: weight.into(), bias, place: Place::default(), marker: PhantomData }
     }
+
+    /// The type of its weights.
+    pub fn dtype(&self) -> DType {
+        self.weight.dtype()
+    }
 }
 
 impl<C: Signature, I: Dim<C>, O: Dim<C>> Forward for Linear<C, I, O> {
@@ -38,9 +44,13 @@ impl<C: Signature, I: Dim<C>, O: Dim<C>> Forward for Linear<C, I, O> {
                 let [y] = products(x, [&self.weight])?;
                 y
             }
-            true => product(x, &cx.parameter(Self::WEIGHT, &self.weight.tensor()?)?)?,
+            true => {
+                let weight = cx.parameter(Self::WEIGHT, &self.weight.tensor()?)?;
+                let [wide_x, _] = widen_for_sums([x, &weight])?;
+                product(&wide_x, &weight)?
+            }
         };
-        self.with_bias(y)
+        self.with_bias(y, x.dtype())
     }
 }
 
@@ -48,11 +58,11 @@ impl<C: Signature, I: Dim<C>, O: Dim<C>> Forward for Linear<C, I, O> {
 pub trait Map {
     /// The matrix.
     fn matrix(&self) -> &Matrix;
-    /// A product with the bias.
+    /// A product with the bias, in the type of the input.
     ///
     /// # Errors
     /// Where the shapes do not fit.
-    fn with_bias(&self, y: Tensor) -> Result<Tensor>;
+    fn with_bias(&self, y: Tensor, dtype: DType) -> Result<Tensor>;
     /// Whether somebody uses one of its sites.
     fn is_looked_into(&self, cx: &Cx) -> bool;
     /// Runs it by itself.
@@ -66,11 +76,12 @@ impl<C: Signature, I: Dim<C>, O: Dim<C>> Map for Linear<C, I, O> {
     fn matrix(&self) -> &Matrix {
         &self.weight
     }
-    fn with_bias(&self, y: Tensor) -> Result<Tensor> {
-        match &self.bias {
-            None => Ok(y),
-            Some(bias) => Ok(y.broadcast_add(bias)?),
-        }
+    fn with_bias(&self, y: Tensor, dtype: DType) -> Result<Tensor> {
+        let y = match &self.bias {
+            None => y,
+            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
+        };
+        Ok(y.to_dtype(dtype)?)
     }
     fn is_looked_into(&self, cx: &Cx) -> bool {
         cx.looks_into(self)
@@ -89,7 +100,7 @@ pub fn together<const N: usize>(maps: [&dyn Map; N], x: &Tensor, cx: &mut Cx) ->
         true => maps.iter().map(|map| map.call(x, cx)).collect::<Result<Vec<_>>>()?,
         false => {
             let products = products(x, maps.map(Map::matrix))?.into_iter().zip(maps);
-            products.map(|(y, map)| map.with_bias(y)).collect::<Result<Vec<_>>>()?
+            products.map(|(y, map)| map.with_bias(y, x.dtype())).collect::<Result<Vec<_>>>()?
         }
     }
     .into_iter();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
-use super::cpu::panels::{GROUP, Panels};
+use super::cpu::panels::{Form, GROUP, Panels};
 
 /// How the matrices of linear maps are held in memory. A pass over few positions takes as long as reading them does.
 ///
@@ -22,10 +22,14 @@ pub enum WeightFormat {
 
 /// A weight matrix of a linear map.
 #[derive(Clone, Debug)]
-pub struct Matrix(Form);
+pub struct Matrix {
+    held: Held,
+    /// The type of the entries for those who ask for them.
+    dtype: DType,
+}
 
 #[derive(Clone, Debug)]
-enum Form {
+enum Held {
     /// `(In, Out)`
     Tensor(Tensor),
     Panels(Arc<Panels>),
@@ -34,7 +38,7 @@ enum Form {
 impl From<Tensor> for Matrix {
     /// From a tensor of shape `(In, Out)`, which may be a transposed view.
     fn from(weight: Tensor) -> Self {
-        Matrix(Form::Tensor(weight))
+        Matrix { dtype: weight.dtype(), held: Held::Tensor(weight) }
     }
 }
 
@@ -44,10 +48,19 @@ impl Matrix {
     /// # Errors
     /// Where it is not a matrix.
     pub fn laid_out(weight: Tensor) -> Result<Self> {
-        match weight.device().is_cpu() && weight.dtype() == DType::F32 {
-            true => Ok(Matrix(Form::Panels(panels(&weight)?.into()))),
-            false => Ok(Matrix::from(weight)),
+        let dtype = weight.dtype();
+        let panels = match dtype {
+            _ if !weight.device().is_cpu() => return Ok(Matrix::from(weight)),
+            DType::F32 => panels(&weight)?,
+            // The panels hold the same numbers, and are read without being widened in memory first.
+            DType::BF16 if weight.dim(0)? % GROUP == 0 => panels(&weight)?.pack(Form::Halves),
+            DType::F16 if weight.dim(0)? % GROUP == 0 => panels(&weight)?.pack(Form::F16),
+            _ => return Ok(Matrix::from(weight)),
+        };
+        if panels.overflows() {
+            return Ok(Matrix::from(weight));
         }
+        Ok(Matrix { held: Held::Panels(panels.into()), dtype })
     }
 
     /// From a tensor of shape `(In, Out)`, held in fewer bits.
@@ -58,11 +71,21 @@ impl Matrix {
         if !weight.device().is_cpu() {
             bail!("weights in {format:?} are for the CPU");
         }
-        let panels = panels(&weight.to_dtype(DType::F32)?)?;
+        let panels = panels(weight)?;
         if panels.inner % GROUP != 0 {
             bail!("a matrix with {} entries in a row cannot be held in groups of {GROUP}", panels.inner);
         }
-        Ok(Matrix(Form::Panels(panels.pack(format).into())))
+        let form = match format {
+            WeightFormat::Bf16 => Form::Halves,
+            WeightFormat::Q8_0 => Form::Bytes,
+            WeightFormat::Q4_1 => Form::Nibbles,
+        };
+        Ok(Matrix { held: Held::Panels(panels.pack(form).into()), dtype: weight.dtype() })
+    }
+
+    /// The type of the entries.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// The entries.
@@ -73,9 +96,9 @@ impl Matrix {
     /// # Errors
     /// Where a computation fails.
     pub fn tensor(&self) -> Result<Tensor> {
-        match &self.0 {
-            Form::Tensor(weight) => Ok(weight.clone()),
-            Form::Panels(panels) => Tensor::from_vec(panels.rows(), (panels.outer, panels.inner), &Device::Cpu)?.t(),
+        match &self.held {
+            Held::Tensor(weight) => Ok(weight.clone()),
+            Held::Panels(panels) => Tensor::from_vec(panels.rows(), (panels.outer, panels.inner), &Device::Cpu)?.to_dtype(self.dtype)?.t(),
         }
     }
 
@@ -87,9 +110,9 @@ impl Matrix {
     /// # Errors
     /// Where there is no such output.
     pub fn rows(&self, outputs: &Tensor) -> Result<Tensor> {
-        let panels = match &self.0 {
-            Form::Tensor(weight) => return weight.t()?.contiguous()?.index_select(outputs, 0),
-            Form::Panels(panels) => panels,
+        let panels = match &self.held {
+            Held::Tensor(weight) => return weight.t()?.contiguous()?.index_select(outputs, 0),
+            Held::Panels(panels) => panels,
         };
         let outputs = outputs.to_dtype(DType::U32)?.to_vec1::<u32>()?;
         if let Some(output) = outputs.iter().find(|&&output| output as usize >= panels.outer) {
@@ -98,21 +121,21 @@ impl Matrix {
         let mut rows = vec![0f32; outputs.len() * panels.inner];
         // A row lies in as many places as it has entries: some are fetched at a time.
         rows.par_chunks_mut(panels.inner).zip(&outputs).with_min_len(16).for_each(|(row, &output)| panels.copy_row(output as usize, row));
-        Tensor::from_vec(rows, (outputs.len(), panels.inner), &Device::Cpu)
+        Tensor::from_vec(rows, (outputs.len(), panels.inner), &Device::Cpu)?.to_dtype(self.dtype)
     }
 
     /// In panels, where it is.
     pub(super) fn panels(&self) -> Option<&Arc<Panels>> {
-        match &self.0 {
-            Form::Tensor(_) => None,
-            Form::Panels(panels) => Some(panels),
+        match &self.held {
+            Held::Tensor(_) => None,
+            Held::Panels(panels) => Some(panels),
         }
     }
 }
 
 fn panels(weight: &Tensor) -> Result<Panels> {
     let (inner, _) = weight.dims2()?;
-    let rows = weight.t()?.contiguous()?;
+    let rows = weight.t()?.contiguous()?.to_dtype(DType::F32)?;
     let (storage, layout) = rows.storage_and_layout();
     match &*storage {
         Storage::Cpu(CpuStorage::F32(entries)) => {
@@ -126,6 +149,14 @@ fn panels(weight: &Tensor) -> Result<Panels> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn infinite_weights_stay_infinite() {
+        let weight = Tensor::new(&[[f32::INFINITY, 1.0]], &Device::Cpu).unwrap().repeat((32, 1)).unwrap().to_dtype(DType::F16).unwrap();
+        let matrix = Matrix::laid_out(weight).unwrap();
+        assert!(matrix.panels().is_none());
+        assert!(Matrix::laid_out(Tensor::ones((32, 2), DType::F16, &Device::Cpu).unwrap()).unwrap().panels().is_some());
+    }
 
     #[test]
     fn rows_are_those_of_the_tensor() {

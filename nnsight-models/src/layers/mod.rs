@@ -11,7 +11,7 @@ mod product;
 mod rotary;
 
 pub use attention::{Between, attention, mask, merge_heads, split_heads, without_last};
-pub use elementwise::{add, silu_mul};
+pub use elementwise::{add, gelu, mul, silu, silu_mul};
 pub use embedding::{Embedding, EmbeddingSites};
 pub use linear::{Linear, LinearSites, Map, together};
 pub use matrix::{Matrix, WeightFormat};

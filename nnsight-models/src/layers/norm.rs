@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use candle_core::{D, DType, Tensor};
 use nnsight_core::Result;
+use nnsight_core::kernels::widen_for_sums;
 use nnsight_core::module::{Cx, Forward, Place};
 use nnsight_core::types::{Batch, Hidden, Seq, Signature};
 use nnsight_macros::Module;
@@ -36,14 +37,16 @@ impl<C: Signature> RmsNorm<C> {
 impl<C: Signature> Forward for RmsNorm<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let weight = cx.parameter(Self::WEIGHT, &self.weight)?;
-        if cpu::takes(&[x, &weight]) {
-            return Ok(cpu::rms_norm(x, &weight, self.epsilon as f32)?);
-        }
-        if is_fused(&[x, &weight]) {
-            return Ok(candle_nn::ops::rms_norm(&x.contiguous()?, &weight.contiguous()?, self.epsilon as f32)?);
-        }
-        let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?;
-        Ok(x.broadcast_div(&scale)?.broadcast_mul(&weight)?)
+        let (dtype, [x, weight]) = (x.dtype(), &widen_for_sums([x, &weight])?);
+        let normed = if cpu::takes(&[x, weight]) {
+            cpu::rms_norm(x, weight, self.epsilon as f32)?
+        } else if is_fused(&[x, weight]) {
+            candle_nn::ops::rms_norm(&x.contiguous()?, &weight.contiguous()?, self.epsilon as f32)?
+        } else {
+            let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?;
+            x.broadcast_div(&scale)?.broadcast_mul(weight)?
+        };
+        Ok(normed.to_dtype(dtype)?)
     }
 }
 
@@ -71,11 +74,14 @@ impl<C: Signature> Forward for LayerNorm<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let weight = cx.parameter(Self::WEIGHT, &self.weight)?;
         let bias = cx.parameter(Self::BIAS, &self.bias)?;
-        if is_fused(&[x, &weight, &bias]) {
-            return Ok(candle_nn::ops::layer_norm(&x.contiguous()?, &weight.contiguous()?, &bias.contiguous()?, self.epsilon as f32)?);
-        }
-        let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        let scale = (centered.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?;
-        Ok(centered.broadcast_div(&scale)?.broadcast_mul(&weight)?.broadcast_add(&bias)?)
+        let (dtype, [x, weight, bias]) = (x.dtype(), &widen_for_sums([x, &weight, &bias])?);
+        let normed = if is_fused(&[x, weight, bias]) {
+            candle_nn::ops::layer_norm(&x.contiguous()?, &weight.contiguous()?, &bias.contiguous()?, self.epsilon as f32)?
+        } else {
+            let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+            let scale = (centered.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?;
+            centered.broadcast_div(&scale)?.broadcast_mul(weight)?.broadcast_add(bias)?
+        };
+        Ok(normed.to_dtype(dtype)?)
     }
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Storage, Tensor, bail};
+use nnsight_core::kernels::widen_for_sums;
 
 use super::cpu::back::back;
 use super::cpu::panels::Panels;
 use super::cpu::product as kernel;
 use super::matrix::Matrix;
 
-/// `x W` for some matrices: in one go where they are in panels.
+/// `x W` for some matrices: in one go where they are in panels. Of 16 bits the results are in `f32`, for a bias to be added before they are rounded.
 ///
 /// # Shapes
 /// `x`: `(…, In)`; the result of a matrix: `(…, Out)`.
@@ -18,6 +19,7 @@ use super::matrix::Matrix;
 /// # Errors
 /// Where the shapes do not fit.
 pub fn products<const N: usize>(x: &Tensor, matrices: [&Matrix; N]) -> Result<[Tensor; N]> {
+    let [x] = &widen_for_sums([x])?;
     let panels = matrices.iter().map(|matrix| matrix.panels().filter(|_| x.dtype() == DType::F32)).collect::<Option<Vec<_>>>();
     let results = match panels {
         None => matrices.iter().map(|matrix| product(x, &matrix.tensor()?)).collect::<Result<Vec<_>>>()?,
@@ -39,7 +41,7 @@ pub fn products<const N: usize>(x: &Tensor, matrices: [&Matrix; N]) -> Result<[T
     }
 }
 
-/// `x W`. Where a gradient is asked for only beyond `x`, none is computed for the weight, which costs as much again.
+/// `x W`, in the type of `x`. Where a gradient is asked for only beyond `x`, none is computed for the weight, which costs as much again.
 ///
 /// # Shapes
 /// `x`: `(…, In)`, `weight`: `(In, Out)`.
@@ -52,9 +54,15 @@ pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let rows = x.reshape((x.elem_count() / inner, inner))?;
     let result = match x.track_op() && !weight.track_op() && x.device().is_cpu() {
         true => rows.contiguous()?.apply_op1(WithTensor { weight: weight.clone() })?,
-        false => rows.matmul(weight)?,
+        false => rows.matmul(&in_type(weight, x.dtype())?)?,
     };
     result.reshape(with_last(x.dims(), outer))
+}
+
+/// A weight in the type of what it is multiplied with, lying as it does.
+fn in_type(weight: &Tensor, dtype: DType) -> Result<Tensor> {
+    let transposed = weight.t()?;
+    if transposed.is_contiguous() { transposed.to_dtype(dtype)?.t() } else { weight.to_dtype(dtype) }
 }
 
 /// A shape with another last size.
@@ -116,7 +124,7 @@ impl CustomOp1 for InPanels {
     }
 }
 
-/// The product with a tensor, which computes no gradient for it.
+/// The product with a tensor, which computes no gradient for it. It may have fewer bits than the input.
 struct WithTensor {
     weight: Tensor,
 }
@@ -128,7 +136,8 @@ impl CustomOp1 for WithTensor {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, inner) = layout.shape().dims2()?;
-        let (weight, weight_layout) = self.weight.storage_and_layout();
+        let weight = in_type(&self.weight, x.dtype())?;
+        let (weight, weight_layout) = weight.storage_and_layout();
         let Storage::Cpu(weight) = &*weight else { bail!("the weight is on another device") };
         let (found, outer) = weight_layout.shape().dims2()?;
         if found != inner {
@@ -139,7 +148,7 @@ impl CustomOp1 for WithTensor {
     }
 
     fn bwd(&self, _x: &Tensor, _result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(gradient.matmul(&self.weight.t()?)?))
+        Ok(Some(gradient.matmul(&in_type(&self.weight, gradient.dtype())?.t()?)?))
     }
 }
 
@@ -186,6 +195,26 @@ mod tests {
                         assert!(difference(found, &expected) < 1e-4, "{rows} {inner} {format:?}: {}", difference(found, &expected));
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_16_bits_are_multiplied_as_they_are() {
+        for dtype in [DType::F16, DType::BF16] {
+            // The smallest are numbers of `f16` without an exponent.
+            for (rows, scale) in [(1, 1.0), (3, 1e-3), (40, 1e-6)] {
+                let weight = (Tensor::randn(0f32, 1.0, (64, 70), &Device::Cpu).unwrap() * scale).unwrap().to_dtype(dtype).unwrap();
+                let x = Tensor::randn(0f32, 1.0, (rows, 64), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+                let matrix = Matrix::laid_out(weight.clone()).unwrap();
+                assert!(matrix.panels().is_some());
+                let wide = |x: &Tensor| x.to_dtype(DType::F32).unwrap();
+                assert_eq!(matrix.tensor().unwrap().dtype(), dtype);
+                assert_eq!(difference(&wide(&matrix.tensor().unwrap()), &wide(&weight)), 0.0);
+                let [found] = products(&x, [&matrix]).unwrap();
+                let expected = wide(&x).matmul(&wide(&weight)).unwrap();
+                assert_eq!(found.dtype(), DType::F32);
+                assert!(difference(&found, &expected) < 1e-4 * scale as f32, "{dtype:?} {scale}: {}", difference(&found, &expected));
             }
         }
     }

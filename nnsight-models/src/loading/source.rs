@@ -4,14 +4,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
 
-use super::gguf::Gguf;
 use super::known;
-use super::safetensors::Safetensors;
-use super::weights::{Files, Weights};
-use crate::config::Config;
-use crate::error::at;
+use super::notices::Notices;
 use crate::layers::WeightFormat;
-use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// Where a model comes from, in which type and on which device it is to be.
@@ -22,14 +17,21 @@ use crate::{Error, Result};
 /// use nnsight_models::Source;
 /// let by_name = Source::from("smollm2-135m");
 /// let from_hub = Source::from("HuggingFaceTB/SmolLM2-360M").dtype(DType::BF16);
+/// let pinned = Source::from("openai-community/gpt2").revision("607a30d783dfa663caf39e06633721c8d4cfcd7e");
 /// let from_disk = Source::from("./checkpoints/my-llama");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Source {
     pub(crate) location: Location,
+    /// Of a repository of the hub.
+    pub(crate) revision: Option<String>,
     pub(crate) dtype: DType,
     pub(crate) device: Device,
     pub(crate) format: Option<WeightFormat>,
+    pub(crate) only_finite: bool,
+    /// Keys of the config and names of tensors.
+    pub(crate) ignored: Vec<String>,
+    pub(crate) notices: Notices,
 }
 
 /// A place where a model can be.
@@ -39,19 +41,19 @@ pub enum Location {
     Known(String),
     /// A repository of the Hugging Face hub: `HuggingFaceTB/SmolLM2-135M`.
     Hub(String),
-    /// A folder with `config.json`, or a `.gguf` or `.safetensors` file.
+    /// A folder with `config.json`; a `.gguf` file; or a `.safetensors` file with a `config.json` beside it, of which no other file is read.
     Path(PathBuf),
 }
 
 impl Default for Source {
-    /// SmolLM2-135M-Instruct, which needs neither an account nor much room.
+    /// `smollm2-135m`: SmolLM2-135M-Instruct in 4 bits (Q4_1), 98 MB, which needs no account. Its bytes are pinned by their SHA-256, and checked.
     fn default() -> Self {
         Source::from(known::DEFAULT)
     }
 }
 
 impl From<&str> for Source {
-    /// A path where there is one, else a known name, else a repository of the hub.
+    /// A path if there is one, else a known name, else a repository of the hub.
     fn from(name: &str) -> Self {
         let is_path = Path::new(name).exists() || name.starts_with(['.', '/', '~']) || name.ends_with(".gguf") || name.ends_with(".safetensors");
         let location = match is_path {
@@ -59,13 +61,13 @@ impl From<&str> for Source {
             false if name.contains('/') => Location::Hub(name.to_string()),
             false => Location::Known(name.to_string()),
         };
-        Source { location, dtype: DType::F32, device: Device::Cpu, format: None }
+        Source::at(location)
     }
 }
 
 impl From<&Path> for Source {
     fn from(path: &Path) -> Self {
-        Source { location: Location::Path(path.to_path_buf()), dtype: DType::F32, device: Device::Cpu, format: None }
+        Source::at(Location::Path(path.to_path_buf()))
     }
 }
 
@@ -76,7 +78,57 @@ impl From<PathBuf> for Source {
 }
 
 impl Source {
-    /// The type of the weights in memory: `F32` (the default), `BF16` or `F16`.
+    fn at(location: Location) -> Self {
+        Source {
+            location,
+            revision: None,
+            dtype: DType::F32,
+            device: Device::Cpu,
+            format: None,
+            only_finite: true,
+            ignored: Vec::new(),
+            notices: Notices::default(),
+        }
+    }
+
+    /// The commit, branch or tag of a repository of the hub; `main` by default. A commit, which is 40 digits, pins the model: the same bytes whenever
+    /// it is loaded.
+    pub fn revision(self, revision: &str) -> Self {
+        Source { revision: Some(revision.to_string()), ..self }
+    }
+
+    /// Keys of the config and tensors of the files that are not to be taken into account. A key that this library does not know, or knows to change
+    /// what a model computes, is refused otherwise, and so is a tensor that is not used.
+    ///
+    /// # Examples
+    /// ```
+    /// use nnsight_models::Source;
+    /// // Prompts are shorter than the window, and the classifier is not needed.
+    /// let source = Source::from("./my-llama").ignoring(["sliding_window", "score.weight"]);
+    /// ```
+    pub fn ignoring<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
+        let mut ignored = self.ignored;
+        ignored.extend(names.into_iter().map(Into::into));
+        Source { ignored, ..self }
+    }
+
+    /// Loads weights that are infinite or not a number, which are refused otherwise: a run with such weights mostly computes nothing but these.
+    pub fn allow_non_finite(self) -> Self {
+        Source { only_finite: false, ..self }
+    }
+
+    /// Is told, in a line each, of every download, and of every program that is run for one. By default the line is printed to stderr.
+    ///
+    /// # Examples
+    /// ```
+    /// use nnsight_models::Source;
+    /// let silent = Source::default().on_notice(|_| {});
+    /// ```
+    pub fn on_notice(self, notice: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Source { notices: Notices::new(notice), ..self }
+    }
+
+    /// The type of the weights in memory, in which the model computes: `F32` (the default), `BF16`, `F16` or `F64`.
     pub fn dtype(self, dtype: DType) -> Self {
         Source { dtype, ..self }
     }
@@ -103,49 +155,16 @@ impl Source {
     pub fn location(&self) -> &Location {
         &self.location
     }
-}
 
-/// Everything that is read of a checkpoint before its weights.
-pub(crate) struct Checkpoint {
-    pub config: Config,
-    pub tokenizer: Option<Tokenizer>,
-    pub weights: Weights,
-}
-
-/// Finds and opens a checkpoint.
-pub(crate) fn open(source: &Source) -> Result<Checkpoint> {
-    let path = match &source.location {
-        Location::Known(name) => known::find(name)?,
-        Location::Path(path) => path.clone(),
-        #[cfg(feature = "hub")]
-        Location::Hub(repository) => super::hub::folder(repository)?,
-        #[cfg(not(feature = "hub"))]
-        Location::Hub(repository) => {
-            let reasons = vec!["the feature `hub` is switched off".to_string()];
-            return Err(Error::NotFound { name: repository.clone(), reasons });
+    /// Refuses what no model can be loaded with.
+    pub(super) fn check(&self) -> Result<()> {
+        if !matches!(self.dtype, DType::F32 | DType::F64 | DType::BF16 | DType::F16) {
+            return Err(Error::UnknownType { found: self.dtype });
         }
-    };
-    let metadata = std::fs::metadata(&path).map_err(at(&path))?;
-    if metadata.is_dir() {
-        return folder(&path, source);
-    }
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gguf") => {
-            let mut gguf = Gguf::open(&path)?;
-            let (config, tokenizer) = (gguf.config()?, gguf.tokenizer()?);
-            let weights = Weights::new(Files::Gguf(gguf), source.dtype, &source.device, source.format);
-            Ok(Checkpoint { config, tokenizer: Some(tokenizer), weights })
+        match self.format {
+            Some(format) if self.dtype != DType::F32 => Err(Error::FormatUnfit { format, found: format!("{:?}", self.dtype) }),
+            Some(format) if !self.device.is_cpu() => Err(Error::FormatUnfit { format, found: "another device".into() }),
+            _ => Ok(()),
         }
-        Some("safetensors") => folder(path.parent().unwrap_or(Path::new(".")), source),
-        _ => Err(Error::Format { path, format: "GGUF or safetensors", problem: "its name ends with neither `.gguf` nor `.safetensors`".into() }),
     }
-}
-
-fn folder(path: &Path, source: &Source) -> Result<Checkpoint> {
-    let file = path.join("config.json");
-    let config = Config::from_json(&std::fs::read_to_string(&file).map_err(at(&file))?)?;
-    let tokenizer = path.join("tokenizer.json");
-    let tokenizer = tokenizer.exists().then(|| Tokenizer::from_file(&tokenizer)).transpose()?;
-    let weights = Weights::new(Files::Safetensors(Safetensors::open_folder(path)?), source.dtype, &source.device, source.format);
-    Ok(Checkpoint { config, tokenizer, weights })
 }

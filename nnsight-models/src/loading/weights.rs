@@ -1,21 +1,33 @@
 //! The tensors of a checkpoint, by their Hugging Face names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::finite;
 use super::gguf::Gguf;
 use super::safetensors::Safetensors;
+use super::source::Source;
 use crate::layers::{Matrix, WeightFormat};
 use crate::{Error, Result};
 
 /// The tensors of a checkpoint, read one by one, so that the weights are in memory once.
+///
+/// What is asked for and not there is remembered, and so is what is there and not asked for: both are said at once when all has been asked for.
 pub struct Weights {
     files: Files,
     dtype: DType,
     device: Device,
     format: Option<WeightFormat>,
-    /// Everything that was asked for, where the checkpoint is to be written anew.
+    only_finite: bool,
+    /// Tensors that may be left unused.
+    ignored: Vec<String>,
+    /// Under which names the tensors are stored that were asked for.
+    used: HashSet<String>,
+    /// What was asked for and is not there.
+    missing: Vec<String>,
+    /// Everything that was asked for, if the checkpoint is to be written anew.
     copies: Option<HashMap<String, Tensor>>,
 }
 
@@ -24,9 +36,42 @@ pub(super) enum Files {
     Gguf(Gguf),
 }
 
+impl Files {
+    fn find(&self, name: &str) -> Option<String> {
+        match self {
+            Files::Safetensors(files) => files.find(name),
+            Files::Gguf(file) => file.find(name),
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Files::Safetensors(files) => files.names().collect(),
+            Files::Gguf(file) => file.names().collect(),
+        }
+    }
+
+    pub(super) fn paths(&self) -> Vec<&Path> {
+        match self {
+            Files::Safetensors(files) => files.paths().collect(),
+            Files::Gguf(file) => vec![file.path()],
+        }
+    }
+}
+
 impl Weights {
-    pub(super) fn new(files: Files, dtype: DType, device: &Device, format: Option<WeightFormat>) -> Self {
-        Weights { files, dtype, device: device.clone(), format, copies: None }
+    pub(super) fn new(files: Files, source: &Source) -> Self {
+        Weights {
+            files,
+            dtype: source.dtype,
+            device: source.device.clone(),
+            format: source.format,
+            only_finite: source.only_finite,
+            ignored: source.ignored.clone(),
+            used: HashSet::new(),
+            missing: Vec::new(),
+            copies: None,
+        }
     }
 
     /// Remembers every tensor from here on.
@@ -51,50 +96,142 @@ impl Weights {
 
     /// A tensor by its Hugging Face name. The prefix of the base model (`model.`, `transformer.`) may be missing in the file.
     ///
+    /// A tensor that is not in the files is said after all others have been asked for, with all that are missing. Until then zeros take its place,
+    /// and no more is read.
+    ///
     /// # Errors
-    /// [`Error::MissingTensor`], [`Error::TensorShape`], [`Error::Format`] where the file is damaged.
+    /// [`Error::TensorShape`], [`Error::NotFinite`], [`Error::Format`] if the file is damaged.
     pub fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let tensor = match &mut self.files {
-            Files::Safetensors(files) => files.read(name)?,
-            Files::Gguf(file) => file.read(name)?,
+        let tensor = match self.files.find(name) {
+            Some(stored) => {
+                let tensor = (self.missing.is_empty()).then(|| self.read(name, &stored)).transpose()?;
+                self.used.insert(stored);
+                tensor
+            }
+            None => match &self.files {
+                Files::Gguf(file) if file.has_no_such_bias(name) => Some(Tensor::zeros(shape, DType::F32, &Device::Cpu)?),
+                _ => {
+                    self.missing.push(name.to_string());
+                    None
+                }
+            },
         };
         let Some(tensor) = tensor else {
-            return Err(Error::MissingTensor { name: name.to_string() });
+            // Takes no memory, however large.
+            return Ok(Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape)?);
         };
         if tensor.dims() != shape {
             return Err(Error::TensorShape { name: name.to_string(), expected: shape.to_vec(), found: tensor.dims().to_vec() });
         }
-        let tensor = tensor.to_dtype(self.dtype)?.to_device(&self.device)?;
+        let converted = tensor.to_dtype(self.dtype)?;
+        // A type with a smaller range makes infinities of large numbers.
+        if self.only_finite
+            && converted.dtype() != tensor.dtype()
+            && (converted.dtype().size_in_bytes() < tensor.dtype().size_in_bytes() || self.dtype == DType::F16)
+        {
+            finite::check(name, &converted)?;
+        }
+        let tensor = converted.to_device(&self.device)?;
         if let Some(copies) = &mut self.copies {
             copies.insert(name.to_string(), tensor.clone());
         }
         Ok(tensor)
     }
 
+    fn read(&mut self, name: &str, stored: &str) -> Result<Tensor> {
+        match &mut self.files {
+            Files::Safetensors(files) => files.read(stored, self.only_finite),
+            Files::Gguf(file) => file.read(name, stored, self.only_finite),
+        }
+    }
+
     /// A matrix of shape `(In, Out)` for a linear map, in the form in which such matrices are to be held.
     ///
     /// # Errors
-    /// [`Error::Candle`] where it cannot be held in that form.
+    /// [`Error::Candle`] if it cannot be held in that form.
     pub fn matrix(&self, weight: Tensor) -> Result<Matrix> {
         match self.format {
+            // The zeros in place of a missing tensor are not laid out.
+            _ if !self.missing.is_empty() => Ok(Matrix::from(weight)),
             None => Ok(Matrix::laid_out(weight)?),
             Some(format) => Ok(Matrix::packed(&weight, format)?),
         }
     }
 
-    /// The matrices of the token embedding `table` and of the head, each of shape `(Hidden, Vocab)`: one and the same where no head is named,
-    /// because it is tied to the embedding.
+    /// The matrices of the token embedding `table` and of the `head`, each of shape `(Hidden, Vocab)`: one and the same if they are tied.
     ///
     /// # Errors
-    /// As [`Weights::get`] and [`Weights::matrix`].
-    pub fn embedding_and_head(&mut self, table: &str, head: Option<&str>, (vocab, hidden): (usize, usize)) -> Result<(Matrix, Matrix)> {
-        let table = self.get(table, &[vocab, hidden])?.t()?;
-        let embedding = Matrix::laid_out(table.clone())?;
-        let head = match (head, self.format) {
-            (Some(head), _) => self.get(head, &[vocab, hidden])?.t()?,
-            (None, Some(_)) => table,
-            (None, None) => return Ok((embedding.clone(), embedding)),
+    /// As [`Weights::get`] and [`Weights::matrix`]; [`Error::OtherHead`] if they are tied, and the files hold another head.
+    pub fn embedding_and_head(&mut self, table: &str, head: &str, is_tied: bool, (vocab, hidden): (usize, usize)) -> Result<(Matrix, Matrix)> {
+        let weight = self.get(table, &[vocab, hidden])?.t()?;
+        let embedding = if self.missing.is_empty() { Matrix::laid_out(weight.clone())? } else { Matrix::from(weight.clone()) };
+        let head = match (is_tied, self.format) {
+            (false, _) => self.get(head, &[vocab, hidden])?.t()?,
+            (true, format) => {
+                self.check_tied(table, head)?;
+                match format {
+                    Some(_) => weight,
+                    None => return Ok((embedding.clone(), embedding)),
+                }
+            }
         };
         Ok((embedding, self.matrix(head)?))
+    }
+
+    /// Refuses a head in the files that is not the token embedding, to which it is tied.
+    fn check_tied(&mut self, table: &str, head: &str) -> Result<()> {
+        let (Some(table), Some(stored)) = (self.files.find(table), self.files.find(head)) else { return Ok(()) };
+        let is_same = match &mut self.files {
+            Files::Safetensors(files) => files.are_equal(&table, &stored)?,
+            // A GGUF file says that they are tied by having no head.
+            Files::Gguf(_) => true,
+        };
+        if !is_same && !self.ignored.contains(&stored) {
+            return Err(Error::OtherHead { head: stored });
+        }
+        self.used.insert(stored);
+        Ok(())
+    }
+
+    /// Says what was missing, and what is in the files without having been asked for.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensors`], [`Error::UnusedTensors`]
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        if !self.missing.is_empty() {
+            return Err(Error::MissingTensors { names: std::mem::take(&mut self.missing) });
+        }
+        let unused = |name: &&str| !self.used.contains(*name) && !is_harmless(name) && !self.ignored.iter().any(|ignored| ignored == name);
+        let mut names = self.files.names().into_iter().filter(unused).map(str::to_string).collect::<Vec<_>>();
+        names.sort();
+        match names.is_empty() {
+            true => Ok(()),
+            false => Err(Error::UnusedTensors { names }),
+        }
+    }
+}
+
+/// Whether a tensor is one that older files hold beside the weights: rotary tables and causal masks, which follow from the config.
+fn is_harmless(name: &str) -> bool {
+    const TABLES: [&str; 3] = [".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"];
+    let is_mask = |name: &str| {
+        let layer = name.strip_prefix("transformer.").unwrap_or(name).strip_prefix("h.").and_then(|rest| rest.split_once('.'));
+        layer.is_some_and(|(layer, rest)| layer.bytes().all(|byte| byte.is_ascii_digit()) && matches!(rest, "attn.bias" | "attn.masked_bias"))
+    };
+    TABLES.iter().any(|end| name.ends_with(end) || name == &end[1..]) || is_mask(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_and_rotary_tables_are_harmless_and_nothing_like_them() {
+        for name in ["transformer.h.0.attn.bias", "h.11.attn.masked_bias", "model.layers.3.self_attn.rotary_emb.inv_freq"] {
+            assert!(is_harmless(name), "{name}");
+        }
+        for name in ["transformer.h.0.attn.c_attn.bias", "model.layers.0.attn.bias", "h.x.attn.bias", "inv_freq", "h.0.mlp.bias"] {
+            assert!(!is_harmless(name), "{name}");
+        }
     }
 }

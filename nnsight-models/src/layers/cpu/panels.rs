@@ -9,8 +9,6 @@ use bytemuck::{Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::layers::WeightFormat;
-
 /// Inputs that have a scale in common, where weights are held in fewer bits.
 pub const GROUP: usize = 32;
 
@@ -40,6 +38,8 @@ pub enum Form {
     Float,
     /// The upper halves of two.
     Halves,
+    /// Two of `f16`.
+    F16,
     /// Four codes, from [`ZERO`] on, in units of a scale.
     Bytes,
     /// Eight codes, in units of a scale from an offset on.
@@ -55,7 +55,7 @@ impl Form {
     pub fn inputs(self) -> usize {
         match self {
             Form::Float => 1,
-            Form::Halves => 2,
+            Form::Halves | Form::F16 => 2,
             Form::Bytes => 4,
             Form::Nibbles => 8,
         }
@@ -108,30 +108,27 @@ impl Panels {
     }
 
     /// In fewer bits. The inner size must be a multiple of [`GROUP`].
-    pub fn pack(&self, format: WeightFormat) -> Self {
+    pub fn pack(&self, form: Form) -> Self {
         let (width, size) = (self.width, GROUP * self.width);
-        let form = match format {
-            WeightFormat::Bf16 => Form::Halves,
-            WeightFormat::Q8_0 => Form::Bytes,
-            WeightFormat::Q4_1 => Form::Nibbles,
-        };
         let groups = self.outer.div_ceil(width) * self.inner / GROUP;
         let mut words = vec![Line::zeroed(); (groups * size / form.inputs()).div_ceil(16)];
-        let mut scales = vec![0f32; if form == Form::Halves { 0 } else { groups * width }];
+        let mut scales = vec![0f32; if matches!(form, Form::Bytes | Form::Nibbles) { groups * width } else { 0 }];
         let mut offsets = vec![0f32; if form == Form::Nibbles { groups * width } else { 0 }];
         let of_group = bytemuck::cast_slice_mut::<_, u32>(&mut words).chunks_exact_mut(size / form.inputs());
         for ((group, words), index) in self.entries().chunks_exact(size).zip(of_group).zip(0..) {
             let outputs = index * width..(index + 1) * width;
-            match format {
-                WeightFormat::Bf16 => put(words, group, form, width, |_, entry| u32::from(half::bf16::from_f32(entry).to_bits())),
-                WeightFormat::Q8_0 => {
+            match form {
+                Form::Float => put(words, group, form, width, |_, entry| entry.to_bits()),
+                Form::Halves => put(words, group, form, width, |_, entry| u32::from(half::bf16::from_f32(entry).to_bits())),
+                Form::F16 => put(words, group, form, width, |_, entry| u32::from(half::f16::from_f32(entry).to_bits())),
+                Form::Bytes => {
                     let scales = &mut scales[outputs];
                     for (output, scale) in scales.iter_mut().enumerate() {
                         *scale = column(group, width, output).fold(0f32, |most, entry| most.max(entry.abs())) / 127.0;
                     }
                     put(words, group, form, width, |output, entry| (rounded(entry, scales[output]) as i32 + ZERO as i32) as u32);
                 }
-                WeightFormat::Q4_1 => {
+                Form::Nibbles => {
                     let (scales, offsets) = (&mut scales[outputs.clone()], &mut offsets[outputs]);
                     for (output, (scale, offset)) in scales.iter_mut().zip(offsets.iter_mut()).enumerate() {
                         *offset = column(group, width, output).fold(f32::MAX, f32::min);
@@ -164,12 +161,20 @@ impl Panels {
                     *entry = match self.form {
                         Form::Float => f32::from_bits(word),
                         Form::Halves => f32::from_bits(word >> (16 * index) << 16),
+                        Form::F16 => half::f16::from_bits((word >> (16 * index)) as u16).to_f32(),
                         Form::Bytes => ((word >> (8 * index) & 255) as f32 - ZERO as f32) * scales[at],
                         Form::Nibbles => ((word >> (4 * index) & 15) as f32).mul_add(scales[at], offsets[at]),
                     };
                 }
             }
         }
+    }
+
+    /// Whether an entry in `f16` is infinite or NaN, which products would take for a large number.
+    pub fn overflows(&self) -> bool {
+        let overflows = |bits: u32| bits & 0x7c00 == 0x7c00;
+        let words = bytemuck::cast_slice::<_, u32>(&self.words);
+        self.form == Form::F16 && words.par_chunks(1 << 16).any(|words| words.iter().any(|&word| overflows(word) || overflows(word >> 16)))
     }
 
     /// Whether the entries are `f32`.
@@ -189,7 +194,7 @@ impl Panels {
     #[inline(always)]
     pub fn portion(&self) -> usize {
         match self.form {
-            Form::Float | Form::Halves => PORTION,
+            Form::Float | Form::Halves | Form::F16 => PORTION,
             Form::Bytes | Form::Nibbles => GROUP,
         }
     }
@@ -259,7 +264,7 @@ mod tests {
     #[test]
     fn fewer_bits_hold_about_the_same_and_hold_it_exactly() {
         let rows = rows(41, 96);
-        for (format, bound) in [(WeightFormat::Bf16, 0.005), (WeightFormat::Q8_0, 0.005), (WeightFormat::Q4_1, 0.07)] {
+        for (format, bound) in [(Form::Halves, 0.005), (Form::F16, 0.001), (Form::Bytes, 0.005), (Form::Nibbles, 0.07)] {
             let held = Panels::new(&rows, 96).pack(format).rows();
             assert!(difference(&held, &rows) < bound, "{format:?}: {}", difference(&held, &rows));
             let again = Panels::new(&held, 96).pack(format).rows();

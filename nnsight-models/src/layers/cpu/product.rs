@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::SMALL;
 use super::columns::Columns;
 use super::panels::{Form, Line, Panels, Weights};
-use super::widen::{Bytes, Float, Halves, Nibbles, Widen};
+use super::widen::{Bytes, F16, Float, Halves, Nibbles, Widen};
 
 /// Rows of the input that are held in registers at once, where there are thirty-two of those; else [`FEWER`].
 const MOST: usize = 14;
@@ -222,6 +222,7 @@ impl Task<'_> {
             match self.matrix.form {
                 Form::Float => self.portion(simd, inputs, Float, words, sums),
                 Form::Halves => self.portion(simd, inputs, Halves, words, sums),
+                Form::F16 => self.portion(simd, inputs, F16, words, sums),
                 Form::Bytes => self.portion(simd, inputs, Bytes::<S>::new(scales), words, sums),
                 Form::Nibbles => self.portion(simd, inputs, Nibbles::<S>::new(scales, offsets), words, sums),
             }

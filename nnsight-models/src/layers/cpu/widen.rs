@@ -40,6 +40,29 @@ impl<S: Simd> Widen<S> for Halves {
     }
 }
 
+/// `f16`.
+#[derive(Clone, Copy)]
+pub struct F16;
+
+impl<S: Simd> Widen<S> for F16 {
+    const BITS: u32 = 16;
+
+    #[inline(always)]
+    fn widen(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2] {
+        [f16(simd, words[0]), f16(simd, words[1])]
+    }
+}
+
+/// The `f16` in the lower halves of words. Its bits mean 2¹¹² times less as those of an `f32`, also where they are those of a number without an
+/// exponent.
+#[inline(always)]
+fn f16<S: Simd>(simd: S, words: S::u32s) -> S::f32s {
+    let size = simd.wrapping_dyn_shl_u32s(simd.and_u32s(words, simd.splat_u32s(0x7fff)), simd.splat_u32s(13));
+    let sign = simd.wrapping_dyn_shl_u32s(simd.and_u32s(words, simd.splat_u32s(0x8000)), simd.splat_u32s(16));
+    let size = simd.mul_f32s(simd.transmute_f32s_u32s(size), simd.splat_f32s(f32::from_bits((127 + 112) << 23)));
+    simd.transmute_f32s_u32s(simd.or_u32s(simd.transmute_u32s_f32s(size), sign))
+}
+
 /// A whole number of eight bits, in units of a scale for every output.
 #[derive(Clone, Copy)]
 pub struct Bytes<S: Simd> {

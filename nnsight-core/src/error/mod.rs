@@ -1,0 +1,15 @@
+//! Everything that can go wrong between a trace and its result, and how it is shown.
+
+mod advice;
+mod brief;
+mod code;
+mod kinds;
+mod names;
+mod place;
+mod report;
+
+pub use brief::{brief, first_line};
+pub use kinds::{Error, Result};
+pub(crate) use names::{closest, did_you_mean, shortened};
+pub(crate) use place::at;
+pub use report::Report;

@@ -1,0 +1,123 @@
+//! Which runs are in one batch: as many as the budget has room for, of about the same length.
+
+use std::collections::{HashMap, HashSet};
+
+use super::sets::Sets;
+use crate::graph::{Chat, Graph, InvokeId, Prompt};
+use crate::module::SiteTable;
+
+/// How many positions of padding cost less than another pass, which reads all weights again. A batch may have more where they are a quarter of it.
+const PADDING: usize = 32;
+
+/// How many positions fit into so many bytes: of each there are about sixteen values as wide as the residual stream at a time.
+pub(super) fn positions_within(bytes: usize, table: &SiteTable) -> usize {
+    (bytes / (16 * table.widest() * size_of::<f32>())).max(1)
+}
+
+pub(super) struct Packing<'a> {
+    pub graph: &'a Graph,
+    /// A number for each run, equal for those of one wave of which one needs what another holds.
+    pub linked: &'a [usize],
+    /// The number of tokens of each run's longest prompt.
+    pub longest: &'a [usize],
+    /// How many positions a batch has at most.
+    pub limit: usize,
+}
+
+/// A prompt that others may equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Content<'a> {
+    Text(&'a str),
+    Tokens(&'a [u32]),
+    Chat(&'a Chat),
+}
+
+impl Packing<'_> {
+    /// The prompts of a run that may have something in common with others: texts, or tokens.
+    pub fn prompts(&self, invoke: InvokeId) -> Option<Vec<Content<'_>>> {
+        let content = &self.graph.invokes[invoke.index()];
+        if content.everything || content.generation.is_some() || content.prompts.is_empty() {
+            return None;
+        }
+        let prompts = content.prompts.iter().map(|prompt| match prompt {
+            Prompt::Text(text) => Some(Content::Text(text)),
+            Prompt::Tokens(tokens) => Some(Content::Tokens(tokens)),
+            Prompt::Chat(chat) => Some(Content::Chat(chat)),
+            Prompt::Masked { .. } | Prompt::Embeddings(_) => None,
+        });
+        prompts.collect()
+    }
+
+    /// How many prompts a run has.
+    pub fn count(&self, invoke: InvokeId) -> usize {
+        self.graph.invokes[invoke.index()].prompts.len()
+    }
+
+    /// The number of tokens of its longest prompt.
+    pub fn longest(&self, invoke: InvokeId) -> usize {
+        self.longest.get(invoke.index()).copied().unwrap_or(0)
+    }
+
+    /// Runs in batches that fit into the budget: those that wait for each other in one, and beside each other those of about the same length.
+    /// Where they share, those on one prompt belong together, and take no more room than one of them.
+    pub fn pieces(&self, members: Vec<InvokeId>, shares: bool) -> Vec<Vec<InvokeId>> {
+        let apart = members.iter().all(|invoke| self.longest(*invoke) > 0 && !self.graph.invokes[invoke.index()].everything);
+        if members.len() < 2 || !apart || self.limit == usize::MAX {
+            return vec![members];
+        }
+        let mut groups = self.groups(&members, shares);
+        let longest = |group: &[InvokeId]| group.iter().map(|invoke| self.longest(*invoke)).max().unwrap_or(0);
+        groups.sort_by_key(|group| longest(group));
+        let rows = |group: &[InvokeId]| {
+            let different = group.iter().map(|invoke| self.prompts(*invoke)).collect::<Option<HashSet<_>>>();
+            match different.filter(|different| shares && different.len() < group.len()) {
+                Some(different) => different.iter().map(Vec::len).sum::<usize>(),
+                None => group.iter().map(|invoke| self.count(*invoke)).sum(),
+            }
+        };
+        let mut batches: Vec<Vec<InvokeId>> = Vec::new();
+        let (mut all_rows, mut tokens) = (0, 0);
+        for group in groups {
+            let (own_rows, longest) = (rows(&group), longest(&group));
+            let own_tokens = own_rows * longest;
+            let padded = (all_rows + own_rows) * longest;
+            let padding = padded - tokens - own_tokens;
+            let fits = padded <= self.limit && (padding <= PADDING || 4 * padding <= padded);
+            match batches.last_mut().filter(|_| fits) {
+                Some(batch) => {
+                    batch.extend(group);
+                    (all_rows, tokens) = (all_rows + own_rows, tokens + own_tokens);
+                }
+                None => {
+                    batches.push(group);
+                    (all_rows, tokens) = (own_rows, own_tokens);
+                }
+            }
+        }
+        batches.iter_mut().for_each(|batch| batch.sort_unstable());
+        batches
+    }
+
+    /// Runs in groups, of which none needs what another holds; if they share, none has a prompt of another.
+    fn groups(&self, members: &[InvokeId], shares: bool) -> Vec<Vec<InvokeId>> {
+        let mut sets = Sets::new(members.len());
+        let mut first_linked: HashMap<usize, usize> = HashMap::new();
+        let mut first_on: HashMap<Vec<Content<'_>>, usize> = HashMap::new();
+        for (index, &invoke) in members.iter().enumerate() {
+            sets.join(*first_linked.entry(self.linked[invoke.index()]).or_insert(index), index);
+            if let Some(prompts) = self.prompts(invoke).filter(|_| shares) {
+                sets.join(*first_on.entry(prompts).or_insert(index), index);
+            }
+        }
+        let mut place_of: HashMap<usize, usize> = HashMap::new();
+        let mut groups: Vec<Vec<InvokeId>> = Vec::new();
+        for (index, &invoke) in members.iter().enumerate() {
+            let place = *place_of.entry(sets.root(index)).or_insert(groups.len());
+            match groups.get_mut(place) {
+                Some(group) => group.push(invoke),
+                None => groups.push(vec![invoke]),
+            }
+        }
+        groups
+    }
+}

@@ -1,0 +1,91 @@
+//! Base and scaling of the rotary embedding.
+
+use serde_json::Value;
+
+use super::file::{Config, number};
+use crate::layers::Scaling;
+use crate::{Error, Result};
+
+/// Bases that are taken for real.
+const THETA: std::ops::RangeInclusive<f64> = 1.0..=1e15;
+/// Factors by which a context is stretched.
+const FACTOR: std::ops::RangeInclusive<f64> = 1.0..=1e6;
+
+/// Base and scaling. Older configs have `rope_theta` at the top and the scaling in `rope_scaling`; newer ones have both in `rope_parameters`.
+pub fn rope(config: &Config, head_dim: usize) -> Result<(f64, Scaling)> {
+    let nested = ["rope_parameters", "rope_scaling"].map(|name| config.get(name).map(|parameters| (name, parameters)));
+    let nested = nested.into_iter().flatten().collect::<Vec<_>>();
+    if let [(one, a), (two, b)] = nested.as_slice()
+        && a != b
+    {
+        return Err(Error::Config(format!("`{one}` is {a} and `{two}` is {b}; leave one of them out")));
+    }
+    let top = config.get("rope_theta").map(|theta| number("rope_theta", theta, THETA)).transpose()?;
+    let Some((name, parameters)) = nested.first() else {
+        return Ok((top.unwrap_or(10_000.0), Scaling::None));
+    };
+    let Value::Object(parameters) = parameters else {
+        return Err(Error::Config(format!("`{name}` is {parameters}, and should be an object")));
+    };
+    let get = |name: &str| parameters.get(name).filter(|value| !value.is_null());
+    let inner = get("rope_theta").map(|theta| number("rope_theta", theta, THETA)).transpose()?;
+    if let (Some(top), Some(inner)) = (top, inner)
+        && top != inner
+    {
+        return Err(Error::Config(format!("`rope_theta` is {top}, and {inner} in `{name}`; leave one of them out")));
+    }
+    let theta = inner.or(top).unwrap_or(10_000.0);
+
+    let required = |name: &str, bounds| match get(name) {
+        Some(value) => number(name, value, bounds),
+        None => Err(Error::Config(format!("its rotary scaling has no `{name}`"))),
+    };
+    let kind = kind(parameters.get("rope_type"), parameters.get("type"))?;
+    let (scaling, known): (_, &[&str]) = match kind {
+        "default" => (Scaling::None, &[]),
+        "linear" => (Scaling::Linear { factor: required("factor", FACTOR)? }, &["factor", "original_max_position_embeddings"]),
+        "llama3" => {
+            let factor = required("factor", FACTOR)?;
+            let (low, high) = (required("low_freq_factor", 1e-6..=1e6)?, required("high_freq_factor", 1e-6..=1e6)?);
+            if low >= high {
+                return Err(Error::Config(format!("`low_freq_factor` is {low}, and should be less than `high_freq_factor`, which is {high}")));
+            }
+            let original_context = required("original_max_position_embeddings", 1.0..=1e9)?;
+            let scaling = Scaling::Llama3 { factor, low_freq_factor: low, high_freq_factor: high, original_context };
+            (scaling, &["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"])
+        }
+        // What a GGUF file stores in place of Llama 3's scaling.
+        "factors" => (Scaling::Factors(factors(get("factors"), head_dim / 2)?), &["factors"]),
+        other => return Err(Error::refused("rope_type", other, "`default`, `linear` and `llama3`")),
+    };
+    let known_always = ["rope_type", "type", "rope_theta"];
+    for (key, value) in parameters {
+        // The whole head is turned, and by no other length than one, whatever the scaling.
+        let is_neutral = matches!(key.as_str(), "partial_rotary_factor" | "attention_factor") && value.as_f64() == Some(1.0);
+        if !value.is_null() && !is_neutral && !known.contains(&key.as_str()) && !known_always.contains(&key.as_str()) && !config.ignores(key) {
+            return Err(Error::Config(format!("`{name}` has `{key}`, which a rotary embedding of the type `{kind}` here does not know")));
+        }
+    }
+    Ok((theta, scaling))
+}
+
+/// The type of the scaling, under its two names.
+fn kind<'a>(new: Option<&'a Value>, old: Option<&'a Value>) -> Result<&'a str> {
+    let text = |value: Option<&'a Value>| match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(kind)) => Ok(Some(kind.as_str())),
+        Some(other) => Err(Error::Config(format!("`rope_type` is {other}, and should be a text"))),
+    };
+    match (text(new)?, text(old)?) {
+        (Some(new), Some(old)) if new != old => Err(Error::Config(format!("`rope_type` is `{new}` and `type` is `{old}`; leave one of them out"))),
+        (new, old) => Ok(new.or(old).unwrap_or("default")),
+    }
+}
+
+fn factors(value: Option<&Value>, pairs: usize) -> Result<Vec<f64>> {
+    let list = value.and_then(Value::as_array).ok_or_else(|| Error::Config("its rotary scaling has no `factors`".into()))?;
+    if list.len() != pairs {
+        return Err(Error::Config(format!("its rotary scaling has {} factors for {pairs} pairs of channels", list.len())));
+    }
+    list.iter().map(|factor| number("factors", factor, 1e-6..=1e6)).collect()
+}
