@@ -25,9 +25,9 @@ pub mod __private {
     pub use crate::graph::{Axis, Generation, NodeId};
     pub use crate::module::{Cursor, Forward, From, Instrument, Place, Pointwise, Registrar, Tap, innermost};
     pub use crate::trace::{
-        Assigned, Caching, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced, Value, WhileCondition,
-        edit, everything, everything_generating, generating, graph, grid2, grid3, invoke, labelled, points, run, scan, sites, stream, sweep,
-        sweep_on, swept, template, tracer,
+        Assigned, Caching, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced, Value,
+        WhileCondition, edit, everything, everything_generating, generating, graph, grid2, grid3, invoke, labelled, points, run, scan, sites, stream,
+        sweep, sweep_on, swept, template, tracer,
     };
     pub use crate::{__bind as bind, __borrow as borrow, __check_index as check_index, __handle as handle, __read as read};
 

@@ -15,7 +15,7 @@ use nnsight_core::types::{Describes, Saved, Signature, Sizes};
 use crate::config::Config;
 use crate::error::at;
 use crate::loading::{Checkpoint, Source, Weights, open};
-use crate::prompts::{self, Reader};
+use crate::prompts::Reader;
 use crate::tokenizer::Tokenizer;
 use crate::transformer_lens::Layout;
 use crate::tree::Tree;
@@ -296,7 +296,7 @@ impl<N: Network> Traceable for LanguageModel<N> {
     }
 
     fn fingerprint(&self) -> nnsight_core::Result<Fingerprint> {
-        let model = nnsight_core::Error::model::<Error>;
+        let model = |error: Error| nnsight_core::Error::model(error);
         let weights = Fingerprint::new(self.network.dtype()).with(self.origin.get().map_err(model)?.as_bytes());
         // The same text is other tokens with another tokenizer.
         let tokenizer = self.tokenizer.as_ref().ok().map(Tokenizer::to_json).transpose().map_err(model)?;

@@ -4,7 +4,6 @@ use nnsight_core::graph::{Graph, Prompt, Source};
 use nnsight_core::types::Sizes;
 use nnsight_core::{Error as E, Result};
 
-use crate::Error;
 use crate::tokenizer::Tokenizer;
 
 /// Bytes of a token of which no text is short: the longest token is looked for only beyond.
@@ -30,7 +29,11 @@ impl Reader<'_> {
 
     /// The token ids of an invoke's prompts, which are followed by `later` more; what is wrong with one is said of the line that gave them.
     pub fn invoke(&self, invoke: usize, prompts: &[Prompt], later: usize, source: &Option<Source>) -> Result<Vec<Option<Vec<u32>>>> {
-        prompts.iter().enumerate().map(|(prompt, content)| self.prompt((invoke, prompt), content, later).map_err(|error| error.or_at(source.clone()))).collect()
+        prompts
+            .iter()
+            .enumerate()
+            .map(|(prompt, content)| self.prompt((invoke, prompt), content, later).map_err(|error| error.or_at(source.clone())))
+            .collect()
     }
 
     fn prompt(&self, (invoke, prompt): (usize, usize), content: &Prompt, later: usize) -> Result<Option<Vec<u32>>> {
@@ -46,7 +49,13 @@ impl Reader<'_> {
                     self.check_length((invoke, prompt), *length, later)?;
                     vec![0; *length]
                 }
-                found => return Err(E::TensorShape { expected: format!("(Seq, Hidden = {})", self.sizes.hidden), found: found.to_vec(), source_line: None }),
+                found => {
+                    return Err(E::TensorShape {
+                        expected: format!("(Seq, Hidden = {})", self.sizes.hidden),
+                        found: found.to_vec(),
+                        source_line: None,
+                    });
+                }
             },
             Prompt::Chat(chat) => match self.tokenizer {
                 Some(tokenizer) => {

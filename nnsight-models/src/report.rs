@@ -14,13 +14,29 @@ impl Error {
             Error::Format { .. } => "fetch or copy the file again, or name another one".into(),
             Error::OtherCheckpoint { .. } => "load it with the signature that it has, or with `Dynamic`, which takes any sizes".into(),
             Error::OtherArchitecture { .. } => "what can be loaded is `llama` and `gpt2`".into(),
-            Error::MissingTensor { .. } => "the checkpoint may lack one of its files; see that all of them are in its folder".into(),
+            Error::MissingTensors { .. } => "the checkpoint may lack one of its files; see that all of them are in its folder".into(),
             Error::TensorShape { .. } => "`config.json` and the weights are of different models; take both from one place".into(),
             Error::Checksum { .. } => "try again; what stands between here and the hub may have changed it".into(),
             Error::NoWeights { .. } => "look at shapes with `scan!`, or `load` the model".into(),
             Error::NoSizes { .. } => "use the signature of a checkpoint, such as `Llama3_1_8B`".into(),
             Error::NotOneToken { .. } => "tokens often begin with a space".into(),
-            // What failed says itself what is the matter.
+            // What failed says itself what is the matter, and what to do.
+            Error::UnusedTensors { .. }
+            | Error::UnknownKeys { .. }
+            | Error::OtherHead { .. }
+            | Error::NotFinite { .. }
+            | Error::UnknownType { .. }
+            | Error::FormatUnfit { .. }
+            | Error::Quantization { .. }
+            | Error::Split { .. }
+            | Error::OtherWeights { .. }
+            | Error::NotAFile { .. }
+            | Error::TooLong { .. }
+            | Error::Changed { .. }
+            | Error::Download { .. }
+            | Error::NoTokenizer(_)
+            | Error::NoChatTemplate { .. }
+            | Error::ChatTemplate { .. } => return None,
             Error::File { .. } | Error::Config(_) | Error::NotFound { .. } | Error::Tokenizer(_) | Error::Candle(_) => return None,
         })
     }

@@ -78,7 +78,9 @@ fn check(name: &str, limits: &Limits) -> Result<()> {
     }
     match name.chars().any(steers) {
         false => Ok(()),
-        true => Err(Error::GraphFormat { problem: format!("the name `{}` has characters that cannot be printed", printable(name)), source_line: None }),
+        true => {
+            Err(Error::GraphFormat { problem: format!("the name `{}` has characters that cannot be printed", printable(name)), source_line: None })
+        }
     }
 }
 

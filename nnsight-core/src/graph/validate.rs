@@ -33,7 +33,12 @@ impl Graph {
             });
             // Every one of them is looked for at every step.
             if let Some(found) = stops.filter(|&found| found > limits.name_bytes) {
-                return Err(Error::TooLarge { what: "tokens and bytes of texts that end a generation", found, limit: limits.name_bytes, source_line: invoke.source.clone() });
+                return Err(Error::TooLarge {
+                    what: "tokens and bytes of texts that end a generation",
+                    found,
+                    limit: limits.name_bytes,
+                    source_line: invoke.source.clone(),
+                });
             }
             let steps = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens);
             if steps > limits.steps {
@@ -90,7 +95,12 @@ impl Graph {
         let everything = self.invokes.iter().filter(|invoke| invoke.everything).count();
         let prompts = own.saturating_add(everything.saturating_mul(own.max(self.invokes.len())));
         if prompts > limits.prompts {
-            return Err(Error::TooLarge { what: "prompts, counted for every block that sees them", found: prompts, limit: limits.prompts, source_line: None });
+            return Err(Error::TooLarge {
+                what: "prompts, counted for every block that sees them",
+                found: prompts,
+                limit: limits.prompts,
+                source_line: None,
+            });
         }
         Ok(())
     }

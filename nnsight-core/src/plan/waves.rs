@@ -208,7 +208,12 @@ impl<'a> Waves<'a> {
             for (other, from) in self.readings(id).into_iter().filter(|(other, _)| *other != at.invoke) {
                 let (site, from) = (&self.table.sites()[self.positions[site.index()]].path, self.name(from));
                 source_line = source_line.or_else(|| self.graph.source(id));
-                lines.push(format!("{}`{site}` of invoke {} comes from `{from}` of invoke {}", crate::error::at(&self.graph.source(id)), at.invoke.0, other.0));
+                lines.push(format!(
+                    "{}`{site}` of invoke {} comes from `{from}` of invoke {}",
+                    crate::error::at(&self.graph.source(id)),
+                    at.invoke.0,
+                    other.0
+                ));
             }
             if lines.len() >= LINES {
                 break;

@@ -29,7 +29,11 @@ impl<T: ?Sized> Probe<T> {
 #[macro_export]
 macro_rules! __read {
     ([$raw:expr] $place:expr) => {
-        (&&&&$crate::__private::Probe::of(if false { ::core::option::Option::Some(::core::ptr::from_ref(&$raw)) } else { ::core::option::Option::None }))
+        (&&&&$crate::__private::Probe::of(if false {
+            ::core::option::Option::Some(::core::ptr::from_ref(&$raw))
+        } else {
+            ::core::option::Option::None
+        }))
             .__kind()
             .read($place)
     };
@@ -62,7 +66,11 @@ macro_rules! __handle {
 #[macro_export]
 macro_rules! __borrow {
     ([$raw:expr] $place:expr) => {
-        &mut *$place.__place($crate::__private::Probe::of(if false { ::core::option::Option::Some(::core::ptr::from_ref(&$raw)) } else { ::core::option::Option::None }))
+        &mut *$place.__place($crate::__private::Probe::of(if false {
+            ::core::option::Option::Some(::core::ptr::from_ref(&$raw))
+        } else {
+            ::core::option::Option::None
+        }))
     };
 }
 

@@ -32,7 +32,8 @@ mod value;
 
 pub use assign::{PlainAdd, PlainAssign, PlainDiv, PlainMul, PlainSub};
 pub use binding::{
-    Bind, BindsLent, BindsOther, BindsPlace, BindsPlain, Borrowed, Itself, Lent, ListsAnything, ListsLayers, OfAnything, OfLayers, OfTheModel, PlainPlace, Probe,
+    Bind, BindsLent, BindsOther, BindsPlace, BindsPlain, Borrowed, Itself, Lent, ListsAnything, ListsLayers, OfAnything, OfLayers, OfTheModel,
+    PlainPlace, Probe,
 };
 pub use cache::{Cache, Caching, Keep, View};
 pub use condition::{IntoCondition, MatchNumber, WhileCondition};

@@ -4,13 +4,13 @@ use std::marker::PhantomData;
 use std::ops::{AddAssign, DivAssign, MulAssign, RangeBounds, SubAssign};
 
 use super::Tracer;
+use super::binding::{Borrowed, Probe};
 use super::gradient::Gradient;
 use super::index::Index;
 use super::operand::{Assigned, Operand};
 use super::traced::{Origin, Traced};
-use super::value::{Value, bounds};
-use super::binding::{Borrowed, Probe};
 use super::tracer::Stamp;
+use super::value::{Value, bounds};
 use crate::graph::{At, Binary, NodeId, Op, Region, Step, Unused};
 use crate::types::{DimName, EndsWith, Float, HasAxis, HasHeads, Heads, Kind, Part, ReplaceAxis, Shape, Signature};
 
@@ -116,7 +116,13 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
         let mut axes = [0; 5];
         (0..S::RANK).for_each(|axis| axes[axis] = axis as u8);
         let nothing = Step { axis: 0, start: 0, end: None, single: false };
-        SitePart { site: Site { stamp: self.stamp, ..Site::new(self.tracer, self.at, self.index) }, steps: [nothing; 5], len: 0, axes, marker: PhantomData }
+        SitePart {
+            site: Site { stamp: self.stamp, ..Site::new(self.tracer, self.at, self.index) },
+            steps: [nothing; 5],
+            len: 0,
+            axes,
+            marker: PhantomData,
+        }
     }
 
     /// Applies the module that this is the input of. The method that `derive(Module)` writes beside a module calls it.

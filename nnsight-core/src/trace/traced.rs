@@ -5,8 +5,8 @@ use super::operand::{Choice, Chosen, NumberFor, Operand};
 use super::value::{Value, entry};
 use crate::graph::{Binary, Compare, Function, NodeId, Op, Reduce, Region, Step, Unary};
 use crate::types::{
-    Bool, Dim, DimName, Expand, Float, HasAxis, Int, Kind, MatMul, MergeAxes, Number, One, PermuteTo, Ranked, Real, ReplaceAxis, Shape, ShapeOf, Signature,
-    SplitAxis, SwapAxes,
+    Bool, Dim, DimName, Expand, Float, HasAxis, Int, Kind, MatMul, MergeAxes, Number, One, PermuteTo, Ranked, Real, ReplaceAxis, Shape, ShapeOf,
+    Signature, SplitAxis, SwapAxes,
 };
 
 macro_rules! unary {

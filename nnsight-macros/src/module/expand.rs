@@ -74,7 +74,8 @@ fn sites_struct(module: &Module) -> TokenStream {
     let methods = elements.iter().filter_map(|Element { name, what, .. }| match what {
         What::Child { ty, pointwise: true } => {
             let doc = format!("Puts a value through `{name}`, wherever the pass is.\n\n# Shapes\nAny that ends with the module's input axis.");
-            let (from, to) = (quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::In), quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::Out));
+            let (from, to) =
+                (quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::In), quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::Out));
             Some(quote! {
                 #[doc = #doc]
                 #[must_use = "this computes a new value and changes nothing"]

@@ -190,7 +190,10 @@ impl Module {
         let elements = fields.iter().flat_map(|field| elements(field, errors)).collect::<Vec<_>>();
         check_sources(&elements, ends.is_some(), errors);
         if elements.len() > ELEMENTS {
-            errors.add(input.ident.span(), format!("a module has at most {ELEMENTS} children and taps, and this has {}: make some of them a module", elements.len()));
+            errors.add(
+                input.ident.span(),
+                format!("a module has at most {ELEMENTS} children and taps, and this has {}: make some of them a module", elements.len()),
+            );
         }
         let sites = arguments.sites.unwrap_or_else(|| quote::format_ident!("{}Sites", input.ident));
         Some(Module {

@@ -107,12 +107,24 @@ impl<'a> Branches<'a> {
     /// What a macro of the host does while the branch is recorded.
     fn host(&self, call: &Macro) -> Option<&'static str> {
         const PRINTS: [&str; 7] = ["println", "print", "eprintln", "eprint", "dbg", "write", "writeln"];
-        const PANICS: [&str; 10] =
-            ["panic", "assert", "assert_eq", "assert_ne", "debug_assert", "debug_assert_eq", "debug_assert_ne", "todo", "unimplemented", "unreachable"];
+        const PANICS: [&str; 10] = [
+            "panic",
+            "assert",
+            "assert_eq",
+            "assert_ne",
+            "debug_assert",
+            "debug_assert_eq",
+            "debug_assert_ne",
+            "todo",
+            "unimplemented",
+            "unreachable",
+        ];
         let first = call.path.segments.first()?.ident.to_string();
         let last = call.path.segments.last()?.ident.to_string();
         match () {
-            () if PRINTS.contains(&last.as_str()) || (call.path.segments.len() > 1 && ["log", "tracing"].contains(&first.as_str())) => Some("may_print"),
+            () if PRINTS.contains(&last.as_str()) || (call.path.segments.len() > 1 && ["log", "tracing"].contains(&first.as_str())) => {
+                Some("may_print")
+            }
             () if PANICS.contains(&last.as_str()) => Some("may_panic"),
             () => None,
         }
@@ -144,8 +156,35 @@ impl<'a> Branches<'a> {
 
 /// Methods of the standard library that change what they are called on.
 const CHANGES: [&str; 30] = [
-    "push", "pop", "insert", "remove", "extend", "clear", "append", "push_str", "push_back", "push_front", "pop_back", "pop_front", "entry", "get_mut",
-    "iter_mut", "next", "take", "replace", "retain", "drain", "truncate", "sort", "sort_by", "dedup", "resize", "swap", "fill", "set", "get_or_insert",
+    "push",
+    "pop",
+    "insert",
+    "remove",
+    "extend",
+    "clear",
+    "append",
+    "push_str",
+    "push_back",
+    "push_front",
+    "pop_back",
+    "pop_front",
+    "entry",
+    "get_mut",
+    "iter_mut",
+    "next",
+    "take",
+    "replace",
+    "retain",
+    "drain",
+    "truncate",
+    "sort",
+    "sort_by",
+    "dedup",
+    "resize",
+    "swap",
+    "fill",
+    "set",
+    "get_or_insert",
     "extend_from_slice",
 ];
 

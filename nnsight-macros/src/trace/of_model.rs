@@ -166,9 +166,42 @@ pub fn bound(pattern: &Pat) -> Vec<String> {
 /// Whether a type holds nothing of a trace, whatever its parameters are.
 fn is_data(ty: &Type) -> bool {
     const DATA: [&str; 36] = [
-        "bool", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "f32", "f64", "char", "str", "String", "Vec",
-        "Option", "Box", "Rc", "Arc", "HashMap", "HashSet", "BTreeMap", "BTreeSet", "VecDeque", "Range", "Tensor", "Path", "PathBuf", "Prompt",
-        "Generation", "Duration", "StdRng",
+        "bool",
+        "u8",
+        "u16",
+        "u32",
+        "u64",
+        "u128",
+        "usize",
+        "i8",
+        "i16",
+        "i32",
+        "i64",
+        "i128",
+        "isize",
+        "f32",
+        "f64",
+        "char",
+        "str",
+        "String",
+        "Vec",
+        "Option",
+        "Box",
+        "Rc",
+        "Arc",
+        "HashMap",
+        "HashSet",
+        "BTreeMap",
+        "BTreeSet",
+        "VecDeque",
+        "Range",
+        "Tensor",
+        "Path",
+        "PathBuf",
+        "Prompt",
+        "Generation",
+        "Duration",
+        "StdRng",
     ];
     match ty {
         Type::Path(path) => path.path.segments.last().is_some_and(|last| {
@@ -229,7 +262,9 @@ impl Flows {
         for argument in arguments.clone() {
             match argument {
                 Expr::Closure(closure) => closure.inputs.iter().for_each(|pattern| self.bind(pattern, Some(source.clone()))),
-                Expr::Reference(reference) if reference.mutability.is_some() => self.flow(root(&reference.expr).into_iter().collect(), Some(source.clone())),
+                Expr::Reference(reference) if reference.mutability.is_some() => {
+                    self.flow(root(&reference.expr).into_iter().collect(), Some(source.clone()))
+                }
                 _ => {}
             }
         }
@@ -300,6 +335,15 @@ pub fn is_compound(operator: &syn::BinOp) -> bool {
     use syn::BinOp::*;
     matches!(
         operator,
-        AddAssign(_) | SubAssign(_) | MulAssign(_) | DivAssign(_) | RemAssign(_) | BitXorAssign(_) | BitAndAssign(_) | BitOrAssign(_) | ShlAssign(_) | ShrAssign(_)
+        AddAssign(_)
+            | SubAssign(_)
+            | MulAssign(_)
+            | DivAssign(_)
+            | RemAssign(_)
+            | BitXorAssign(_)
+            | BitAndAssign(_)
+            | BitOrAssign(_)
+            | ShlAssign(_)
+            | ShrAssign(_)
     )
 }

@@ -273,7 +273,8 @@ impl Rewrite<'_> {
     }
 
     fn certainty(&self, condition: &Expr) -> Certainty {
-        let is_bool = |name: &str| self.bools.iter().rev().flat_map(|scope| scope.iter().rev()).find(|(own, _)| own == name).is_some_and(|(_, is)| *is);
+        let is_bool =
+            |name: &str| self.bools.iter().rev().flat_map(|scope| scope.iter().rev()).find(|(own, _)| own == name).is_some_and(|(_, is)| *is);
         classify(condition, self.of_model, &is_bool)
     }
 
@@ -404,8 +405,16 @@ fn is_boolean(expression: &Expr) -> bool {
     match expression {
         Expr::Binary(binary) => !matches!(
             binary.op,
-            BinOp::Add(_) | BinOp::Sub(_) | BinOp::Mul(_) | BinOp::Div(_) | BinOp::Rem(_) | BinOp::Shl(_) | BinOp::Shr(_) | BinOp::BitXor(_)
-                | BinOp::BitAnd(_) | BinOp::BitOr(_)
+            BinOp::Add(_)
+                | BinOp::Sub(_)
+                | BinOp::Mul(_)
+                | BinOp::Div(_)
+                | BinOp::Rem(_)
+                | BinOp::Shl(_)
+                | BinOp::Shr(_)
+                | BinOp::BitXor(_)
+                | BinOp::BitAnd(_)
+                | BinOp::BitOr(_)
         ),
         Expr::Lit(literal) => matches!(literal.lit, Lit::Bool(_)),
         Expr::Unary(unary) => is_boolean(&unary.expr),
@@ -522,4 +531,3 @@ fn numbers(pattern: &Pat) -> Option<Vec<Expr>> {
         _ => None,
     }
 }
-

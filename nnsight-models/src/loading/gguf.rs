@@ -72,11 +72,6 @@ impl Gguf {
         GgufTokenizer::read(&self.content.metadata)?.build()
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The names of all tensors but those that are part of the config.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.content.tensor_infos.keys().map(String::as_str).filter(|name| *name != FACTORS)

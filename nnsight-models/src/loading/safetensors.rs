@@ -72,11 +72,6 @@ impl Safetensors {
         Ok(opened)
     }
 
-    /// The files.
-    pub fn paths(&self) -> Vec<PathBuf> {
-        self.files.iter().map(|(path, _)| path.clone()).collect()
-    }
-
     fn add(&mut self, path: PathBuf) -> Result<()> {
         let damaged = |problem: String| Error::Format { path: path.clone(), format: "safetensors", problem };
         let (mut file, size) = regular::open(&path)?;

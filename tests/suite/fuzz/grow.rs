@@ -34,7 +34,7 @@ fn begin(numbers: &mut Numbers) -> Graph {
         let generation = numbers.once_in(6).then(|| Generation::default().max_new_tokens(1 + numbers.below(3)));
         let one = numbers.pick(&prompts).cloned().unwrap_or_default();
         let prompts = (0..rows).map(|_| Prompt::Tokens(if numbers.once_in(3) { prompts[0].clone() } else { one.clone() })).collect();
-        invokes.push(Invoke { prompts, everything: false, generation });
+        invokes.push(Invoke { prompts, everything: false, generation, source: None });
     }
     if numbers.once_in(8) {
         invokes.push(Invoke { everything: true, generation: invokes[0].generation.clone(), ..Invoke::default() });

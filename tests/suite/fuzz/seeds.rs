@@ -152,7 +152,7 @@ fn named(model: &'static Llama<Dynamic>) -> Vec<(&'static str, nnsight::Result<G
     with_operation.saves.push(NodeId(with_operation.nodes.len() as u32 - 1));
     let mut session = plain;
     let generation = Generation::default().max_new_tokens(3);
-    session.invokes.push(Invoke { prompts: vec![Prompt::Tokens(B.to_vec())], everything: false, generation: Some(generation) });
+    session.invokes.push(Invoke { prompts: vec![Prompt::Tokens(B.to_vec())], everything: false, generation: Some(generation), source: None });
     let at = |step| At { step, ..At::prompt(InvokeId(1)) };
     session.nodes.push(node(Op::Set { at: at(0), site: SiteId(0), region: Default::default(), unused: Default::default() }, vec![0]));
     session.nodes.push(node(Op::Get { at: at(2), site: SiteId(0) }, vec![]));
