@@ -214,9 +214,9 @@ fn rows_go_back_into_a_trace_one_by_one() {
         model.layers[1].output = &both;
         model.lm_head.output
     });
-    says(whole, &["rows.rs:", "[7, 3]", "`.at(Batch, row)`"]);
+    says(whole, &["rows.rs:", "[7, 3]", ".at(Batch, row)`"]);
     let patched = trace!(model, SHORT.to_vec(), {
-        model.layers[1].output = both.at(Batch, 1);
+        model.layers[1].output.at(Batch, 0) = both.at(Batch, 1);
         model.lm_head.output
     });
     let expected = trace!(model, SHORT.to_vec(), { model.lm_head.output });

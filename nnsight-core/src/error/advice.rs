@@ -87,7 +87,9 @@ impl Error {
             Error::RowEnded { .. } => {
                 "give each prompt an `invoke!` of its own, or save the value itself and take the rows that `.present()` lists".into()
             }
-            Error::RowsIntoTrace { .. } => "give each prompt an `invoke!` of its own, and use `.at(Batch, row)` there".into(),
+            Error::RowsIntoTrace { .. } => {
+                "give each prompt an `invoke!` of its own, and write `….at(Batch, 0) = tensor.at(Batch, row)` there".into()
+            },
             Error::PointsDiffer { .. } => {
                 "let its block end with something of one size, such as `.at(Seq, -1)`, or sweep over the prompts alone".into()
             }

@@ -98,6 +98,7 @@ impl<C> Dim<C> for Batch {
 }
 impl Fits<Batch> for Batch {}
 impl Fits<One> for Batch {}
+crate::__dim_axis!(Batch);
 
 crate::dim!(
     /// The positions of a prompt; index 0 is its first token, -1 its last.
