@@ -45,7 +45,7 @@
 
 pub use candle_core;
 pub use nnsight_core::Error as TraceError;
-pub use nnsight_core::{dim, graph, kernels, module, plan, run, stop, trace, types};
+pub use nnsight_core::{dim, graph, kernels, module, outside, plan, run, stop, trace, types};
 pub use nnsight_macros::{Module, Save, edit, generate, graph, intervene, invoke, scan, session, signature, sweep, trace};
 pub use nnsight_models::{self as models, Error, Result, gpt2, llama};
 

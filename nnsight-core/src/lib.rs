@@ -10,6 +10,7 @@ mod error;
 pub mod graph;
 pub mod kernels;
 pub mod module;
+pub mod outside;
 pub mod plan;
 pub mod run;
 pub mod trace;
@@ -39,4 +40,5 @@ pub mod __private {
     }
     pub use crate::types::KindTag;
     pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};
+    pub use candle_core::Result as CandleResult;
 }

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor as Candle};
 use nnsight_core::Error;
 use nnsight_core::module::Instrument;
 use nnsight_core::trace::{IntoPrompts, Traced as _, Value, invoke, run, tracer};
-use nnsight_core::types::{Batch, Hidden, One, Seq, Tensor, Vocab};
+use nnsight_core::types::{Batch, Hidden, One, Part, Seq, Tensor, Vocab};
 
 use crate::causal::CausalLm;
 use crate::language_model::{LanguageModel, Network};
@@ -67,8 +67,10 @@ where
     let total = metric(sites.logits().at(Seq, -1).value()).sum_all();
     let (embeddings, gradients) = run(model, &tracer, (embeddings, here.grad(total)))?;
 
-    let (_, width, hidden) = gradients.dims3()?;
-    let mean = gradients.to_dtype(DType::F32)?.reshape((steps, prompts.len(), width, hidden))?.mean(0)?;
-    let embeddings = embeddings.narrow(0, 0, prompts.len())?.to_dtype(DType::F32)?;
-    Tensor::new((mean * embeddings)?)
+    let (_, width, hidden) = gradients.padded().dims3()?;
+    let mean = gradients.padded().to_dtype(DType::F32)?.reshape((steps, prompts.len(), width, hidden))?.mean(0)?;
+    // The prompts may differ in length: the result has the rows of those of the first step.
+    let first = embeddings.slice(Batch, ..prompts.len() as i64)?.rename(Part(Batch), Batch);
+    let entries = (mean * first.padded().to_dtype(DType::F32)?)?;
+    first.with_padded(entries)
 }

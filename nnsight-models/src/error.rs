@@ -105,6 +105,18 @@ pub enum Error {
         /// The number of its tokens.
         count: usize,
     },
+    /// Several texts are used as one.
+    #[error("these are {count} texts, and one is meant; take it with `.at(Batch, row)`, or all of them with `decode_rows`")]
+    SeveralTexts {
+        /// How many there are.
+        count: usize,
+    },
+    /// A number is not a token id.
+    #[error("{id} is not a token id; ids are whole numbers from 0")]
+    NoToken {
+        /// The number.
+        id: i64,
+    },
     /// candle failed.
     #[error("loading the model failed: {}", nnsight_core::brief(.0))]
     Candle(candle_core::Error),

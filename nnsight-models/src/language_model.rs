@@ -10,7 +10,7 @@ use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTabl
 use nnsight_core::plan::{Explanation, Plan, Window};
 use nnsight_core::run::{Hosting, Request, Stages, TokenBatch, Vocabulary, Watch, execute, explain, forward, prepare};
 use nnsight_core::trace::{Attached, Edits, Fingerprint, Host, Traceable};
-use nnsight_core::types::{Describes, Signature, Sizes};
+use nnsight_core::types::{Describes, Saved, Signature, Sizes};
 
 use crate::config::Config;
 use crate::error::at;
@@ -287,7 +287,7 @@ impl<N: Network> Traceable for LanguageModel<N> {
         &self.table
     }
 
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
         self.run_with(&self.table, &[], graph, watch)
     }
 
@@ -315,7 +315,7 @@ impl<N: Network> Host for LanguageModel<N> {
         guests: &[Guest<'_>],
         graph: Graph,
         watch: Watch<'_>,
-    ) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
+    ) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
         let graph = self.edits.apply(graph, &self.limits)?;
         let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, limits: self.limits, watch };
         match guests {

@@ -16,6 +16,7 @@ mod meta;
 mod prompts;
 mod report;
 mod signatures;
+mod token_ids;
 mod tokenizer;
 mod transformer_lens;
 mod tree;
@@ -35,6 +36,7 @@ pub use signatures::{
     Gpt2Large, Gpt2Medium, Gpt2Small, Gpt2Xl, Llama3_1_8B, Llama3_1_70B, Llama3_1_405B, Llama3_2_1B, Llama3_2_3B, SmolLm2_1_7B, SmolLm2_135M,
     SmolLm2_360M, TinyLlama_1_1B,
 };
+pub use token_ids::{LogitsShape, TokenIds, TokenRows};
 pub use tokenizer::Tokenizer;
 pub use transformer_lens::{HookedAttention, HookedBlock, HookedTransformer, Layout};
 pub use tree::{Tree, TreeModule};

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use nnsight_core::graph::{Facts, Graph};
 use nnsight_core::module::{Registrar, SiteTable};
 use nnsight_core::run::Watch;
 use nnsight_core::trace::Traceable;
-use nnsight_core::types::{Describes, Signature, Sizes};
+use nnsight_core::types::{Describes, Saved, Signature, Sizes};
 
 use crate::language_model::{LanguageModel, Network, scan};
 use crate::prompts::{Reader, lengths};
@@ -65,7 +64,7 @@ impl<N: Network> Traceable for Meta<N> {
         &self.table
     }
 
-    fn run(&self, _graph: Graph, _watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Tensor>>> {
+    fn run(&self, _graph: Graph, _watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
         Err(nnsight_core::Error::model(Error::NoWeights { signature: N::Signature::NAME }))
     }
 

@@ -20,6 +20,8 @@ impl Error {
             Error::NoWeights { .. } => "look at shapes with `scan!`, or `load` the model".into(),
             Error::NoSizes { .. } => "use the signature of a checkpoint, such as `Llama3_1_8B`".into(),
             Error::NotOneToken { .. } => "tokens often begin with a space".into(),
+            Error::SeveralTexts { .. } => "take it with `.at(Batch, row)`, or all of them with `decode_rows`".into(),
+            Error::NoToken { .. } => "ids are whole numbers from 0".into(),
             // What failed says itself what is the matter, and what to do.
             Error::UnusedTensors { .. }
             | Error::UnknownKeys { .. }

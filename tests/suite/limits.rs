@@ -9,6 +9,7 @@ use nnsight::graph::{
 };
 use nnsight::prelude::*;
 use nnsight::trace::Traceable;
+use nnsight::types::Saved;
 
 use crate::shared::{folder, identical, numbers, tiny_llama};
 
@@ -431,8 +432,8 @@ impl Traceable for Forgetful {
     fn table(&self) -> &std::sync::Arc<nnsight::module::SiteTable> {
         tiny_llama().table()
     }
-    fn run(&self, _graph: Graph, _watch: nnsight::run::Watch<'_>) -> Result<Vec<Result<Candle, nnsight::TraceError>>, nnsight::TraceError> {
-        Ok((0..self.returns).map(|_| Ok(Candle::zeros((1, 4, 32), DType::F32, &Device::Cpu)?)).collect())
+    fn run(&self, _graph: Graph, _watch: nnsight::run::Watch<'_>) -> Result<Vec<Result<Saved, nnsight::TraceError>>, nnsight::TraceError> {
+        Ok((0..self.returns).map(|_| Ok(Candle::zeros((1, 4, 32), DType::F32, &Device::Cpu)?.into())).collect())
     }
     fn scan(&self, graph: Graph) -> Result<Vec<nnsight::graph::Facts>, nnsight::TraceError> {
         tiny_llama().scan(graph)

@@ -358,7 +358,7 @@ fn a_sweep_with_a_file_needs_a_model_that_can_be_told_from_others() {
             &self,
             graph: Graph,
             watch: nnsight::run::Watch<'_>,
-        ) -> Result<Vec<Result<candle_core::Tensor, nnsight::TraceError>>, nnsight::TraceError> {
+        ) -> Result<Vec<Result<nnsight::types::Saved, nnsight::TraceError>>, nnsight::TraceError> {
             tiny_llama().run(graph, watch)
         }
         fn scan(&self, graph: Graph) -> Result<Vec<nnsight::graph::Facts>, nnsight::TraceError> {

@@ -81,6 +81,22 @@ impl Error {
             }
             Error::NoEntry { size, from_end: false, .. } => format!("its entries are 0 to {}; here none is counted from the end", size - 1),
             Error::NoSteps { .. } => "32 steps are usual".into(),
+            Error::RowsDiffer { .. } => {
+                "take each by itself, with `.rows()` or `.at(Batch, row)`, or count from the end (-1 is every row's last)".into()
+            }
+            Error::RowEnded { .. } => {
+                "give each prompt an `invoke!` of its own, or save the value itself and take the rows that `.present()` lists".into()
+            }
+            Error::RowsIntoTrace { .. } => {
+                "give each prompt an `invoke!` of its own, and write `….at(Batch, 0) = tensor.at(Batch, row)` there".into()
+            },
+            Error::PointsDiffer { .. } => {
+                "let its block end with something of one size, such as `.at(Seq, -1)`, or sweep over the prompts alone".into()
+            }
+            Error::RowsIntoCheckpoint { .. } => {
+                "give each prompt a point of its own, or let the block end with something of one size, such as `.at(Seq, -1)`".into()
+            }
+            Error::OutOfRange { .. } => return None,
             // What failed says itself what is the matter.
             Error::File { .. }
             | Error::Mismatch { .. }

@@ -625,6 +625,70 @@ pub enum Error {
         /// Where in the program.
         source_line: Option<Source>,
     },
+    /// Rows of different lengths are used as if each entry were every row's own.
+    #[error("{}{what} would mix padding in: the rows of this tensor have {lengths:?} entries{}", at(.source_line), self.then())]
+    RowsDiffer {
+        /// What was asked for.
+        what: String,
+        /// The numbers of entries of the rows.
+        lengths: Vec<usize>,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// A row is used at a step that comes after the end of its text.
+    #[error("{}{what} takes in row {row}, whose text had ended before this step{}", at(.source_line), self.then())]
+    RowEnded {
+        /// What was asked for.
+        what: String,
+        /// The row.
+        row: usize,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// An index or a range lies outside of an axis.
+    #[error(
+        "{}{entries} is out of range for the axis {axis} of size {size}{}{}",
+        at(.source_line), .row.map(|row| format!(" in row {row}")).unwrap_or_default(),
+        self.then()
+    )]
+    OutOfRange {
+        /// The index or range.
+        entries: String,
+        /// The axis.
+        axis: String,
+        /// Its size.
+        size: usize,
+        /// The row, if rows differ.
+        row: Option<usize>,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// A tensor whose rows differ in length is put into a trace.
+    #[error("{}the rows of this tensor have {lengths:?} entries, and which prompts they would meet is not known{}", at(.source_line), self.then())]
+    RowsIntoTrace {
+        /// The numbers of entries of the rows.
+        lengths: Vec<usize>,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// What the points of a sweep end with has not the same sizes everywhere.
+    #[error("{}the values of this sweep have different sizes, {first:?} and {other:?}{}", at(.source_line), self.then())]
+    PointsDiffer {
+        /// The sizes at the first point.
+        first: Vec<usize>,
+        /// Those at another.
+        other: Vec<usize>,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// A sweep's results are to be kept in a file that has no place for the lengths of their rows.
+    #[error("{}the results of this sweep have rows of {lengths:?} entries, which a checkpoint does not hold{}", at(.source_line), self.then())]
+    RowsIntoCheckpoint {
+        /// The numbers of entries of the rows.
+        lengths: Vec<usize>,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
 }
 
 impl From<candle_core::Error> for Error {

@@ -66,6 +66,12 @@ impl Error {
             | Error::OutsideAxis { source_line, .. }
             | Error::NoEntry { source_line, .. }
             | Error::NoSteps { source_line, .. }
+            | Error::RowsDiffer { source_line, .. }
+            | Error::RowEnded { source_line, .. }
+            | Error::OutOfRange { source_line, .. }
+            | Error::RowsIntoTrace { source_line, .. }
+            | Error::PointsDiffer { source_line, .. }
+            | Error::RowsIntoCheckpoint { source_line, .. }
             | Error::NotStored { source_line, .. } => source_line.as_ref(),
         }
     }
@@ -132,6 +138,12 @@ impl Error {
         | Error::OutsideAxis { source_line, .. }
         | Error::NoEntry { source_line, .. }
         | Error::NoSteps { source_line, .. }
+        | Error::RowsDiffer { source_line, .. }
+        | Error::RowEnded { source_line, .. }
+        | Error::OutOfRange { source_line, .. }
+        | Error::RowsIntoTrace { source_line, .. }
+        | Error::PointsDiffer { source_line, .. }
+        | Error::RowsIntoCheckpoint { source_line, .. }
         | Error::NotStored { source_line, .. }) = &mut self;
         if source_line.is_none() {
             *source_line = place;

@@ -9,8 +9,9 @@ use super::branch::{run_base, run_branch};
 use super::budget::Estimate;
 use super::evaluate::Precision;
 use super::generate::{Generator, Token};
-use super::interleave::{Interleaver, Pass, Rows};
+use super::interleave::{Interleaver, Pass, Rows as Place};
 use super::request::{Request, used_sites};
+use super::rows::{Course, Rows, differ};
 use super::stages::Stages;
 use super::watch::Progress;
 use super::{Past, Prompts, TokenBatch};
@@ -18,6 +19,7 @@ use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
 use crate::plan::{Budget, Circumstances, Explanation, Plan, Schedule, Share, Wave, common, counted_from_the_end};
+use crate::types::Saved;
 use crate::{Error, Result};
 
 /// Runs all stages without looking at anything; gives the logits.
@@ -36,7 +38,7 @@ pub fn forward(model: &impl Stages, batch: &TokenBatch) -> Result<Tensor> {
 ///
 /// # Errors
 /// What is wrong with the graph, before anything runs; then what a computation fails with. Each with the line in the user's program.
-pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Tensor>>> {
+pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Saved>>> {
     graph.validate(&request.limits)?;
     share_prompts(graph, &mut request.tokens);
     let graph = &*simplified(model, table, graph, &request);
@@ -46,9 +48,14 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
     let lengths = &whole_lengths(&request.tokens);
     let meter = Estimate { graph, table, schedule: &schedule, inferred: &inferred, lengths, head, limits }.check()?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
+    // Rows differ if their prompts do, and if the text of one ends before that of another.
+    let generates = graph.invokes.iter().any(|invoke| invoke.generation.is_some());
+    let tells = differ(lengths) || generates && lengths.iter().map(Vec::len).sum::<usize>() > 1;
+    let course = Course { graph, table, facts: &inferred.facts, lengths, texts: None };
+    let planned = if tells { Rows::planned(&course)? } else { Rows::default() };
     let mut interleaver = Interleaver::new(model, graph, table, (&schedule, &inferred, meter), precision);
     let mut base = None;
-    let weights = request.watch.on_batch.as_ref().map(|_| schedule.token_layers(graph, table, &whole_lengths(&request.tokens)));
+    let weights = request.watch.on_batch.as_ref().map(|_| schedule.token_layers(graph, table, &lengths));
     let mut reporter = Reporter { weights: weights.unwrap_or_default(), done: 0, reported: vec![false; graph.saves.len()] };
     for (index, wave) in schedule.waves.iter().enumerate() {
         match (&wave.share, &base) {
@@ -60,10 +67,14 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
             }
         }
         if let Some(on_batch) = &mut request.watch.on_batch {
-            on_batch(reporter.progress(index, &interleaver)?);
+            on_batch(reporter.progress(index, &interleaver, &planned, &course)?);
         }
     }
-    interleaver.results()
+    let (tokens, ended) = (std::mem::take(&mut interleaver.tokens), std::mem::take(&mut interleaver.ended));
+    let course = Course { texts: Some((&tokens, &ended)), ..course };
+    let rows = if tells && !ended.is_empty() { Rows::found(&course)? } else { planned };
+    let found = interleaver.results()?.into_iter().zip(&graph.saves);
+    Ok(found.map(|(found, save)| Saved::new(found?, rows.of(*save, &course)?)).collect())
 }
 
 /// What is told of a run after each batch.
@@ -76,12 +87,12 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn progress<M: Stages>(&mut self, batch: usize, interleaver: &Interleaver<'_, M>) -> Result<Progress> {
+    fn progress<M: Stages>(&mut self, batch: usize, interleaver: &Interleaver<'_, M>, rows: &Rows, course: &Course<'_>) -> Result<Progress> {
         self.done += self.weights.get(batch).copied().unwrap_or(0);
         let mut saved = Vec::new();
         for (place, reported) in self.reported.iter_mut().enumerate().filter(|(_, reported)| !**reported) {
             if let Some(tensor) = interleaver.saved(place)? {
-                saved.push((place, tensor));
+                saved.push((place, Saved::new(tensor, rows.of(course.graph.saves[place], course)?)?));
                 *reported = true;
             }
         }
@@ -157,6 +168,10 @@ pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>],
     graph.validate(limits)?;
     let Inferred { facts, .. } = check(graph, table, lengths, DType::F32, limits)?;
     graph.check_constants()?;
+    let known = lengths.iter().map(|lengths| lengths.iter().copied().collect::<Option<Vec<_>>>()).collect::<Option<Vec<_>>>();
+    if let Some(lengths) = known.filter(|lengths| differ(lengths)) {
+        Rows::planned(&Course { graph, table, facts: &facts, lengths: &lengths, texts: None })?;
+    }
     Schedule::new(graph, table, Circumstances { lengths: &common_lengths(lengths), budget: Budget::Unlimited, ..Circumstances::default() })?;
     Ok(facts)
 }
@@ -210,11 +225,11 @@ fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, reques
     interleaver.finish(reached)?;
     if let Some(generator) = generator {
         for &invoke in &wave.invokes {
-            let tokens = match graph.invokes[invoke.index()].everything {
-                true => generator.all_tokens(),
-                false => generator.tokens(invoke.index()),
+            let (tokens, ended) = match graph.invokes[invoke.index()].everything {
+                true => (generator.all_tokens(), generator.all_ended()),
+                false => (generator.tokens(invoke.index()), generator.ended(invoke.index())),
             };
-            interleaver.keep_tokens(invoke, tokens);
+            interleaver.keep_tokens(invoke, tokens, ended);
         }
     }
     interleaver.run_behind(&wave.after)
@@ -253,7 +268,7 @@ fn run_steps<M: Stages>(
         let goes_on = goes_on(interleaver);
         interleaver.finish_pass()?;
         let (Some(generator), true) = (generator.as_deref_mut(), goes_on) else { return Ok(step + 1) };
-        wave.invokes.iter().filter(|invoke| interleaver.is_ended(**invoke)).for_each(|invoke| generator.end(invoke.index()));
+        wave.invokes.iter().filter(|invoke| interleaver.is_ended(**invoke)).for_each(|invoke| generator.end(invoke.index(), step as u32));
         let last = state.narrow(1, state.dim(1)? - 1, 1)?.squeeze(1)?;
         let tokens = generator.choose(&last, step, on_token)?;
         if generator.is_done() {
@@ -298,7 +313,7 @@ fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave
         let everything = graph.invokes[invoke.index()].everything;
         let rows = Span { start: if everything { 0 } else { start }, len: own.len() };
         let positions = Span { start: batch.width() - longest, len: longest };
-        layout.insert(invoke, Rows { rows, positions, before: 0 });
+        layout.insert(invoke, Place { rows, positions, before: 0 });
         start += if everything { 0 } else { own.len() };
     }
     interleaver.start(layout, wave.visits.clone(), embeddings);

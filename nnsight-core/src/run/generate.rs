@@ -30,6 +30,9 @@ pub struct Token {
     pub id: u32,
 }
 
+/// For each prompt of an invoke the step with which its text ended, if it did.
+pub(super) type Ended = Vec<Option<u32>>;
+
 /// Continues the prompts of a batch.
 pub(super) struct Generator<'a> {
     settings: &'a Generation,
@@ -47,7 +50,8 @@ struct Row {
     /// How many of the tokens are the prompt's own.
     given: usize,
     sampler: Sampler,
-    ended: bool,
+    /// The step with which its text ended.
+    ended: Option<u32>,
 }
 
 impl<'a> Generator<'a> {
@@ -60,19 +64,19 @@ impl<'a> Generator<'a> {
             tokens: tokens.to_vec(),
             given: tokens.len(),
             sampler: Sampler::new(settings, prompt),
-            ended: false,
+            ended: None,
         };
         Generator { settings, vocabulary, ends, rows: rows.map(row).collect() }
     }
 
-    /// Ends the texts of an invoke.
-    pub fn end(&mut self, invoke: usize) {
-        self.rows.iter_mut().filter(|row| row.invoke == invoke).for_each(|row| row.ended = true);
+    /// Ends the texts of an invoke with a step.
+    pub fn end(&mut self, invoke: usize, step: u32) {
+        self.rows.iter_mut().filter(|row| row.invoke == invoke).for_each(|row| row.ended = row.ended.or(Some(step)));
     }
 
     /// Whether all texts have ended.
     pub fn is_done(&self) -> bool {
-        self.rows.iter().all(|row| row.ended)
+        self.rows.iter().all(|row| row.ended.is_some())
     }
 
     /// Chooses a token for each row from the logits at its last position; gives what the model reads next.
@@ -82,7 +86,7 @@ impl<'a> Generator<'a> {
     pub fn choose(&mut self, logits: &Tensor, step: usize, on_token: &mut Option<&mut dyn FnMut(Token)>) -> Result<Vec<u32>> {
         let logits = logits.detach().to_dtype(DType::F32)?.to_vec2::<f32>()?;
         for (row, logits) in self.rows.iter_mut().zip(logits) {
-            if row.ended {
+            if row.ended.is_some() {
                 continue;
             }
             let id = row.sampler.choose(self.settings, logits, &row.tokens, step, &self.ends);
@@ -90,7 +94,8 @@ impl<'a> Generator<'a> {
             if let Some(on_token) = on_token {
                 on_token(Token { invoke: row.invoke, prompt: row.prompt, step, id });
             }
-            row.ended = self.ends.contains(&id) || ends_with_stop(row, &self.settings.stop_strings, self.vocabulary)?;
+            let ends = self.ends.contains(&id) || ends_with_stop(row, &self.settings.stop_strings, self.vocabulary)?;
+            row.ended = ends.then_some(step as u32);
         }
         // A prompt whose text has ended goes on with its last token; nobody looks at what becomes of it.
         Ok(self.rows.iter().map(|row| row.tokens.last().copied().unwrap_or(0)).collect())
@@ -100,6 +105,16 @@ impl<'a> Generator<'a> {
     pub fn tokens(&self, invoke: usize) -> Vec<Vec<u32>> {
         let rows = self.rows.iter().filter(|row| row.invoke == invoke);
         rows.map(|row| row.tokens[row.given..].to_vec()).collect()
+    }
+
+    /// The steps with which the texts of an invoke ended.
+    pub fn ended(&self, invoke: usize) -> Ended {
+        self.rows.iter().filter(|row| row.invoke == invoke).map(|row| row.ended).collect()
+    }
+
+    /// The steps with which all texts ended.
+    pub fn all_ended(&self) -> Ended {
+        self.rows.iter().map(|row| row.ended).collect()
     }
 
     /// The new tokens of all prompts.

@@ -8,6 +8,7 @@ use super::budget::Meter;
 use super::cutoff::Cutoff;
 use super::depth::Depths;
 use super::evaluate::{Datum, Precision};
+use super::generate::Ended;
 use super::gradient::Gradients;
 use super::stages::Stages;
 use super::values::{Absence, Because};
@@ -77,6 +78,8 @@ pub(super) struct Interleaver<'a, M> {
     embeddings: Vec<(Vec<Extent>, Tensor)>,
     /// The tokens that were generated for each invoke, a list for each of its prompts.
     pub(super) tokens: HashMap<InvokeId, Vec<Vec<u32>>>,
+    /// The steps with which the texts of each invoke ended.
+    pub(super) ended: HashMap<InvokeId, Ended>,
 }
 
 impl<'a, M: Stages> Interleaver<'a, M> {
@@ -114,6 +117,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             embeddings: Vec::new(),
             cutoff: Cutoff::default(),
             tokens: HashMap::new(),
+            ended: HashMap::new(),
         }
     }
 
@@ -229,9 +233,10 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         Ok(())
     }
 
-    /// Keeps the generated tokens of an invoke.
-    pub fn keep_tokens(&mut self, invoke: InvokeId, tokens: Vec<Vec<u32>>) {
+    /// Keeps the generated tokens of an invoke, and the steps with which its texts ended.
+    pub fn keep_tokens(&mut self, invoke: InvokeId, tokens: Vec<Vec<u32>>, ended: Ended) {
         self.tokens.insert(invoke, tokens);
+        self.ended.insert(invoke, ended);
     }
 
     /// The invoke and step whose pass a node touches, where it touches one.

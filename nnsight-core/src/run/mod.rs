@@ -3,6 +3,7 @@
 mod batch;
 mod branch;
 mod budget;
+mod compute;
 mod cumsum;
 mod cutoff;
 mod depth;
@@ -20,6 +21,7 @@ mod reduce;
 mod repeat;
 mod request;
 mod rounding;
+mod rows;
 mod sample;
 mod stages;
 mod values;
@@ -27,6 +29,7 @@ mod watch;
 mod whole;
 
 pub use batch::TokenBatch;
+pub(crate) use compute::compute;
 pub use environment::Prompts;
 pub use execute::{execute, explain, forward, prepare, share_prompts};
 pub use generate::{Token, Vocabulary};

@@ -1,8 +1,7 @@
 //! Who is told of a run while it goes on.
 
-use candle_core::Tensor;
-
 use super::Token;
+use crate::types::Saved;
 
 /// Who is told of a run while it goes on. By default nobody.
 #[derive(Default)]
@@ -21,5 +20,5 @@ pub struct Progress {
     /// Token-layers that there are, at most.
     pub of: usize,
     /// The saved values that have come into being since the last time, by their place among the graph's.
-    pub saved: Vec<(usize, Tensor)>,
+    pub saved: Vec<(usize, Saved)>,
 }

@@ -9,7 +9,7 @@ use candle_core::DType;
 use super::{ModuleHandle, Results, Save, Site, Traceable, Tracer};
 use crate::graph::{At, NodeId, Op};
 use crate::module::Instrument;
-use crate::types::{Kind, KindTag, Shape, Signature, Tensor};
+use crate::types::{Kind, KindTag, Saved, Shape, Signature, Tensor};
 use crate::{Error, Result};
 
 /// Which modules a cache keeps, and what of them.
@@ -152,7 +152,7 @@ impl<'t> Save<'t> for Caching {
     }
     fn collect(form: Vec<String>, results: &mut Results) -> Result<Cache> {
         let found = form.into_iter().map(|path| (path, results.next())).collect::<Vec<_>>();
-        let mut entries = BTreeMap::<String, Vec<candle_core::Tensor>>::new();
+        let mut entries = BTreeMap::<String, Vec<Saved>>::new();
         for (path, tensor) in found {
             match tensor {
                 Ok(tensor) => entries.entry(path).or_default().push(tensor),
@@ -177,7 +177,7 @@ impl<'t, M: Instrument> std::ops::Deref for View<'t, M> {
 /// What modules were given and gave, by the paths of the sites, for each step that there was.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    entries: BTreeMap<String, Vec<candle_core::Tensor>>,
+    entries: BTreeMap<String, Vec<Saved>>,
 }
 
 impl Cache {
@@ -186,7 +186,7 @@ impl Cache {
     /// # Errors
     /// [`Error::NotCached`] where it was not kept.
     #[track_caller]
-    pub fn get(&self, path: &str) -> Result<&candle_core::Tensor> {
+    pub fn get(&self, path: &str) -> Result<&Saved> {
         Ok(&self.steps(path)?[0])
     }
 
@@ -195,7 +195,7 @@ impl Cache {
     /// # Errors
     /// As [`Cache::get`].
     #[track_caller]
-    pub fn steps(&self, path: &str) -> Result<&[candle_core::Tensor]> {
+    pub fn steps(&self, path: &str) -> Result<&[Saved]> {
         let place = Location::caller();
         let missing = || {
             let suggestion = crate::error::did_you_mean(crate::error::closest(self.entries.keys(), path));
@@ -217,11 +217,11 @@ impl Cache {
         let tracer = super::tracer(model);
         let path = field(View(tracer.sites::<M::Network>(None))).path();
         tracer.finish(Vec::new())?;
-        Ok(Tensor::trusted(self.get(&path)?.clone()))
+        Ok(Tensor::of(self.get(&path)?.clone()))
     }
 
     /// The paths and what was kept for each step.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[candle_core::Tensor])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[Saved])> {
         self.entries.iter().map(|(path, steps)| (path.as_str(), steps.as_slice()))
     }
 
@@ -235,7 +235,8 @@ impl Cache {
         self.entries.is_empty()
     }
 
-    /// Writes it as a safetensors file: a tensor for each site, or `path.step` where there are several steps.
+    /// Writes it as a safetensors file: a tensor for each site, or `path.step` where there are several steps. If prompts differ in length, it is
+    /// `path.row` or `path.step.row` for each of them, without padding.
     ///
     /// # Errors
     /// Where the file cannot be written.
@@ -243,9 +244,12 @@ impl Cache {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut tensors = HashMap::new();
         for (site, steps) in self.iter() {
-            match steps {
-                [only] => drop(tensors.insert(site.to_string(), only.clone())),
-                steps => tensors.extend(steps.iter().enumerate().map(|(step, tensor)| (format!("{site}.{step}"), tensor.clone()))),
+            for (step, saved) in steps.iter().enumerate() {
+                let name = if steps.len() == 1 { site.to_string() } else { format!("{site}.{step}") };
+                match saved.own_rows()? {
+                    None => drop(tensors.insert(name, saved.padded().clone())),
+                    Some(rows) => tensors.extend(rows.into_iter().map(|(row, tensor)| (format!("{name}.{row}"), tensor))),
+                }
             }
         }
         let place = Some(Location::caller().into());

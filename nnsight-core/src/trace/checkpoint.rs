@@ -11,7 +11,7 @@ use super::fingerprint::{Fingerprint, START, fold};
 use super::{Edits, Traceable};
 use crate::graph::{Facts, Graph, Op, Unused};
 use crate::run::{Progress, Watch};
-use crate::types::{KindTag, kind_of};
+use crate::types::{KindTag, Saved, kind_of};
 use crate::{Error, Result};
 
 /// Between two times that the file is written or the terminal told.
@@ -22,7 +22,7 @@ const SWEEP: &str = "sweep";
 
 /// Runs a sweep's graph. Results that the file holds are not computed again, and new ones are written to it as they come; on a terminal it
 /// says how far it is.
-pub(super) fn run<M: Traceable>(model: &M, graph: Graph, file: Option<&Path>) -> Result<Vec<Result<Tensor>>> {
+pub(super) fn run<M: Traceable>(model: &M, graph: Graph, file: Option<&Path>) -> Result<Vec<Result<Saved>>> {
     let mut checkpoint = file.map(|file| Checkpoint::open(file, model, &graph)).transpose()?;
     let mut graph = graph;
     let count = graph.saves.len();
@@ -56,6 +56,14 @@ pub(super) fn run<M: Traceable>(model: &M, graph: Graph, file: Option<&Path>) ->
             };
             let found = model.run(graph, Watch { on_batch: Some(&mut on_batch), ..Watch::default() })?;
             written?;
+            if checkpoint.is_some() {
+                for saved in found.iter().flatten() {
+                    if let Some(lengths) = saved.lengths() {
+                        return Err(Error::RowsIntoCheckpoint { lengths, source_line: None });
+                    }
+                    saved.whole()?;
+                }
+            }
             found
         }
     };
@@ -64,7 +72,7 @@ pub(super) fn run<M: Traceable>(model: &M, graph: Graph, file: Option<&Path>) ->
     }
     let mut found = rest.into_iter().zip(found).collect::<HashMap<_, _>>();
     let results = (0..count).map(|place| match known.get(&place) {
-        Some(tensor) => Ok(tensor.clone()),
+        Some(tensor) => Ok(tensor.clone().into()),
         None => found.remove(&place).unwrap_or(Err(Error::NoPoints { source_line: None })),
     });
     Ok(results.collect())
@@ -128,8 +136,10 @@ impl Checkpoint {
     }
 
     /// Takes new results in; tells how writing them went, if it was time to.
-    fn add(&mut self, new: impl Iterator<Item = (usize, Tensor)>, is_last: bool) -> Option<Result<()>> {
-        for (place, tensor) in new {
+    fn add(&mut self, new: impl Iterator<Item = (usize, Saved)>, is_last: bool) -> Option<Result<()>> {
+        for (place, saved) in new {
+            // A file has no place for rows of different lengths; that is said after the run.
+            let (None, Ok(tensor)) = (saved.lengths(), saved.whole()) else { continue };
             match tensor.to_device(&Device::Cpu) {
                 Ok(tensor) => _ = self.known.insert(place, tensor),
                 Err(error) => return Some(Err(error.into())),

@@ -10,6 +10,7 @@ use super::{Fingerprint, Traceable};
 use crate::graph::{At, ConstantId, Facts, FunctionId, Graph, InvokeId, Limits, Node, NodeId, Op, SiteId, SourceId, Unreached, Unused};
 use crate::module::SiteTable;
 use crate::run::Watch;
+use crate::types::Saved;
 use crate::{Error, Result};
 
 /// One edit: what it does to every prompt, at every step.
@@ -265,7 +266,7 @@ impl<M: Traceable> Traceable for Edited<'_, M> {
     fn table(&self) -> &Arc<SiteTable> {
         self.model.table()
     }
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>> {
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>> {
         self.model.run(self.edits.apply(graph, &self.limits())?, watch)
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {

@@ -8,6 +8,7 @@ use super::{Fingerprint, Traceable};
 use crate::graph::{Axis, Facts, Graph, Limits};
 use crate::module::{Cursor, Forward, Guest, GuestPlace, Instrument, Place, Registrar, Role, SiteTable};
 use crate::run::Watch;
+use crate::types::Saved;
 use crate::{Error, Result};
 
 /// What modules can be attached to.
@@ -16,7 +17,7 @@ pub trait Host: Traceable {
     ///
     /// # Errors
     /// As [`Traceable::run`].
-    fn run_with(&self, table: &SiteTable, guests: &[Guest<'_>], graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>>;
+    fn run_with(&self, table: &SiteTable, guests: &[Guest<'_>], graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>>;
     /// As [`Traceable::scan`], with the table's sites.
     ///
     /// # Errors
@@ -70,7 +71,7 @@ where
     fn table(&self) -> &Arc<SiteTable> {
         &self.table
     }
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>> {
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>> {
         self.run_with(&self.table, &[], graph, watch)
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
@@ -89,7 +90,7 @@ impl<M: Host, X> Host for Attached<'_, M, X>
 where
     X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
 {
-    fn run_with(&self, table: &SiteTable, guests: &[Guest<'_>], graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>> {
+    fn run_with(&self, table: &SiteTable, guests: &[Guest<'_>], graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>> {
         let own = Guest { name: &self.name, host: self.host, place: self.place, module: &self.module };
         let guests = [own].into_iter().chain(guests.iter().copied()).collect::<Vec<_>>();
         self.model.run_with(table, &guests, graph, watch)

@@ -185,6 +185,28 @@ where
     }
 }
 
+impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Operand<'t, C, S, K> for &Scaled<D, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: BroadcastFrom<R>,
+{
+    fn operand(self, tracer: &'t Tracer) -> NodeId {
+        scaled(self, tracer)
+    }
+}
+
+impl<'t, C, D: Signature, S, R: Shape, K: Number, L: Kind> Assigned<'t, C, S, K> for &Scaled<D, R, L>
+where
+    D: SameModel<C>,
+    L: SameKind<K>,
+    S: ExpandedFrom<R>,
+{
+    fn assigned(self, tracer: &'t Tracer) -> NodeId {
+        scaled(self, tracer)
+    }
+}
+
 #[track_caller]
 fn scaled<C, S: Shape, K>(scaled: &Scaled<C, S, K>, tracer: &Tracer) -> NodeId {
     let (tensor, factor) = (constant(&scaled.tensor, tracer), tracer.push(Op::Scalar(scaled.factor), &[]));
@@ -194,7 +216,11 @@ fn scaled<C, S: Shape, K>(scaled: &Scaled<C, S, K>, tracer: &Tracer) -> NodeId {
 #[track_caller]
 fn constant<C, S: Shape, K>(tensor: &Tensor<C, S, K>, tracer: &Tracer) -> NodeId {
     let names = S::NAMES.iter().map(ToString::to_string).collect();
-    tracer.constant(Constant { names, tensor: (**tensor).clone() })
+    if tensor.whole().is_err() || tensor.lengths().is_some() {
+        let lengths = tensor.lengths().unwrap_or_default();
+        tracer.fail(|source_line| Error::RowsIntoTrace { lengths, source_line });
+    }
+    tracer.constant(Constant { names, tensor: tensor.padded().clone() })
 }
 
 impl<C: Signature, S: Shape, K: Kind> Tensor<C, S, K> {

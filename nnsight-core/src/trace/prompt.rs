@@ -50,7 +50,7 @@ impl Prompt {
 /// Token embeddings in place of tokens.
 impl<C> From<&Tensor<C, (Seq, Hidden)>> for Prompt {
     fn from(embeddings: &Tensor<C, (Seq, Hidden)>) -> Self {
-        Prompt::Embeddings(Constant { names: vec!["Seq".into(), "Hidden".into()], tensor: (**embeddings).clone() })
+        Prompt::Embeddings(Constant { names: vec!["Seq".into(), "Hidden".into()], tensor: embeddings.padded().clone() })
     }
 }
 impl<C> IntoPrompts for &Tensor<C, (Seq, Hidden)> {

@@ -5,23 +5,23 @@ use super::traced::Traced;
 use super::value::Value;
 use super::{Site, SitePart};
 use crate::graph::NodeId;
-use crate::types::{Kind, Shape, Signature, Tensor};
+use crate::types::{Kind, Saved, Shape, Signature, Tensor};
 use crate::{Error, Result};
 
 /// What a run gave back, in the order in which it was asked for: tensors, or why there is none.
 #[derive(Debug)]
 pub struct Results {
-    tensors: std::vec::IntoIter<Result<candle_core::Tensor>>,
+    tensors: std::vec::IntoIter<Result<Saved>>,
     found: usize,
 }
 
 impl Results {
     /// The results of a run, one per saved value.
-    pub fn new(tensors: Vec<Result<candle_core::Tensor>>) -> Self {
+    pub fn new(tensors: Vec<Result<Saved>>) -> Self {
         Results { found: tensors.len(), tensors: tensors.into_iter() }
     }
 
-    pub(crate) fn next(&mut self) -> Result<candle_core::Tensor> {
+    pub(crate) fn next(&mut self) -> Result<Saved> {
         let missing = || Err(Error::WrongResults { expected: self.found + 1, found: self.found, source_line: None });
         self.tensors.next().unwrap_or_else(missing)
     }
@@ -56,7 +56,7 @@ macro_rules! save_value {
                 saves.push(self.value().id);
             }
             fn collect((): (), results: &mut Results) -> Result<Self::Saved> {
-                results.next().map(Tensor::trusted)
+                results.next().map(Tensor::of)
             }
         }
         impl<'t, C: Signature, S: Shape, K: Kind> Save<'t> for &$place<'t, C, S, K> {
@@ -66,7 +66,7 @@ macro_rules! save_value {
                 (*self).register(saves);
             }
             fn collect((): (), results: &mut Results) -> Result<Self::Saved> {
-                results.next().map(Tensor::trusted)
+                results.next().map(Tensor::of)
             }
         }
     )+};

@@ -71,8 +71,8 @@ impl<'t, M: Instrument> Generating<'t, M> {
         StepList(numbers.into_iter().filter(|&step| step < self.steps).map(|step| self.at(step, unreached)).collect())
     }
 
-    /// The tokens that were generated, without the prompt's. Where prompts of one batch end at different steps, those that end earlier go on
-    /// with the token that ended them.
+    /// The tokens that were generated, without the prompt's and with the token that ended a text. Where prompts of one batch end at different
+    /// steps, each row knows its length, and as a matrix goes on with the token that ended it.
     #[track_caller]
     pub fn tokens(&self) -> Value<'t, M::Signature, (Batch, Seq), Int> {
         Value::new(self.tracer, self.tracer.push(Op::Tokens { invoke: self.invoke }, &[]))

@@ -5,9 +5,9 @@ use std::panic::Location;
 use std::path::Path;
 
 use super::{Gradient, Results, Save, Site, SitePart, Traceable, Traced, Tracer, Value, checkpoint};
+use crate::Result;
 use crate::graph::{Graph, NodeId};
-use crate::types::{Dim, DimName, Fits, Kind, One, Prepend, Shape, Signature, Tensor};
-use crate::{Error, Result};
+use crate::types::{Dim, DimName, Fits, Kind, One, Prepend, Saved, Shape, Signature, Tensor};
 
 /// The axis of a result along which the `N`th axis of a sweep goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,7 @@ where
 }
 impl<const N: usize> Fits<Over<N>> for Over<N> {}
 impl<const N: usize> Fits<One> for Over<N> {}
+crate::__dim_axis!(Over<N>, const N: usize);
 
 /// The points of a sweep, in order, and the sizes of its axes.
 #[derive(Clone, Debug)]
@@ -144,9 +145,7 @@ macro_rules! point_value {
             fn collect(sizes: &Sizes<A>, results: &mut Results) -> Result<Self::Saved> {
                 let found = (0..sizes.sizes.iter().product()).map(|_| results.next()).collect::<Vec<_>>();
                 let found = found.into_iter().collect::<Result<Vec<_>>>()?;
-                let Some(first) = found.first() else { return Err(Error::NoPoints { source_line: None }) };
-                let dims = sizes.sizes.iter().chain(first.dims()).copied().collect::<Vec<_>>();
-                Ok(Tensor::trusted(candle_core::Tensor::stack(&found, 0)?.reshape(dims)?))
+                Ok(Tensor::of(Saved::stacked(&found, &sizes.sizes)?))
             }
         }
     )+};

@@ -9,6 +9,7 @@ use super::{Fingerprint, Generating, IntoPrompts, Results, Save, Tracer};
 use crate::graph::{At, Facts, Generation, Graph, Limits};
 use crate::module::{Instrument, SiteTable};
 use crate::run::{Token, Watch};
+use crate::types::Saved;
 use crate::{Error, Result};
 
 /// What a trace can be run on: a model in this process, an edited view of one, or a handle to one elsewhere.
@@ -23,7 +24,7 @@ pub trait Traceable {
     ///
     /// # Errors
     /// What the graph or the model fails with.
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>>;
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>>;
     /// Checks a graph as a run would, without computing anything; gives what is known of its saved values.
     ///
     /// # Errors
@@ -43,9 +44,15 @@ pub trait Traceable {
     /// Runs a graph; gives a tensor for each of its saved values.
     ///
     /// # Errors
-    /// As [`Traceable::run`], and where one of the values never came into being.
+    /// As [`Traceable::run`], where one of the values never came into being, and [`Error::RowsDiffer`](crate::Error::RowsDiffer) where candle
+    /// would take padding for entries.
+    #[track_caller]
     fn execute(&self, graph: Graph) -> Result<Vec<candle_core::Tensor>> {
-        self.run(graph, Watch::default())?.into_iter().collect()
+        let mut whole = Vec::new();
+        for saved in self.run(graph, Watch::default())? {
+            whole.push(saved?.whole()?.clone());
+        }
+        Ok(whole)
     }
 }
 
@@ -54,7 +61,7 @@ impl<M: Traceable + ?Sized> Traceable for &M {
     fn table(&self) -> &Arc<SiteTable> {
         M::table(self)
     }
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<candle_core::Tensor>>> {
+    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>> {
         M::run(self, graph, watch)
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {

@@ -55,6 +55,23 @@ macro_rules! __dim_name {
         }
         impl $crate::types::Fits<$name> for $name {}
         impl $crate::types::Fits<$crate::types::One> for $name {}
+        $crate::__dim_axis!($name);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __dim_axis {
+    ($name:ty $(, $($generics:tt)+)?) => {
+        impl<S: $crate::types::HasAxis<$name, I>, I $(, $($generics)+)?> $crate::types::Along<S, I> for $name {
+            type Removed<C, K> = $crate::Result<$crate::types::Tensor<C, <S as $crate::types::HasAxis<$name, I>>::Removed, K>>;
+            fn position(&self, _rank: usize) -> $crate::__private::CandleResult<usize> {
+                Ok(<S as $crate::types::HasAxis<$name, I>>::POSITION)
+            }
+            fn finish<C, K>(result: $crate::Result<$crate::types::Saved>) -> Self::Removed<C, K> {
+                $crate::types::named::<C, S, $name, I, K>(result)
+            }
+        }
     };
 }
 
@@ -81,6 +98,7 @@ impl<C> Dim<C> for Batch {
 }
 impl Fits<Batch> for Batch {}
 impl Fits<One> for Batch {}
+crate::__dim_axis!(Batch);
 
 crate::dim!(
     /// The positions of a prompt; index 0 is its first token, -1 its last.
@@ -103,6 +121,7 @@ impl DimName for One {
     type Batched = IsNotBatch;
 }
 impl Fits<One> for One {}
+crate::__dim_axis!(One);
 impl<C> Dim<C> for One {
     const SIZE: Option<usize> = Some(1);
 }
@@ -119,6 +138,7 @@ impl<C, D: DimName> Dim<C> for Part<D> {
 }
 impl<D> Fits<Part<D>> for Part<D> {}
 impl<D> Fits<One> for Part<D> {}
+crate::__dim_axis!(Part<D>, D: DimName);
 
 /// Stands in for an axis while two others change places.
 #[doc(hidden)]

@@ -1,20 +1,27 @@
 //! What the compiler knows of a value: the model it belongs to, its axes and its kind.
 
+mod along;
 mod dim;
 mod kind;
+mod saved;
+mod scaled;
 mod shape;
 mod signature;
 mod tensor;
 
+pub use along::{Along, Numbered, named};
 pub use dim::{
     Batch, Context, Dim, DimName, Fits, HeadDim, Heads, HeadsHidden, Hidden, Hole, IsBatch, IsNotBatch, Key, KvHeads, KvHidden, Mlp, One, Part, Qkv,
     Query, Ranked, Seq, Stacked, Vocab,
 };
 pub use kind::{Bool, Float, Int, Kind, KindTag, Number, Real, SameKind};
+pub use saved::Saved;
+pub(crate) use saved::differ;
+pub use scaled::Scaled;
 pub use shape::{
     Append, BroadcastFrom, EndsWith, Expand, ExpandedFrom, HasAxis, HasHeads, HeadsAxis, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend,
     ReplaceAxis, Shape, ShapeOf, SplitAxis, SwapAxes,
 };
 pub use signature::{Describes, Dynamic, HasLayer, SameModel, Signature, Sizes};
+pub use tensor::Tensor;
 pub(crate) use tensor::kind_of;
-pub use tensor::{Scaled, Tensor};

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType};
 use nnsight_core::graph::Chat;
-use nnsight_core::types::{Batch, Int, Seq, Tensor as Saved};
+use nnsight_core::types::Tensor;
 use tokenizers::AddedToken;
 
 use super::ChatTemplates;
 use crate::error::at;
+use crate::token_ids::{LogitsShape, TokenIds, TokenRows};
 use crate::{Error, Result};
 
 /// Text to token ids and back.
@@ -101,24 +102,41 @@ impl Tokenizer {
         self.encode_without_special_tokens(&self.chat_text(chat)?)
     }
 
-    /// The text of token ids.
+    /// The text of token ids: a list of them, or what a trace gave back for one prompt. Special tokens are part of it.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the tokenizer fails.
-    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
-        self.inner.decode(tokens, false).map_err(failed)
+    /// [`Error::Tokenizer`] where it fails, [`Error::SeveralTexts`] if there are several prompts.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use nnsight_core::types::{Batch, Int, Seq, Tensor};
+    /// use nnsight_models::{Llama, SmolLm2_135M, Source};
+    /// let model = Llama::<SmolLm2_135M>::load(Source::default())?;
+    /// # let tokens: Tensor<SmolLm2_135M, (Batch, Seq), Int> = unimplemented!();
+    /// println!("{}", model.tokenizer().decode(&[464, 314])?);
+    /// // let tokens = generate!(model, prompts, { model.tokens() })?;
+    /// println!("{}", model.tokenizer().decode(&tokens.at(Batch, 0))?);
+    /// println!("{:?}", model.tokenizer().decode_rows(&tokens)?);
+    /// # Ok::<(), nnsight_models::Error>(())
+    /// ```
+    pub fn decode(&self, tokens: &(impl TokenIds + ?Sized)) -> Result<String> {
+        self.text(&tokens.ids()?, false)
     }
 
-    /// The texts of some rows of token ids, as `model.tokens()` returns them.
+    /// The texts of some rows of token ids, as `model.tokens()` gives them, each as long as it is. Special tokens, such as those that end a
+    /// text, are left out.
     ///
     /// # Shapes
-    /// `(Batch, Seq)`
+    /// `(Batch, Seq)`, or one token for each of `(Batch,)` or `(Ranked,)`
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the tokenizer fails, [`Error::Candle`] for any other shape.
-    pub fn decode_rows<C>(&self, tokens: &Saved<C, (Batch, Seq), Int>) -> Result<Vec<String>> {
-        let rows = tokens.to_dtype(DType::U32)?.to_vec2::<u32>()?;
-        rows.iter().map(|row| self.decode(row)).collect()
+    /// [`Error::Tokenizer`] where it fails.
+    pub fn decode_rows(&self, tokens: &(impl TokenRows + ?Sized)) -> Result<Vec<String>> {
+        tokens.id_rows()?.iter().map(|row| self.text(row, true)).collect()
+    }
+
+    fn text(&self, tokens: &[u32], skip_special: bool) -> Result<String> {
+        self.inner.decode(tokens, skip_special).map_err(failed)
     }
 
     /// The id of a text that is one token, such as `" Paris"`.
@@ -135,17 +153,21 @@ impl Tokenizer {
     /// The `k` tokens with the largest logits, best first.
     ///
     /// # Shapes
-    /// `(Vocab,)`, or `(Batch, Vocab)` for the first prompt.
+    /// `(Vocab,)`, or `(Batch, Vocab)` of one prompt.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if a token has no text, [`Error::Candle`] for any other shape.
-    pub fn top(&self, logits: &Tensor, k: usize) -> Result<Vec<(String, f32)>> {
-        let logits = if logits.rank() > 1 { logits.get(0)? } else { logits.clone() };
-        let logits = logits.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+    /// [`Error::Tokenizer`] where a token has no text, [`Error::SeveralTexts`] if there are several prompts.
+    pub fn top<C, S: LogitsShape>(&self, logits: &Tensor<C, S>, k: usize) -> Result<Vec<(String, f32)>> {
+        let entries = logits.whole()?;
+        let rows = entries.elem_count() / entries.dim(D::Minus1)?.max(1);
+        if rows != 1 {
+            return Err(Error::SeveralTexts { count: rows });
+        }
+        let logits = entries.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         let mut order = (0..logits.len() as u32).collect::<Vec<_>>();
         order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
         order.truncate(k);
-        order.into_iter().map(|token| Ok((self.decode(&[token])?, logits[token as usize]))).collect()
+        order.into_iter().map(|token| Ok((self.text(&[token], false)?, logits[token as usize]))).collect()
     }
 
     /// The `k` tokens with the largest logits as one line: `" Paris" 13.686, " Rome" 10.829`.
@@ -155,7 +177,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::top`].
-    pub fn decode_top(&self, logits: &Tensor, k: usize) -> Result<String> {
+    pub fn decode_top<C, S: LogitsShape>(&self, logits: &Tensor<C, S>, k: usize) -> Result<String> {
         let top = self.top(logits, k)?;
         Ok(top.iter().map(|(token, logit)| format!("{token:?} {logit:.3}")).collect::<Vec<_>>().join(", "))
     }

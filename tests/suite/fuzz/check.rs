@@ -11,7 +11,7 @@ use nnsight::module::Role;
 use nnsight::prelude::{Dynamic, Edited, Graph, Plan, Source};
 use nnsight::run::Watch;
 use nnsight::trace::Traceable;
-use nnsight::types::KindTag;
+use nnsight::types::{KindTag, Saved};
 
 use super::known::is_known;
 use super::perturb::perturbed;
@@ -104,10 +104,15 @@ fn subject<M: Traceable + Send + Sync>(name: &'static str, planned: &'static M, 
         name,
         sites: table.sites().iter().map(|site| (site.path.clone(), site.facts.kind, site.facts.axes.clone())).collect(),
         modules: table.modules().iter().filter(|module| module.pointwise.is_some()).map(|module| module.path.clone()).collect(),
-        planned: Box::new(|graph| Ok(planned.run(graph, Watch::default())?.into_iter().map(|one| one.map_err(Into::into)).collect())),
-        naive: Box::new(|graph| Ok(naive.run(graph, Watch::default())?.into_iter().map(|one| one.map_err(Into::into)).collect())),
+        planned: Box::new(|graph| Ok(planned.run(graph, Watch::default())?.into_iter().map(entries).collect())),
+        naive: Box::new(|graph| Ok(naive.run(graph, Watch::default())?.into_iter().map(entries).collect())),
         scan: Box::new(|graph| Ok(planned.scan(graph)?)),
     }
+}
+
+/// A saved value's entries, padding included: what is computed of it has to be the same as well.
+fn entries(saved: nnsight::Result<Saved, nnsight::TraceError>) -> nnsight::Result<Candle> {
+    Ok(saved?.padded().clone())
 }
 
 impl Subject {
