@@ -159,7 +159,7 @@ impl Saved {
     fn take(&self, names: &[&str], step: Step) -> Result<Saved> {
         let (axis, here) = (usize::from(step.axis), Location::caller());
         let outside = |row: Option<usize>, size: usize| Error::OutOfRange {
-            entries: step.to_string(),
+            entries: if step.single { format!("index {step}") } else { step.to_string() },
             axis: names.get(axis).copied().unwrap_or_default().to_string(),
             size,
             row,
