@@ -168,7 +168,10 @@ fn what_a_block_computes_of_rows_keeps_their_lengths() {
     assert_eq!((both.3.lengths(), both.4.lengths()), (None, Some(vec![7, 3])));
     assert!(difference(&both.3.at(Batch, 1), &alone.3.at(Batch, 0)) < 1e-5);
     // Further from the end than one of the prompts has tokens, there is nothing to take of it.
-    says(trace!(model, prompts(), { model.layers[1].output.slice(Seq, -5..) }), &["rows.rs:", "-5.. lies outside of the axis Seq of the shortest prompt = 3"]);
+    says(
+        trace!(model, prompts(), { model.layers[1].output.slice(Seq, -5..) }),
+        &["rows.rs:", "-5.. lies outside of the axis Seq of the shortest prompt = 3"],
+    );
     let row = trace!(model, prompts(), { model.layers[1].output.at(Batch, 1) }).unwrap();
     let (_, alone) = stream();
     assert!(difference(&row, &alone.at(Batch, 0)) < 1e-5, "a row that was picked inside has no padding either");
@@ -178,7 +181,10 @@ fn what_a_block_computes_of_rows_keeps_their_lengths() {
 fn a_block_does_not_take_padding_for_entries() {
     let model = tiny_llama();
     says(trace!(model, prompts(), { model.layers[1].output.mean(Batch) }), &["rows.rs:", "`mean` along Seq of prompts of different lengths"]);
-    says(trace!(model, prompts(), { model.layers[1].output.at(Seq, -5) }), &["rows.rs:", "-5 lies outside of the axis Seq of the shortest prompt = 3"]);
+    says(
+        trace!(model, prompts(), { model.layers[1].output.at(Seq, -5) }),
+        &["rows.rs:", "-5 lies outside of the axis Seq of the shortest prompt = 3"],
+    );
     says(trace!(model, prompts(), { model.layers[1].output.merge((Batch, Seq), One) }), &["`merge` along Seq"]);
     says(trace!(model, prompts(), { model.layers[1].output.apply((Batch, Hidden), |h| h.sum(1)) }), &["`apply` along Seq"]);
     let other = trace!(model, vec![LONG.to_vec(); 2], { model.layers[0].output }).unwrap();

@@ -89,7 +89,7 @@ impl Error {
             }
             Error::RowsIntoTrace { .. } => {
                 "give each prompt an `invoke!` of its own, and write `….at(Batch, 0) = tensor.at(Batch, row)` there".into()
-            },
+            }
             Error::PointsDiffer { .. } => {
                 "let its block end with something of one size, such as `.at(Seq, -1)`, or sweep over the prompts alone".into()
             }

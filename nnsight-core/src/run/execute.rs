@@ -55,7 +55,7 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
     let planned = if tells { Rows::planned(&course)? } else { Rows::default() };
     let mut interleaver = Interleaver::new(model, graph, table, (&schedule, &inferred, meter), precision);
     let mut base = None;
-    let weights = request.watch.on_batch.as_ref().map(|_| schedule.token_layers(graph, table, &lengths));
+    let weights = request.watch.on_batch.as_ref().map(|_| schedule.token_layers(graph, table, lengths));
     let mut reporter = Reporter { weights: weights.unwrap_or_default(), done: 0, reported: vec![false; graph.saves.len()] };
     for (index, wave) in schedule.waves.iter().enumerate() {
         match (&wave.share, &base) {

@@ -116,24 +116,21 @@ impl<C, T, I: super::index::Index> Index<I> for Layers<'_, C, T> {
 }
 
 macro_rules! ranges {
-    ($($index:ty: $range:ty),+ $(,)?) => {$(
-        impl<C, T> Index<$range> for Layers<'_, C, T> {
+    ($($range:ident),+) => {$(
+        impl<C, T, I: super::index::Index + Copy> Index<std::ops::$range<I>> for Layers<'_, C, T> {
             type Output = [T];
             #[track_caller]
-            fn index(&self, range: $range) -> &[T] {
-                self.range::<$index>(range)
+            fn index(&self, range: std::ops::$range<I>) -> &[T] {
+                self.range(range)
             }
         }
     )+};
 }
-ranges!(
-    i32: std::ops::Range<i32>,
-    usize: std::ops::Range<usize>,
-    i32: std::ops::RangeFrom<i32>,
-    usize: std::ops::RangeFrom<usize>,
-    i32: std::ops::RangeTo<i32>,
-    usize: std::ops::RangeTo<usize>,
-    i32: std::ops::RangeInclusive<i32>,
-    usize: std::ops::RangeInclusive<usize>,
-    i32: std::ops::RangeFull,
-);
+ranges!(Range, RangeFrom, RangeTo, RangeInclusive);
+
+impl<C, T> Index<std::ops::RangeFull> for Layers<'_, C, T> {
+    type Output = [T];
+    fn index(&self, _all: std::ops::RangeFull) -> &[T] {
+        &self.items[..self.len()]
+    }
+}

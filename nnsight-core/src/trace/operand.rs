@@ -11,7 +11,7 @@ use crate::types::{BroadcastFrom, ExpandedFrom, Float, Int, Kind, Number, SameKi
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be combined with a value of the model",
     label = "not a value, a tensor or a number",
-    note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number; `Tensor::new` makes one of a candle tensor"
+    note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number; `Tensor::new` makes one of a candle tensor",
     note = "a value of kind `Int` takes whole numbers only, and one of kind `Bool` none: `.cast::<Float>()` makes floating-point numbers of either"
 )]
 pub trait Operand<'t, C, S, K> {

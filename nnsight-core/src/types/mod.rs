@@ -19,8 +19,8 @@ pub use saved::Saved;
 pub(crate) use saved::differ;
 pub use scaled::Scaled;
 pub use shape::{
-    Append, BroadcastFrom, EndsWith, Expand, ExpandedFrom, HasAxis, HasHeads, HeadsAxis, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend,
-    ReplaceAxis, Shape, ShapeOf, SplitAxis, SwapAxes,
+    Append, BroadcastFrom, EndsWith, Expand, ExpandedFrom, HasAxis, HasHeads, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend, ReplaceAxis,
+    Shape, ShapeOf, SplitAxis, SwapAxes,
 };
 pub use signature::{Describes, Dynamic, HasLayer, SameModel, Signature, Sizes};
 pub use tensor::Tensor;

@@ -52,14 +52,9 @@ pub trait HasAxis<A, I>: Shape {
     label = "no axis `Heads` here",
     note = "under grouped-query attention keys and values have the axis `KvHeads`: `k.at(KvHeads, index)`"
 )]
-pub trait HasHeads<A, I>: HasAxis<A, I> {}
+pub trait HasHeads<I>: HasAxis<super::Heads, I> {}
 #[diagnostic::do_not_recommend]
-impl<A: HeadsAxis, I, S: HasAxis<A, I>> HasHeads<A, I> for S {}
-
-/// The axis of the attention heads. A parameter that can only be this one is looked up late, and so the compiler says what a shape lacks.
-#[doc(hidden)]
-pub trait HeadsAxis: Default {}
-impl HeadsAxis for super::Heads {}
+impl<I, S: HasAxis<super::Heads, I>> HasHeads<I> for S {}
 
 /// Says that a shape has an axis `A`, and gives the shape with `N` in its place.
 #[diagnostic::on_unimplemented(message = "shape `{Self}` has no axis `{A}`", label = "no axis `{A}` here")]

@@ -135,7 +135,11 @@ impl<C, S, K> Tensor<C, S, K> {
     #[track_caller]
     pub fn with_padded(&self, entries: Candle) -> Result<Self> {
         if entries.dims() != self.dims() {
-            return Err(Error::TensorShape { expected: format!("{:?}", self.dims()), found: entries.dims().to_vec(), source_line: Some(Location::caller().into()) });
+            return Err(Error::TensorShape {
+                expected: format!("{:?}", self.dims()),
+                found: entries.dims().to_vec(),
+                source_line: Some(Location::caller().into()),
+            });
         }
         Ok(Tensor::of(Saved::computed(entries, self.saved.extents().cloned())))
     }
