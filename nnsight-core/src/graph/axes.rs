@@ -87,7 +87,8 @@ impl<E: Environment> Inference<'_, E> {
         check(self.axis(facts, axis)?)?;
         let mut axes = facts.axes.clone();
         match keep {
-            true => axes[axis].size = Some(1),
+            // As the type of the value says: an axis that broadcasts.
+            true => axes[axis] = Axis::new("One", Some(1)),
             false => drop(axes.remove(axis)),
         }
         Ok(Facts { kind, axes })
