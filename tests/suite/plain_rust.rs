@@ -215,7 +215,7 @@ fn fields_of_self_are_plain() {
         *x *= 2;
     }
     fn wanted(layer: usize) -> bool {
-        layer % 2 == 0
+        layer.is_multiple_of(2)
     }
     let model: &'static Llama<Dynamic> = Box::leak(Box::new(tiny_llama()));
     let mut experiment = Experiment { model, rng: 1, prompts: vec![3, 4], tally: BTreeMap::new() };

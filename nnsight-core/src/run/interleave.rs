@@ -451,7 +451,7 @@ mod tests {
         let (graph, table) = (graph(), table());
         let schedule = Schedule::new(&graph, &table, Circumstances { lengths: &[Some(2)], ..Circumstances::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
-        let prompts = crate::run::Prompts { table: &table, lengths: &[vec![Some(2)]], dtype: DType::F32 };
+        let prompts = crate::run::Prompts::new(&table, &[vec![Some(2)]], DType::F32);
         let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
         let mut interleaver = Interleaver::new(&Three, &graph, &table, (&schedule, &inferred, Meter::default()), precision);
         let whole = |start, len| Span { start, len };
@@ -472,7 +472,7 @@ mod tests {
         let (graph, table) = (graph(), table());
         let schedule = Schedule::new(&graph, &table, Circumstances { lengths: &[Some(2)], ..Circumstances::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
-        let prompts = crate::run::Prompts { table: &table, lengths: &[vec![Some(2)]], dtype: DType::F32 };
+        let prompts = crate::run::Prompts::new(&table, &[vec![Some(2)]], DType::F32);
         let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
         let mut interleaver = Interleaver::new(&Three, &graph, &table, (&schedule, &inferred, Meter::default()), precision);
         interleaver.start(HashMap::new(), schedule.waves[0].visits.clone(), Vec::new());
