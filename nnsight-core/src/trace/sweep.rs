@@ -209,7 +209,7 @@ pub fn swept<'t, A, V: PointValue<'t, A>>(tracer: &'t Tracer, sizes: Sizes<A>, v
 /// Runs all points of a sweep. `sweep!` calls it.
 ///
 /// # Errors
-/// As [`run`](super::run), [`Error::NoPoints`], and [`Error::OtherSweep`].
+/// As [`run`](super::run), [`Error::NoPoints`](crate::Error::NoPoints), and [`Error::OtherSweep`](crate::Error::OtherSweep).
 #[track_caller]
 pub fn sweep<'t, M: Traceable, A, V: PointValue<'t, A>>(
     model: &M,
