@@ -49,20 +49,26 @@ fn round(model: &Llama<Dynamic>, round: u32) {
     assert!(tokens.is_ok());
 }
 
+/// Loads twenty models one after the other, and traces each.
+fn load_and_trace() {
+    for index in 0..20 {
+        let other = Llama::<Dynamic>::load(Source::from(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/llama"))).unwrap();
+        round(&other, index);
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_thousand_traces_leave_the_memory_as_it_was() {
     let model = Llama::<Dynamic>::load(Source::from(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/llama"))).unwrap();
     // Six traces a round; the first rounds fill what allocators and thread pools keep for themselves.
     (0..100).for_each(|index| round(&model, index));
+    load_and_trace();
     let before = resident();
     (0..170).for_each(|index| round(&model, index));
     let after = resident();
-    // A model and what it gave go with their owners.
-    for index in 0..20 {
-        let other = Llama::<Dynamic>::load(Source::from(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/llama"))).unwrap();
-        round(&other, index);
-    }
+    // A model and what it returned go with their owners.
+    load_and_trace();
     let after = after.max(resident());
     println!("{before} bytes before, {after} after 1,020 traces");
     assert!(after <= before + before / 100, "{before} bytes before, {after} after");
