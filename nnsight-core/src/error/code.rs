@@ -99,7 +99,7 @@ mod tests {
     fn only_lines_of_regular_files_and_of_this_program_are_read() {
         let here = Source::from(std::panic::Location::caller());
         assert!(code(&here).unwrap().line.contains("let here = Source::from"));
-        // The same place from a stored graph, a folder, a device, a line behind the last.
+        // The same place from a stored graph, a folder, a device, a line after the last.
         assert_eq!(code(&Source { file: Cow::Owned(here.file.to_string()), ..here.clone() }), None);
         assert_eq!(code(&Source { file: Cow::Borrowed("/"), line: 1, column: 1 }), None);
         assert_eq!(code(&Source { file: Cow::Borrowed("/dev/zero"), line: 1, column: 1 }), None);

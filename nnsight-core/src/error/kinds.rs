@@ -470,7 +470,7 @@ pub enum Error {
         /// Where in the program.
         source_line: Option<Source>,
     },
-    /// A step lies behind the last that a generation can have.
+    /// A step is after the last that a generation can have.
     #[error("{}there is no step {step}: the run has at most {steps}{}", at(.source_line), self.then())]
     NoStep {
         /// The step.

@@ -97,7 +97,7 @@ impl Extents {
         axes.into_iter().try_for_each(|axis| self.no_mixing(axis, names))
     }
 
-    /// The same behind new outermost axes.
+    /// The same after new outermost axes.
     pub(crate) fn inside(&self, new: usize) -> Self {
         self.moved(|axis| Some(axis + new))
     }

@@ -105,7 +105,7 @@ impl Runs {
         *last = stage.max(*last);
     }
 
-    /// What is read behind a divergence must be there too.
+    /// What is read after a divergence must be there too.
     fn find_readings(&mut self, seen: &Seen<'_>) {
         for (id, node) in seen.needed() {
             if let Op::Get { at, site } = node.op

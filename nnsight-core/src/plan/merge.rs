@@ -56,7 +56,7 @@ pub(super) fn merge(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[
 /// Rows that make a product about as fast as a larger one, whose result stays in the cache for whoever uses it.
 const ROWS: usize = 128;
 
-/// Puts what runs behind a pass in order.
+/// Puts what runs after a pass in order.
 pub(super) struct Portions<'a> {
     graph: &'a Graph,
     facts: &'a [Facts],
@@ -72,8 +72,8 @@ impl<'a> Portions<'a> {
         Portions { graph, facts, levels: vec![0; facts.len()], portions: vec![0; facts.len()] }
     }
 
-    /// Puts what runs behind a pass into the order in which applications of one module come side by side, as many as make a large product, and
-    /// what depends on those directly behind them.
+    /// Puts what runs after a pass into the order in which applications of one module come side by side, as many as make a large product, and
+    /// what depends on those directly after them.
     pub fn side_by_side(&mut self, nodes: &mut [NodeId]) {
         if self.facts.is_empty() || nodes.is_empty() {
             return;

@@ -29,7 +29,7 @@ pub(super) struct Cutoff {
 }
 
 impl<M: Stages> Interleaver<'_, M> {
-    /// Prepares for the pass of a base; gives the sites that it has to look at for the sake of these checks. `reads` are those that the runs
+    /// Prepares for the pass of a base; returns the sites that it has to look at for the sake of these checks. `reads` are those that the runs
     /// read after their edits.
     pub(super) fn start_checks(&mut self, checks: &BTreeMap<usize, Vec<Check>>, reads: &BTreeSet<usize>) -> Vec<usize> {
         let sites = checks.keys().chain(reads).copied().collect();

@@ -159,7 +159,7 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
     Ok((schedule, inferred))
 }
 
-/// Checks a graph and orders it, without computing anything; gives what is known of every value. `lengths` are the numbers of tokens of the
+/// Checks a graph and orders it, without computing anything; returns what is known of every value. `lengths` are the numbers of tokens of the
 /// prompts, as far as they are known.
 ///
 /// # Errors

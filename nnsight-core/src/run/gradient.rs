@@ -36,7 +36,7 @@ struct Way {
 }
 
 impl Gradients {
-    /// Cuts a value off from what came before; gives what to go on with. The node, if its gradient is asked for, is the part of it that the
+    /// Cuts a value off from what came before; returns what to go on with. The node, if its gradient is asked for, is the part of it that the
     /// extents describe.
     pub fn cut(&mut self, node: impl Into<Option<NodeId>>, value: &Tensor, part: Vec<Extent>) -> Result<Tensor> {
         let leaf = Var::from_tensor(&value.detach().force_contiguous()?)?.into_inner();

@@ -1,4 +1,4 @@
-//! Random numbers of a graph. The generator is named, so that the same seed gives the same numbers with every version of this library.
+//! Random numbers of a graph. The generator is named, so that the same seed returns the same numbers with every version of this library.
 
 use candle_core::{DType, Result, Tensor};
 use rand::SeedableRng as _;

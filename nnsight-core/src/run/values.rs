@@ -172,7 +172,7 @@ impl<M: Stages> Interleaver<'_, M> {
             };
             let alike = |id: &NodeId| matches!(&self.graph.node(*id).op, Op::Call { module: other } if other == module);
             let mut together = HashSet::new();
-            // One that is applied to what another gives has to wait for that.
+            // One that is applied to what another returns has to wait for that.
             let waits = |id: &NodeId, together: &HashSet<NodeId>| self.graph.node(*id).uses().any(|used| together.contains(&used));
             let count = rest.iter().take_while(|id| alike(id) && !waits(id, &together) && together.insert(**id)).count();
             let (calls, behind) = rest.split_at(count);

@@ -18,7 +18,7 @@ fn entries(x: &Tensor) -> Result<Vec<i64>> {
 /// A function of every entry.
 ///
 /// # Errors
-/// If a result does not fit into 64 bits, or the function gives no whole numbers.
+/// If a result does not fit into 64 bits, or the function returns no whole numbers.
 pub(super) fn unary(op: Unary, x: &Tensor) -> Result<Tensor> {
     let function = |x: i64| match op {
         Unary::Neg => x.checked_neg(),

@@ -25,7 +25,7 @@ pub trait Traceable {
     /// # Errors
     /// What the graph or the model fails with.
     fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>>;
-    /// Checks a graph as a run would, without computing anything; gives what is known of its saved values.
+    /// Checks a graph as a run would, without computing anything; returns what is known of its saved values.
     ///
     /// # Errors
     /// What the graph fails with.

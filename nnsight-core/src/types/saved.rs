@@ -1,4 +1,4 @@
-//! What a run gives back for a value: a tensor, and which of its entries are each row's own.
+//! What a run returns for a value: a tensor, and which of its entries are each row's own.
 
 use std::ops::Deref;
 use std::panic::Location;
@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor as Candle};
 use crate::graph::{Extents, Span, Step};
 use crate::{Error, Result};
 
-/// What a run gives back for a value: a tensor, and how far each of its rows reaches if they differ in that.
+/// What a run returns for a value: a tensor, and how far each of its rows reaches if they differ in that.
 ///
 /// It derefs to [`candle_core::Tensor`]. [`Tensor`](super::Tensor) is this with a type, and says more.
 ///
@@ -100,7 +100,7 @@ impl Saved {
         }
     }
 
-    /// The tensor as the model held it, if its rows differ: shorter rows are padded on the left, and what stands there is no row's own.
+    /// The tensor as the model held it, if its rows differ: shorter rows are padded on the left, and what is there is no row's own.
     pub fn padded(&self) -> &Candle {
         &self.tensor
     }

@@ -113,7 +113,7 @@ impl<C, S, K> Tensor<C, S, K> {
         self.saved.whole()
     }
 
-    /// The entries as the model held them if rows differ in length: shorter rows are padded on the left, and what stands there is no row's
+    /// The entries as the model held them if rows differ in length: shorter rows are padded on the left, and what is there is no row's
     /// own. [`Tensor::lengths`] says where each begins.
     pub fn padded(&self) -> &Candle {
         self.saved.padded()

@@ -123,7 +123,7 @@ impl Tokenizer {
         self.text(&tokens.ids()?, false)
     }
 
-    /// The texts of some rows of token ids, as `model.tokens()` gives them, each as long as it is. Special tokens, such as those that end a
+    /// The texts of some rows of token ids, as `model.tokens()` returns them, each as long as it is. Special tokens, such as those that end a
     /// text, are left out.
     ///
     /// # Shapes
