@@ -92,6 +92,40 @@ fn a_module_is_skipped_for_some_prompts_only() {
     assert!(difference(&inside, &alone.0) < 1e-5 && difference(&plain, &alone.1) < 1e-5);
 }
 
+/// A module that some rows skip is run for the others, whose looks into it and skips in it are their own.
+#[test]
+fn others_look_into_a_module_that_some_skip() {
+    let model = tiny_llama();
+    let (skipped, inner, read) = trace!(model, {
+        let skipped = invoke!(PROMPT.to_vec(), {
+            model.layers[1].self_attn.skip(1.0);
+            model.lm_head.output
+        });
+        let inner = invoke!(PROMPT.to_vec(), {
+            model.layers[1].self_attn.q_proj.skip(0.5);
+            model.lm_head.output
+        });
+        let read =
+            invoke!(PROMPT.to_vec(), { (model.layers[1].self_attn.k_proj.input, model.layers[1].self_attn.k_proj.output, model.lm_head.output) });
+        (skipped, inner, read)
+    })
+    .unwrap();
+    let alone = trace!(model, PROMPT.to_vec(), {
+        model.layers[1].self_attn.skip(1.0);
+        model.lm_head.output
+    });
+    assert!(difference(&skipped, &alone.unwrap()) < 1e-5);
+    let alone = trace!(model, PROMPT.to_vec(), {
+        model.layers[1].self_attn.q_proj.skip(0.5);
+        model.lm_head.output
+    });
+    assert!(difference(&inner, &alone.unwrap()) < 1e-5);
+    let alone =
+        trace!(model, PROMPT.to_vec(), { (model.layers[1].self_attn.k_proj.input, model.layers[1].self_attn.k_proj.output, model.lm_head.output) })
+            .unwrap();
+    assert!(difference(&read.0, &alone.0) < 1e-5 && difference(&read.1, &alone.1) < 1e-5 && difference(&read.2, &alone.2) < 1e-5);
+}
+
 #[test]
 fn an_attention_once_skipped_stays_skipped() {
     let model = tiny_llama();

@@ -40,10 +40,10 @@ pub(crate) trait Hook {
     fn visit(&mut self, site: usize, value: Tensor) -> Result<Tensor>;
     /// The type of the model's numbers.
     fn dtype(&self) -> DType;
-    /// Whether the module whose input was visited last is skipped.
-    fn skipped(&self) -> Skipped;
-    /// The output of the skipped module, `site`; of the prompts for which it is not skipped it is what the module gave.
-    fn replacement(&mut self, site: usize, given: Option<Tensor>) -> Result<Tensor>;
+    /// For whom the module is skipped whose output is at a site.
+    fn skipped(&self, output: usize) -> Skipped;
+    /// The output of a skipped module; the prompts for which it is not skipped keep what it computed.
+    fn replacement(&mut self, output: usize, computed: Option<Tensor>) -> Result<Tensor>;
 }
 
 /// For whom a module is skipped.
@@ -122,7 +122,7 @@ impl<'a> Cx<'a> {
     /// Runs a submodule whose input somebody uses, or that is skipped, or another in place of it.
     fn call_visited<M: Forward>(&mut self, module: &M, input: &Tensor, (first, last): (usize, usize), stand_in: Option<Guest<'a>>) -> Result<Tensor> {
         let input = self.fire(first, input.clone())?;
-        let skipped = self.hook.as_ref().map_or(Skipped::No, |hook| hook.skipped());
+        let skipped = self.hook.as_ref().map_or(Skipped::No, |hook| hook.skipped(last));
         let given = match skipped {
             Skipped::Wholly => None,
             Skipped::No | Skipped::Partly => Some(match stand_in {

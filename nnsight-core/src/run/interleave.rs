@@ -68,8 +68,8 @@ pub(super) struct Interleaver<'a, M> {
     next: usize,
     /// The invokes whose run was ended, and where.
     pub(super) stopped: HashMap<InvokeId, NodeId>,
-    /// For whom the module is skipped whose input was visited last, and what is given in its place.
-    pub(super) skipping: Vec<(InvokeId, NodeId, Datum)>,
+    /// The modules that are being skipped, some of them for part of the rows only, so that their inside is run all the same.
+    pub(super) skipping: Vec<Skipping>,
     /// The runs that may stay another's.
     pub(super) cutoff: Cutoff,
     /// Readings whose last positions are not there: along which axis, and how many.
@@ -80,6 +80,17 @@ pub(super) struct Interleaver<'a, M> {
     pub(super) tokens: HashMap<InvokeId, Vec<Vec<u32>>>,
     /// The steps with which the texts of each invoke ended.
     pub(super) ended: HashMap<InvokeId, Ended>,
+}
+
+/// A module that is skipped for some rows.
+pub(super) struct Skipping {
+    /// The site of its output.
+    output: usize,
+    /// Whose rows skip it.
+    invoke: InvokeId,
+    node: NodeId,
+    /// What the rows go on with.
+    value: Datum,
 }
 
 impl<'a, M: Stages> Interleaver<'a, M> {
@@ -293,8 +304,10 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                 self.release(id);
             }
             Op::Skip { at, .. } => {
-                let new = self.datum(graph.node(id).args[0], id)?.clone();
-                self.skipping.push((at.invoke, id, new));
+                let value = self.datum(graph.node(id).args[0], id)?.clone();
+                // It is due at the module's input.
+                let output = self.table.module_of(site).sites.end - 1;
+                self.skipping.push(Skipping { output, invoke: at.invoke, node: id, value });
                 self.release(id);
             }
             Op::Stop { at, .. } => {
@@ -346,23 +359,27 @@ impl<M: Stages> Hook for Interleaver<'_, M> {
         self.precision.dtype
     }
 
-    fn skipped(&self) -> Skipped {
-        if self.skipping.is_empty() {
-            return Skipped::No;
+    fn skipped(&self, output: usize) -> Skipped {
+        let rows = self.skipping.iter().filter(|skipping| skipping.output == output).map(|skipping| self.layout[&skipping.invoke].rows.len);
+        match rows.sum::<usize>() {
+            0 => Skipped::No,
+            rows if rows < self.pass.batch.0 => Skipped::Partly,
+            _ => Skipped::Wholly,
         }
-        let rows = self.skipping.iter().map(|(invoke, ..)| self.layout[invoke].rows.len).sum::<usize>();
-        if rows < self.pass.batch.0 { Skipped::Partly } else { Skipped::Wholly }
     }
 
-    fn replacement(&mut self, site: usize, given: Option<Tensor>) -> Result<Tensor> {
-        let mut output = match given {
-            Some(given) => given,
-            None => self.blank(site)?,
+    fn replacement(&mut self, site: usize, computed: Option<Tensor>) -> Result<Tensor> {
+        let (here, rest) = std::mem::take(&mut self.skipping).into_iter().partition(|skipping| skipping.output == site);
+        self.skipping = rest;
+        let here: Vec<Skipping> = here;
+        let mut output = match (computed, here.first()) {
+            (Some(computed), _) => computed,
+            (None, skipping) => self.blank(site, skipping.and_then(|skipping| self.graph.source(skipping.node)))?,
         };
         let mut own = false;
-        for (invoke, id, value) in std::mem::take(&mut self.skipping) {
-            output = self.write((invoke, site), &output, &Region::default(), &value, &mut own).map_err(|error| self.compute_error(id, error))?;
-            output = self.held_at_depth(output, &value).map_err(|error| self.compute_error(id, error))?;
+        for Skipping { invoke, node, value, .. } in here {
+            output = self.write((invoke, site), &output, &Region::default(), &value, &mut own).map_err(|error| self.compute_error(node, error))?;
+            output = self.held_at_depth(output, &value).map_err(|error| self.compute_error(node, error))?;
         }
         Ok(output)
     }

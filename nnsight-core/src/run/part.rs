@@ -106,17 +106,14 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// Zeros in the shape that a site has in this pass.
-    pub(super) fn blank(&self, site: usize) -> Result<Tensor> {
+    pub(super) fn blank(&self, site: usize, source_line: Option<Source>) -> Result<Tensor> {
         let (rows, width) = self.pass.batch;
         let sizes = self.table.sites()[site].facts.axes.iter().map(|axis| match axis.name.as_ref() {
             "Batch" => Some(rows),
             "Seq" => Some(width),
             _ => axis.size,
         });
-        let sizes = sizes.collect::<Option<Vec<_>>>().ok_or_else(|| Error::NotPassed {
-            site: self.table.sites()[site].path.clone(),
-            source_line: self.skipping.first().and_then(|(_, id, _)| self.graph.source(*id)),
-        })?;
+        let sizes = sizes.collect::<Option<Vec<_>>>().ok_or_else(|| Error::NotPassed { site: self.table.sites()[site].path.clone(), source_line })?;
         Ok(Tensor::zeros(sizes, self.precision.dtype, self.precision.device)?)
     }
 }

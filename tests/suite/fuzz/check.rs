@@ -13,7 +13,6 @@ use nnsight::run::Watch;
 use nnsight::trace::Traceable;
 use nnsight::types::{KindTag, Saved};
 
-use super::known::is_known;
 use super::perturb::perturbed;
 use crate::attaching::sae;
 use crate::shared::{folder, tiny_gpt2, tiny_llama};
@@ -65,7 +64,6 @@ impl Display for Fault {
 pub fn subjects() -> &'static [Subject] {
     static SUBJECTS: OnceLock<Vec<Subject>> = OnceLock::new();
     SUBJECTS.get_or_init(|| {
-        without_known_panics();
         fn leak<T>(value: T) -> &'static T {
             Box::leak(Box::new(value))
         }
@@ -82,16 +80,6 @@ pub fn subjects() -> &'static [Subject] {
             subject("edited", edit(tiny_llama()), edit(llama)),
         ]
     })
-}
-
-/// Has panics that are known say nothing: there are thousands.
-fn without_known_panics() {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if !is_known(message(info.payload())) {
-            before(info);
-        }
-    }));
 }
 
 fn message(payload: &(dyn std::any::Any + Send)) -> &str {
@@ -118,7 +106,7 @@ fn entries(saved: nnsight::Result<Saved, nnsight::TraceError>) -> nnsight::Resul
 impl Subject {
     /// What is known of the values that a graph saves.
     pub fn scan(&self, graph: &Graph) -> Option<Vec<Facts>> {
-        catch_unwind(AssertUnwindSafe(|| (self.scan)(graph.clone()))).ok()?.ok()
+        (self.scan)(graph.clone()).ok()
     }
 
     /// Tries a graph.
@@ -126,8 +114,7 @@ impl Subject {
         if !is_small(graph) {
             return Ok(Outcome::Refused);
         }
-        let (Some(naive), Some(planned)) = (attempt(&self.naive, graph)?, attempt(&self.planned, graph)?) else { return Ok(Outcome::Refused) };
-        let (naive, planned) = match (naive, planned) {
+        let (naive, planned) = match (attempt(&self.naive, graph)?, attempt(&self.planned, graph)?) {
             (Ok(naive), Ok(planned)) => (naive, planned),
             (Err(_), Err(_)) => return Ok(Outcome::Refused),
             (Ok(_), Err(error)) => return Err(Fault::OneOnly(format!("planned it fails: {error}"))),
@@ -160,7 +147,7 @@ impl Subject {
             }
             // How much of it comes from the last bits of what the model holds.
             let noise = noise.get_or_insert_with(|| match perturbed(graph, self).map(|graph| attempt(&self.naive, &graph)) {
-                Some(Ok(Some(Ok(values)))) => values.into_iter().map(Result::ok).collect(),
+                Some(Ok(Ok(values))) => values.into_iter().map(Result::ok).collect(),
                 _ => Vec::new(),
             });
             let allowed = noise.get(save).and_then(Option::as_ref).filter(|c| c.dims() == a.dims()).map_or(1e-5, |c| distance(a, c));
@@ -172,15 +159,9 @@ impl Subject {
     }
 }
 
-/// Runs a graph; `None` if it panics in a way that is known.
-fn attempt(run: &(dyn Fn(Graph) -> Results + Send + Sync), graph: &Graph) -> Result<Option<Results>, Fault> {
-    match catch_unwind(AssertUnwindSafe(|| run(graph.clone()))) {
-        Ok(results) => Ok(Some(results)),
-        Err(payload) => {
-            let message = message(&*payload);
-            if is_known(message) { Ok(None) } else { Err(Fault::Panic(message.to_string())) }
-        }
-    }
+/// Runs a graph. A panic is a fault.
+fn attempt(run: &(dyn Fn(Graph) -> Results + Send + Sync), graph: &Graph) -> Result<Results, Fault> {
+    catch_unwind(AssertUnwindSafe(|| run(graph.clone()))).map_err(|payload| Fault::Panic(message(&*payload).to_string()))
 }
 
 /// The largest difference of two tensors, relative to their size; infinite if one has a number where the other has none.

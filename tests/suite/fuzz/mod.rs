@@ -6,7 +6,6 @@
 mod bytes;
 pub mod check;
 mod grow;
-mod known;
 mod mutate;
 mod numbers;
 mod perturb;
