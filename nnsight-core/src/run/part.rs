@@ -6,7 +6,7 @@ use super::evaluate::{Datum, extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
 use super::stages::Stages;
 use super::whole;
-use crate::graph::{Facts, InvokeId, NodeId, Region, Span};
+use crate::graph::{Facts, InvokeId, NodeId, Region, Source, Span};
 use crate::kernels::{self, Extent};
 use crate::plan::Window;
 use crate::types::KindTag;
