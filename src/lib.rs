@@ -22,7 +22,7 @@
 //! | continue prompts, look at every step | [`generate!`], [`graph::Generation`](struct@graph::Generation), [`trace::Generating`] |
 //! | take gradients, edit them | [`trace::Gradient`], [`models::integrated_gradients`] |
 //! | skip a module, end a run | `model.layers[3].skip(…)`, [`stop!`] |
-//! | repeat while a value says so | [`trace::repeat_while`], [`trace::fold`] |
+//! | repeat while a value says so | [`trace::while_loop`], [`trace::fold`] |
 //! | edit a model for good, or a view of it | [`edit!`], [`trace::Edits`] |
 //! | shapes without computing, or without weights | [`scan!`], [`models::LanguageModel::meta`] |
 //! | keep what many modules give | [`trace::Keep`], [`trace::Cache`] |
@@ -55,10 +55,12 @@ pub use nnsight_core::__private;
 pub mod prelude {
     pub use candle_core::{DType, Device};
     pub use nnsight_core::graph::{Chat, ChatEnd, Generation, Graph, Message, Prompt};
-    pub use nnsight_core::plan::Plan;
+    pub use nnsight_core::plan::Optimizations;
     pub use nnsight_core::trace::{
-        Cache, Edited, Edits, GoOnIf, Gradient, Keep, Layers, Over, Site, SitePart, Step, Traced, Value, cat, effect, fold, repeat_while, stack,
+        Cache, ContinueIf, Edited, Edits, Gradient, Keep, Layers, Over, Site, SitePart, Step, Traced, Value, cat, effect, fold, stack, while_loop,
     };
+    #[allow(deprecated)]
+    pub use nnsight_core::trace::{GoOnIf, repeat_while};
     pub use nnsight_core::types::{
         Batch, Bool, Dynamic, Float, HasLayer, HeadDim, Heads, HeadsHidden, Hidden, Int, Key, KvHeads, KvHidden, Mlp, One, Part, Query, Seq,
         Signature, Stacked, Tensor, Vocab,

@@ -1,6 +1,6 @@
 //! The typed intervention graph of nnsight, and the interleaver that runs it inside a forward pass. It knows no model.
 //!
-//! Data flows one way: a block is recorded by a [`trace::Tracer`] as a [`graph::Graph`], ordered by a [`plan::Schedule`], and run by
+//! Data flows one way: a block is recorded by a [`trace::Tracer`] as a [`graph::Graph`], ordered by a [`plan::Plan`], and run by
 //! [`run::execute`], which calls the [`kernels`].
 
 // Generated code names this crate by the facade's name.
@@ -23,11 +23,11 @@ pub use error::{Error, Report, Result, brief, first_line};
 pub mod __private {
     pub use crate::Result;
     pub use crate::graph::{Axis, Generation, NodeId};
-    pub use crate::module::{Cursor, Forward, From, Instrument, Place, Pointwise, Registrar, Tap, innermost};
+    pub use crate::module::{Cursor, DependsOn, Forward, Instrument, Place, Pointwise, Registrar, Tap, innermost};
     pub use crate::trace::{
         Assigned, Caching, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced, Value,
-        WhileCondition, edit, everything, everything_generating, generating, graph, grid2, grid3, invoke, labelled, points, run, scan, sites, stream,
-        sweep, sweep_on, swept, template, tracer,
+        WhileCondition, all_prompts, all_prompts_generating, edit, generating, graph, grid2, grid3, invoke, labelled, points, run, scan, sites,
+        stream, sweep, sweep_on, swept, template, tracer,
     };
     pub use crate::{__bind as bind, __borrow as borrow, __check_index as check_index, __handle as handle, __read as read};
 

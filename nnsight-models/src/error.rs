@@ -47,7 +47,7 @@ pub enum Error {
         found: usize,
     },
     /// A checkpoint is of another architecture.
-    #[error("the checkpoint is a `{found}`, and was to be loaded as a `{expected}`; what can be loaded is `llama` and `gpt2`")]
+    #[error("expected a `{expected}` checkpoint, found `{found}`; what can be loaded is `llama` and `gpt2`")]
     OtherArchitecture {
         /// What was asked for.
         expected: &'static str,

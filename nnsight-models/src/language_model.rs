@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use nnsight_core::graph::{Facts, Graph, Limits, Prompt, Source as Line};
-use nnsight_core::module::{Forward, Guest, Instrument, Registrar, Role, SiteTable};
-use nnsight_core::plan::{Explanation, Plan, Window};
-use nnsight_core::run::{Hosting, Request, Stages, TokenBatch, Vocabulary, Watch, execute, explain, forward, prepare};
-use nnsight_core::trace::{Attached, Edits, Fingerprint, Host, Traceable};
+use nnsight_core::module::{Attachment, Forward, Instrument, Registrar, Role, SiteTable};
+use nnsight_core::plan::{Explanation, Optimizations, Window};
+use nnsight_core::run::{Observer, Request, Stages, TokenBatch, Vocabulary, WithAttachments, execute, explain, forward, prepare};
+use nnsight_core::trace::{Attach, Attached, Edits, Fingerprint, Traceable};
 use nnsight_core::types::{Describes, Saved, Signature, Sizes};
 
 use crate::config::Config;
@@ -45,7 +45,7 @@ pub struct LanguageModel<N: Network> {
     /// The tokens that end a text.
     ends: Vec<u32>,
     edits: Edits,
-    plan: Plan,
+    optimizations: Optimizations,
     limits: Limits,
     origin: crate::loading::Fingerprint,
 }
@@ -86,7 +86,7 @@ impl<N: Network> LanguageModel<N> {
             sizes,
             ends,
             edits: Edits::default(),
-            plan: Plan::default(),
+            optimizations: Optimizations::default(),
             limits: Limits::default(),
             origin: fingerprint,
         })
@@ -145,7 +145,7 @@ impl<N: Network> LanguageModel<N> {
     }
 
     /// The model with a module of your own attached to it, a probe or an autoencoder, whose sites are those of `model.attached`:
-    /// `model.attach("sae", Role::Through("layers.5.output"), sae)?`.
+    /// `model.attach("sae", Role::Splice("layers.5.output"), sae)?`.
     ///
     /// # Errors
     /// Where the model has no such place, the module does not take what is there, or the name is taken.
@@ -169,10 +169,17 @@ impl<N: Network> LanguageModel<N> {
         Arc::make_mut(&mut self.table).alias(name, path).map_err(|error| error.or_at(place))
     }
 
-    /// Has traces on this model make these savings only; the results are the same.
+    /// Has traces on this model make these optimizations only; the results are the same.
     #[must_use]
-    pub fn with_plan(self, plan: Plan) -> Self {
-        LanguageModel { plan, ..self }
+    pub fn with_optimizations(self, optimizations: Optimizations) -> Self {
+        LanguageModel { optimizations, ..self }
+    }
+
+    /// As [`Self::with_optimizations`].
+    #[deprecated(since = "0.2.0", note = "renamed to `with_optimizations`")]
+    #[must_use]
+    pub fn with_plan(self, optimizations: Optimizations) -> Self {
+        self.with_optimizations(optimizations)
     }
 
     /// Has graphs on this model ask for no more than this, whoever wrote them.
@@ -198,7 +205,7 @@ impl<N: Network> LanguageModel<N> {
         let place = Some(Location::caller().into());
         let explained = self.edits.apply(graph.clone(), &self.limits).and_then(|graph| {
             let tokens = self.all_tokens(&graph)?;
-            let request = Request { tokens, vocabulary: self, plan: self.plan, limits: self.limits, watch: Watch::default() };
+            let request = Request { tokens, vocabulary: self, optimizations: self.optimizations, limits: self.limits, observer: Observer::default() };
             explain(&self.network, &self.table, &graph, request)
         });
         explained.map_err(|error| error.or_at(place))
@@ -287,8 +294,8 @@ impl<N: Network> Traceable for LanguageModel<N> {
         &self.table
     }
 
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
-        self.run_with(&self.table, &[], graph, watch)
+    fn run(&self, graph: Graph, observer: Observer<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
+        self.run_with(&self.table, &[], graph, observer)
     }
 
     fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
@@ -308,27 +315,28 @@ impl<N: Network> Traceable for LanguageModel<N> {
     }
 }
 
-impl<N: Network> Host for LanguageModel<N> {
+impl<N: Network> Attach for LanguageModel<N> {
     fn run_with(
         &self,
         table: &SiteTable,
-        guests: &[Guest<'_>],
+        attachments: &[Attachment<'_>],
         graph: Graph,
-        watch: Watch<'_>,
+        observer: Observer<'_>,
     ) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
         let graph = self.edits.apply(graph, &self.limits)?;
-        let request = Request { tokens: self.all_tokens(&graph)?, vocabulary: self, plan: self.plan, limits: self.limits, watch };
-        match guests {
+        let request =
+            Request { tokens: self.all_tokens(&graph)?, vocabulary: self, optimizations: self.optimizations, limits: self.limits, observer };
+        match attachments {
             // Who is told of tokens is told of them here.
-            [] if request.watch.on_token.is_none() => {
-                let Request { tokens, plan, limits, watch: Watch { on_batch, .. }, .. } = request;
+            [] if request.observer.on_token.is_none() => {
+                let Request { tokens, optimizations, limits, observer: Observer { on_batch, .. }, .. } = request;
                 among_workers(|| {
-                    let watch = Watch { on_batch, ..Watch::default() };
-                    execute(&self.network, table, &graph, Request { tokens, vocabulary: self, plan, limits, watch })
+                    let observer = Observer { on_batch, ..Observer::default() };
+                    execute(&self.network, table, &graph, Request { tokens, vocabulary: self, optimizations, limits, observer })
                 })
             }
             [] => execute(&self.network, table, &graph, request),
-            guests => execute(&Hosting { model: &self.network, guests }, table, &graph, request),
+            attachments => execute(&WithAttachments { model: &self.network, attachments }, table, &graph, request),
         }
     }
 
@@ -348,7 +356,7 @@ pub(crate) fn scan(graph: &Graph, table: &SiteTable, mut lengths: Vec<Vec<Option
 }
 
 impl<N: Network> Vocabulary for LanguageModel<N> {
-    fn ends(&self) -> &[u32] {
+    fn eos_token_ids(&self) -> &[u32] {
         &self.ends
     }
 

@@ -1,4 +1,4 @@
-//! GPT-2 and Llama with every activation in reach, and the loading of their checkpoints.
+//! GPT-2 and Llama with every activation accessible, and the loading of their checkpoints.
 
 // Generated code names the core by the facade's name.
 extern crate nnsight_core as nnsight;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nnsight_core::graph::{Facts, Graph};
 use nnsight_core::module::{Registrar, SiteTable};
-use nnsight_core::run::Watch;
+use nnsight_core::run::Observer;
 use nnsight_core::trace::Traceable;
 use nnsight_core::types::{Describes, Saved, Signature, Sizes};
 
@@ -64,7 +64,7 @@ impl<N: Network> Traceable for Meta<N> {
         &self.table
     }
 
-    fn run(&self, _graph: Graph, _watch: Watch<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
+    fn run(&self, _graph: Graph, _observer: Observer<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
         Err(nnsight_core::Error::model(Error::NoWeights { signature: N::Signature::NAME }))
     }
 

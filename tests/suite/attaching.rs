@@ -54,7 +54,7 @@ pub fn sae() -> Sae<Dynamic> {
 #[test]
 fn an_autoencoder_is_spliced_into_the_stream() {
     let llama = tiny_llama();
-    let model = llama.attach("sae", Role::Through("layers.1.output"), sae()).unwrap();
+    let model = llama.attach("sae", Role::Splice("layers.1.output"), sae()).unwrap();
     let plain = trace!(llama, PROMPT.to_vec(), { llama.lm_head.output }).unwrap();
     let (stream, features, logits) =
         trace!(model, PROMPT.to_vec(), { (model.layers[1].output, model.attached.features, model.lm_head.output) }).unwrap();
@@ -79,7 +79,7 @@ fn an_autoencoder_is_spliced_into_the_stream() {
 #[test]
 fn a_probe_stands_beside_and_changes_nothing() {
     let llama = tiny_llama();
-    let model = llama.attach("probe", Role::Beside("layers.0.resid_mid"), sae()).unwrap();
+    let model = llama.attach("probe", Role::Probe("layers.0.resid_mid"), sae()).unwrap();
     let (middle, seen, given, logits) = trace!(model, PROMPT.to_vec(), {
         model.attached.features *= 0.0;
         (model.layers[0].resid_mid, model.attached.input, model.attached.output, model.lm_head.output)
@@ -100,20 +100,20 @@ fn a_probe_stands_beside_and_changes_nothing() {
 #[test]
 fn a_transcoder_stands_in_for_a_module() {
     let llama = tiny_llama();
-    let model = llama.attach("transcoder", Role::InPlaceOf("layers.1.mlp"), sae()).unwrap();
+    let model = llama.attach("transcoder", Role::Replace("layers.1.mlp"), sae()).unwrap();
     let (input, output, features) =
         trace!(model, PROMPT.to_vec(), { (model.layers[1].mlp.input, model.layers[1].mlp.output, model.attached.features) }).unwrap();
     assert!(difference(&input, &output) < 1e-6, "this one gives what it is given");
     assert_eq!(features.dims(), [1, 5, 64]);
     let error = trace!(model, PROMPT.to_vec(), { model.layers[1].mlp.gate_proj.output }).unwrap_err().to_string();
-    assert!(error.contains("did not pass `layers.1.mlp.gate_proj.output`"), "{error}");
+    assert!(error.contains("site `layers.1.mlp.gate_proj.output` was not reached"), "{error}");
 }
 
 #[test]
 fn attached_modules_are_attached_to_each_other_and_work_in_generations() {
     let llama = tiny_llama();
-    let first = llama.attach("first", Role::Through("layers.0.output"), sae()).unwrap();
-    let model = nnsight::trace::Attached::new(&first, "second", Role::Through("layers.0.output"), sae()).unwrap();
+    let first = llama.attach("first", Role::Splice("layers.0.output"), sae()).unwrap();
+    let model = nnsight::trace::Attached::new(&first, "second", Role::Splice("layers.0.output"), sae()).unwrap();
     let (tokens, a, b) = generate!(model, PROMPT.to_vec(), max_new_tokens = 3, {
         for step in model.steps(..) {
             step.attached.features.at(Features, 5) *= 1.0;
@@ -131,7 +131,7 @@ fn attached_modules_are_attached_to_each_other_and_work_in_generations() {
 #[test]
 fn parts_of_an_attached_module_are_applied_by_hand() {
     let llama = tiny_llama();
-    let model = llama.attach("sae", Role::Beside("layers.0.output"), sae()).unwrap();
+    let model = llama.attach("sae", Role::Probe("layers.0.output"), sae()).unwrap();
     let (stream, again) = trace!(model, PROMPT.to_vec(), {
         let h = model.layers[2].output;
         (h, model.attached.decoder(model.attached.encoder(h).relu()))
@@ -144,7 +144,7 @@ fn parts_of_an_attached_module_are_applied_by_hand() {
 fn a_low_rank_adapter_is_trained_beside_a_module() {
     let llama = tiny_llama();
     // The adapter's weights are sites: their gradients come from the trace like any other.
-    let model = llama.attach("adapter", Role::Beside("layers.1.mlp.input"), sae()).unwrap();
+    let model = llama.attach("adapter", Role::Probe("layers.1.mlp.input"), sae()).unwrap();
     let (loss, encoder, decoder) = trace!(model, PROMPT.to_vec(), {
         model.layers[1].mlp.output += model.attached.output;
         let loss = -model.lm_head.output.at(Seq, -1).log_softmax(Vocab).pick(Vocab, 11).sum_all();
@@ -163,10 +163,10 @@ fn a_module_that_does_not_fit_is_refused() {
         let error = llama.attach(name, role, sae()).err().unwrap().to_string();
         assert!(error.contains(words), "{error}");
     };
-    says(Role::Through("layers.1.mlp.act"), "sae", "`sae` takes (Batch, Seq, Hidden = 32), and `layers.1.mlp.act`");
-    says(Role::Beside("layers.1.ouput"), "sae", "no site `layers.1.ouput`; there is `layers.1.output`");
-    says(Role::InPlaceOf("layers.1.mpl"), "sae", "no site `layers.1.mpl`");
-    says(Role::Beside("layers.1.output"), "lm_head", "already the name");
+    says(Role::Splice("layers.1.mlp.act"), "sae", "cannot attach `sae` to `layers.1.mlp.act`: expected (Batch, Seq, Hidden = 32)");
+    says(Role::Probe("layers.1.ouput"), "sae", "no site `layers.1.ouput`; there is `layers.1.output`");
+    says(Role::Replace("layers.1.mpl"), "sae", "no site `layers.1.mpl`");
+    says(Role::Probe("layers.1.output"), "lm_head", "already the name");
 }
 
 /// Calls its submodule twice in one pass.
@@ -190,7 +190,7 @@ impl<C: Signature> Forward for Twice<C> {
 fn a_site_that_a_pass_comes_by_twice_is_refused() {
     let llama = tiny_llama();
     let inner = Linear::new(Candle::eye(32, DType::F32, &Device::Cpu).unwrap(), None);
-    let model = llama.attach("twice", Role::Through("layers.0.output"), Twice { inner, place: Place::default() }).unwrap();
+    let model = llama.attach("twice", Role::Splice("layers.0.output"), Twice { inner, place: Place::default() }).unwrap();
     // Untouched, it runs.
     let (logits, plain) = (trace!(model, PROMPT.to_vec(), { model.lm_head.output }), trace!(llama, PROMPT.to_vec(), { llama.lm_head.output }));
     assert!(difference(&logits.unwrap(), &plain.unwrap()) < 1e-6);
@@ -225,7 +225,7 @@ impl<C: Signature> Forward for Mean<C> {
 fn a_module_that_looks_at_all_positions_sees_all_of_them_in_every_run() {
     let llama = tiny_llama();
     let inner = Linear::new(Candle::eye(32, DType::F32, &Device::Cpu).unwrap(), None);
-    let model = llama.attach("mean", Role::Through("layers.1.output"), Mean { inner, place: Place::default() }).unwrap();
+    let model = llama.attach("mean", Role::Splice("layers.1.output"), Mean { inner, place: Place::default() }).unwrap();
     let grid = sweep!(
         model,
         PROMPT.to_vec(),
@@ -244,7 +244,7 @@ fn a_module_that_looks_at_all_positions_sees_all_of_them_in_every_run() {
     }
 }
 
-/// Counts how often a pass comes by.
+/// Counts how often a pass reaches it.
 #[derive(Module)]
 #[module(sites = CountSites, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
 pub struct Count<C: Signature> {
@@ -267,7 +267,7 @@ fn a_generation_ends_where_nothing_more_is_needed() {
     let llama = tiny_llama();
     let inner = Linear::new(Candle::eye(32, DType::F32, &Device::Cpu).unwrap(), None);
     let count = Count { inner, passes: Default::default(), place: Place::default() };
-    let model = llama.attach("count", Role::Beside("layers.2.output"), count).unwrap();
+    let model = llama.attach("count", Role::Probe("layers.2.output"), count).unwrap();
     let passes = || model.module().passes.swap(0, std::sync::atomic::Ordering::Relaxed);
     // The token of step 0 leads to step 1, which is left behind its first layer; 28 steps never begin.
     generate!(model, PROMPT.to_vec(), max_new_tokens = 30, min_new_tokens = 30, { model.step(1).layers[0].output }).unwrap();
@@ -298,7 +298,7 @@ impl<C: Signature> Forward for Neurons<C> {
 fn a_module_is_run_where_the_model_would_not_stop_for_anybody_else() {
     let llama = tiny_llama();
     let inner = Linear::new(Candle::zeros((48, 48), DType::F32, &Device::Cpu).unwrap(), None);
-    let model = llama.attach("neurons", Role::Through("layers.1.mlp.act"), Neurons { inner, place: Place::default() }).unwrap();
+    let model = llama.attach("neurons", Role::Splice("layers.1.mlp.act"), Neurons { inner, place: Place::default() }).unwrap();
     let output = trace!(model, PROMPT.to_vec(), { model.layers[1].mlp.output }).unwrap();
     assert!(numbers(&output).iter().all(|&x| x == 0.0));
 }

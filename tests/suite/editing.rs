@@ -468,7 +468,7 @@ fn one_position_is_spread_over_many_only_if_the_program_says_so() {
     let (first, h, stream) = trace!(model, PROMPT.to_vec(), {
         let first = model.layers[0].output.at(Seq, 0);
         model.layers[1].output = first.expand(Seq);
-        model.layers[2].output = model.layers[2].output.mean_keep(Seq);
+        model.layers[2].output = model.layers[2].output.mean_keepdim(Seq);
         (first, model.layers[1].output, model.layers[2].output)
     })
     .unwrap();

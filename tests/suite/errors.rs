@@ -213,10 +213,7 @@ fn without_a_line_there_are_the_sentence_and_the_advice() {
          `Llama3_1_8B`"
     );
     let error = Llama::<SmolLm2_135M>::load(Source::from(folder("tests/reference/gpt2"))).err().unwrap();
-    assert_eq!(
-        format!("{error:?}"),
-        "the checkpoint is a `gpt2`, and was to be loaded as a `llama`\n = help: what can be loaded is `llama` and `gpt2`"
-    );
+    assert_eq!(format!("{error:?}"), "expected a `llama` checkpoint, found `gpt2`\n = help: what can be loaded is `llama` and `gpt2`");
     let error = Graph::from_json("{\"version\": 1}").unwrap_err();
     assert_eq!(
         format!("{error:?}"),

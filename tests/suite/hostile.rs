@@ -10,9 +10,11 @@ use crate::shared::{difference, folder, identical, numbers, tiny_llama};
 const A: [u32; 4] = [3, 17, 5, 40];
 const B: [u32; 6] = [3, 17, 5, 40, 22, 8];
 
-/// The tiny Llama without any saving.
+/// The tiny Llama without any optimization.
 fn naive() -> Llama<Dynamic> {
-    Llama::load(Source::from(folder("tests/reference/llama"))).expect("the reference checkpoint is in the repository").with_plan(Plan::naive())
+    Llama::load(Source::from(folder("tests/reference/llama")))
+        .expect("the reference checkpoint is in the repository")
+        .with_optimizations(Optimizations::naive())
 }
 
 /// A graph planned and as it is written.
@@ -240,7 +242,7 @@ fn a_gradient_goes_through_a_loop_of_thousands_of_rounds() {
     let (h, gradient) = trace!(model, A.to_vec(), {
         let h = model.layers[0].output.value();
         let zero = h.zeros_like().sum_all();
-        let (sum, _) = repeat_while((h, zero), |(_, rounds)| rounds.lt(20_000.0), |(sum, rounds)| (-sum, rounds + 1.0));
+        let (sum, _) = while_loop((h, zero), |(_, rounds)| rounds.lt(20_000.0), |(sum, rounds)| (-sum, rounds + 1.0));
         (h, h.grad(sum.sum_all()))
     })
     .unwrap();
@@ -267,15 +269,15 @@ fn an_edit_of_many_parts_within_each_other_has_a_gradient() {
 
 #[test]
 fn bodies_within_each_other_are_dropped_one_by_one() {
-    let mut body = Body { carried: 1, over: None, captured: 0, nodes: vec![], condition: None, gives: vec![NodeId(0)], limit: 1 };
+    let mut body = Body { loop_carried: 1, over: None, captured: 0, nodes: vec![], condition: None, yields: vec![NodeId(0)], limit: 1 };
     for _ in 0..200_000 {
         body = Body {
-            carried: 1,
+            loop_carried: 1,
             over: None,
             captured: 0,
             nodes: vec![node(Op::Loop(Box::new(body)), vec![0])],
             condition: None,
-            gives: vec![NodeId(1)],
+            yields: vec![NodeId(1)],
             limit: 1,
         };
     }

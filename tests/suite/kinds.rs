@@ -162,7 +162,7 @@ fn kinds_do_not_mix_by_themselves() {
     refused(vec![node(Op::Compare(Compare::Gt), &[1, 1]), node(Op::Where, &[2, 0, 1])], vec![], "is of kind Int");
     refused(vec![node(Op::MatMul, &[0, 0])], vec![], "use `.cast::<Float>()`");
     refused(vec![node(Op::Call { module: "norm".into() }, &[0])], vec![], "of kind Int");
-    refused(vec![node(Op::Logic(Logic::And), &[1, 1])], vec![], "truth values");
+    refused(vec![node(Op::Logic(Logic::And), &[1, 1])], vec![], "expected a boolean tensor");
     refused(vec![node(Op::Cast(KindTag::Float), &[0]), node(Op::Patch(Region::default()), &[0, 2])], vec![], "does not go into whole numbers");
     // A mean of whole numbers is a number.
     let mean = |reduce| run(vec![node(Op::Reduce { reduce, axis: Some(1), keep: false }, &[0])], vec![]).unwrap();
@@ -183,7 +183,7 @@ fn a_condition_is_one_boolean() {
     let mut guarded = graph(vec![node(Op::Unary(Unary::Exp), &[1])], vec![]);
     guarded.nodes[2].guards = vec![nnsight::graph::Guard { condition: NodeId(1), when: true }];
     let error = tiny_llama().execute(guarded).unwrap_err().to_string();
-    assert!(error.contains("are no truth values"), "{error}");
+    assert!(error.contains("expected a boolean tensor"), "{error}");
     refused(vec![node(Op::Compare(Compare::Gt), &[1, 1]), node(Op::Choose, &[2, 1, 1])], vec![], "is not one boolean");
 }
 
@@ -246,7 +246,7 @@ fn a_closure_returns_what_it_was_declared_to() {
     says(
         trace!(model, TOKENS.to_vec(), {
             let h = model.layers[0].output;
-            repeat_while(h, |h| h.norm_all().gt(0.5), |h| h.apply((Batch, Seq, Hidden), |h| h.narrow(1, 0, 2)))
+            while_loop(h, |h| h.norm_all().gt(0.5), |h| h.apply((Batch, Seq, Hidden), |h| h.narrow(1, 0, 2)))
         }),
         "gave [1, 2, 32]",
     );

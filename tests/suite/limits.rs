@@ -174,13 +174,13 @@ fn a_name_of_a_megabyte() {
 #[test]
 fn eight_thousand_blocks_on_all_prompts() {
     let mut many = graph(vec![]);
-    many.invokes.extend((0..8000).map(|_| Invoke { everything: true, ..Invoke::default() }));
+    many.invokes.extend((0..8000).map(|_| Invoke { all_prompts: true, ..Invoke::default() }));
     many.nodes = (0..8001).map(|invoke| node(Op::Get { at: At::prompt(InvokeId(invoke)), site: SiteId(0) }, &[])).collect();
     many.saves = (0..8001).map(NodeId).collect();
     refused(tiny_llama(), many, &["prompts, counted for every block that sees them; at most 1048576"]);
     // A few are nothing.
     let mut few = graph(vec![]);
-    few.invokes.extend((0..8).map(|_| Invoke { everything: true, ..Invoke::default() }));
+    few.invokes.extend((0..8).map(|_| Invoke { all_prompts: true, ..Invoke::default() }));
     few.nodes = (0..9).map(|invoke| node(Op::Get { at: At::prompt(InvokeId(invoke)), site: SiteId(0) }, &[])).collect();
     few.saves = (0..9).map(NodeId).collect();
     let found = tiny_llama().execute(few).unwrap();
@@ -198,8 +198,8 @@ fn over(deep: usize) -> Body {
         0 => vec![node(Op::Unary(Unary::Tanh), &[0])],
         deep => vec![node(Op::Loop(Box::new(over(deep - 1))), &[0, 2, 2]), node(Op::Item { index: 0 }, &[3])],
     };
-    let gives = vec![NodeId(2 + nodes.len() as u32)];
-    Body { carried: 1, over: Some(0), captured: 1, nodes, condition: None, gives, limit: 100_000 }
+    let yields = vec![NodeId(2 + nodes.len() as u32)];
+    Body { loop_carried: 1, over: Some(0), captured: 1, nodes, condition: None, yields, limit: 100_000 }
 }
 
 #[test]
@@ -225,12 +225,12 @@ fn a_loop_of_four_billion_rounds() {
         let reduced = node(Op::Reduce { reduce: Reduce::Sum, axis: None, keep: false }, &[0]);
         let condition = node(Op::Compare(nnsight::graph::Compare::Le), &[1, 1]);
         let body = Body {
-            carried: 1,
+            loop_carried: 1,
             over: None,
             captured: 0,
             nodes: vec![reduced, condition, node(Op::Unary(Unary::Tanh), &[0])],
             condition: Some(NodeId(2)),
-            gives: vec![NodeId(3)],
+            yields: vec![NodeId(3)],
             limit,
         };
         graph(vec![node(Op::Loop(Box::new(body)), &[0]), node(Op::Item { index: 0 }, &[1])])
@@ -240,7 +240,7 @@ fn a_loop_of_four_billion_rounds() {
     says(Graph::from_msgpack(&endless(u32::MAX).to_msgpack().unwrap()), &words);
     // One that nobody could count before is ended once it has had its rounds.
     refused(&strict(), endless(10_000), &["sent.rs:7:1", "10001 rounds of loops; at most 10000 are allowed"]);
-    refused(&strict(), endless(100), &["the loop went on after 100 rounds"]);
+    refused(&strict(), endless(100), &["loop exceeded 100 iterations"]);
     // Numbers in a loop are finite, as everywhere.
     let mut infinite = endless(10);
     let Op::Loop(body) = &mut infinite.nodes[1].op else { panic!("it is the loop") };
@@ -257,7 +257,7 @@ fn what_a_loop_carries_does_not_grow() {
         node(Op::Cat { axis: 1 }, &[0, 0]),
         node(Op::Choose, &[2, 3, 0]),
     ];
-    let body = Body { carried: 1, over: None, captured: 0, nodes, condition: Some(NodeId(2)), gives: vec![NodeId(4)], limit: 1000 };
+    let body = Body { loop_carried: 1, over: None, captured: 0, nodes, condition: Some(NodeId(2)), yields: vec![NodeId(4)], limit: 1000 };
     let growing = graph(vec![node(Op::Loop(Box::new(body)), &[0]), node(Op::Item { index: 0 }, &[1])]);
     refused(tiny_llama(), growing, &["sent.rs:7:1", "a round makes [1, 8, 32] of [1, 4, 32]"]);
 }
@@ -267,7 +267,8 @@ fn loops_that_nobody_writes_by_hand() {
     // So deep that reading them would fill the stack.
     let mut body = over(0);
     for _ in 0..300 {
-        body = Body { nodes: vec![node(Op::Loop(Box::new(body)), &[0, 2, 2]), node(Op::Item { index: 0 }, &[3])], gives: vec![NodeId(4)], ..over(0) };
+        body =
+            Body { nodes: vec![node(Op::Loop(Box::new(body)), &[0, 2, 2]), node(Op::Item { index: 0 }, &[3])], yields: vec![NodeId(4)], ..over(0) };
     }
     let deep = graph(vec![node(Op::Loop(Box::new(body)), &[0, 0, 0])]);
     let bytes = deep.to_msgpack().unwrap();
@@ -275,7 +276,7 @@ fn loops_that_nobody_writes_by_hand() {
     says(tiny_llama().execute(deep), &["cannot take"]);
     // Nested while they are recorded.
     fn nest<'t>(h: Value<'t, Dynamic, (), Float>, levels: usize) -> Value<'t, Dynamic, (), Float> {
-        repeat_while(h, |h| h.gt(1.0), |h| if levels == 0 { h * 0.5 } else { nest(h, levels - 1) })
+        while_loop(h, |h| h.gt(1.0), |h| if levels == 0 { h * 0.5 } else { nest(h, levels - 1) })
     }
     let model = tiny_llama();
     let recorded = |levels| trace!(model, TOKENS.to_vec(), { nest(model.layers[0].output.norm_all(), levels) });
@@ -432,7 +433,7 @@ impl Traceable for Forgetful {
     fn table(&self) -> &std::sync::Arc<nnsight::module::SiteTable> {
         tiny_llama().table()
     }
-    fn run(&self, _graph: Graph, _watch: nnsight::run::Watch<'_>) -> Result<Vec<Result<Saved, nnsight::TraceError>>, nnsight::TraceError> {
+    fn run(&self, _graph: Graph, _watch: nnsight::run::Observer<'_>) -> Result<Vec<Result<Saved, nnsight::TraceError>>, nnsight::TraceError> {
         Ok((0..self.returns).map(|_| Ok(Candle::zeros((1, 4, 32), DType::F32, &Device::Cpu)?.into())).collect())
     }
     fn scan(&self, graph: Graph) -> Result<Vec<nnsight::graph::Facts>, nnsight::TraceError> {

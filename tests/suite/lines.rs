@@ -69,28 +69,28 @@ fn of_what_is_calculated() {
         made.add(Traced::gt(h, 0.0));
         made.add(Traced::ge(h, 0.0));
         made.add(h.sum(Seq));
-        made.add(h.sum_keep(Seq));
+        made.add(h.sum_keepdim(Seq));
         made.add(h.sum_all());
         made.add(h.mean(Seq));
-        made.add(h.mean_keep(Seq));
+        made.add(h.mean_keepdim(Seq));
         made.add(h.mean_all());
         made.add(Traced::max(h, Seq));
-        made.add(h.max_keep(Seq));
+        made.add(h.max_keepdim(Seq));
         made.add(h.max_all());
         made.add(Traced::min(h, Seq));
-        made.add(h.min_keep(Seq));
+        made.add(h.min_keepdim(Seq));
         made.add(h.min_all());
         made.add(h.var(Seq));
-        made.add(h.var_keep(Seq));
+        made.add(h.var_keepdim(Seq));
         made.add(h.var_all());
         made.add(h.norm(Seq));
-        made.add(h.norm_keep(Seq));
+        made.add(h.norm_keepdim(Seq));
         made.add(h.norm_all());
         made.add(h.argmax(Seq));
-        made.add(h.argmax_keep(Seq));
+        made.add(h.argmax_keepdim(Seq));
         made.add(h.argmax_all());
         made.add(h.argmin(Seq));
-        made.add(h.argmin_keep(Seq));
+        made.add(h.argmin_keepdim(Seq));
         made.add(h.argmin_all());
         made.add(h.softmax(Hidden));
         made.add(h.log_softmax(Hidden));
@@ -138,7 +138,7 @@ fn of_what_is_calculated() {
         made.add(cat(&[model.layers[0].mlp.output, model.layers[1].mlp.output], Seq));
         made.add(stack(&[model.layers[0].input, model.layers[1].input]));
         made.add(model.lm_head(h));
-        made.add(repeat_while(h, |h| h.norm_all().gt(1.0), |h| h * 0.5));
+        made.add(while_loop(h, |h| h.norm_all().gt(1.0), |h| h * 0.5));
         made.add(fold(h, Seq, h.at(Seq, 0), |sum, row| sum + row));
     });
     made.check(&graph.unwrap());
@@ -234,7 +234,7 @@ fn line_of<T>(result: Result<T, TraceError>) -> u32 {
 #[rustfmt::skip]
 fn of_errors() {
     let (model, prompt) = (tiny_llama(), PROMPT.to_vec());
-    let (far, many) = (9usize, Plan::default());
+    let (far, many) = (9usize, Optimizations::default());
     let zeros = candle_core::Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
     let mut named = Llama::<Dynamic>::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap();
     assert_eq!(line_of(trace!(model, &prompt, { model.layers[far].output })), line!());
@@ -265,5 +265,5 @@ fn of_errors() {
     assert_eq!(line_of(Tensor::<Dynamic, (Batch, Hidden)>::new(zeros.clone()).unwrap().to_signature::<SmolLm2_135M>()), line!());
     assert_eq!(line_of(named.alias("other", "no.such")), line!());
     assert_eq!(line_of(named.alias("layers.0", "layers.1")), line!());
-    assert_eq!(line_of(named.with_plan(many).with_transformer_lens_names().and_then(|mut named| named.alias("ln_final", "norm"))), line!());
+    assert_eq!(line_of(named.with_optimizations(many).with_transformer_lens_names().and_then(|mut named| named.alias("ln_final", "norm"))), line!());
 }

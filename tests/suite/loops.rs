@@ -12,7 +12,7 @@ fn a_loop_goes_round_while_a_value_says_so() {
     let (start, halved, rounds) = trace!(model, PROMPT.to_vec(), {
         let h = model.layers[0].output;
         let zero = h.zeros_like().sum_all();
-        let (halved, rounds) = repeat_while((h, zero), |(h, _)| h.norm_all().gt(0.5), |(h, rounds)| (h * 0.5, rounds + 1.0));
+        let (halved, rounds) = while_loop((h, zero), |(h, _)| h.norm_all().gt(0.5), |(h, rounds)| (h * 0.5, rounds + 1.0));
         (h, halved, rounds)
     })
     .unwrap();
@@ -28,7 +28,7 @@ fn a_loop_may_go_round_not_even_once() {
     let model = tiny_llama();
     let (h, same) = trace!(model, PROMPT.to_vec(), {
         let h = model.layers[0].output;
-        (h, repeat_while(h, |h| h.norm_all().gt(1e9), |h| h * 0.0))
+        (h, while_loop(h, |h| h.norm_all().gt(1e9), |h| h * 0.0))
     })
     .unwrap();
     assert!(identical(&h, &same));
@@ -75,7 +75,8 @@ fn a_loop_is_left_early() {
         let h = model.layers[1].output.at(Batch, 0);
         let threshold = h.max(Hidden).mean_all();
         let zero = threshold * 0.0;
-        let (found, count) = fold(h, Seq, (h.at(Seq, 0).value(), zero), |(_, count), row| GoOnIf(row.max_all().le(threshold), (row, count + 1.0)));
+        let (found, count) =
+            fold(h, Seq, (h.at(Seq, 0).value(), zero), |(_, count), row| ContinueIf(row.max_all().le(threshold), (row, count + 1.0)));
         (h, found, count)
     })
     .unwrap();
@@ -95,7 +96,7 @@ fn loops_are_nested_and_branch() {
         let scale = model.layers[0].output.norm_all();
         // The sum over rows of the entries above zero, each row halved until it is small.
         let found = fold(h, Seq, h.at(Seq, 0).zeros_like(), |sum, row| {
-            let small = repeat_while(row, |row| row.norm_all().gt(0.1), |row| row * 0.5);
+            let small = while_loop(row, |row| row.norm_all().gt(0.1), |row| row * 0.5);
             let part = if small.mean_all().gt(0.0) { small.value() } else { small * 0.0 + scale * 0.0 };
             sum + part
         });
@@ -123,7 +124,7 @@ fn a_loop_is_data_like_everything_else() {
     let graph = graph!(model, PROMPT.to_vec(), {
         let h = model.layers[0].output;
         let direction = Tensor::<Dynamic, (Hidden,)>::new(nnsight::candle_core::Tensor::ones(32, DType::F32, &Device::Cpu).unwrap()).unwrap();
-        repeat_while(h, |h| h.norm_all().lt(100.0), |h| h * 1.5 + &direction)
+        while_loop(h, |h| h.norm_all().lt(100.0), |h| h * 1.5 + &direction)
     })
     .unwrap();
     let sent = Graph::from_msgpack(&graph.to_msgpack().unwrap()).unwrap();
@@ -142,7 +143,7 @@ fn what_a_loop_cannot_do_is_refused() {
     says(
         trace!(model, PROMPT.to_vec(), {
             let h = model.layers[0].output;
-            repeat_while(
+            while_loop(
                 h,
                 |h| h.norm_all().gt(1.0),
                 |h| {
@@ -151,13 +152,13 @@ fn what_a_loop_cannot_do_is_refused() {
                 },
             )
         }),
-        "writing to the model has no place in a loop",
+        "writing to the model is not allowed inside a traced loop",
     );
     says(
         trace!(model, PROMPT.to_vec(), {
             let h = model.layers[0].output;
             let mut kept = h.value();
-            repeat_while(
+            while_loop(
                 h,
                 |h| h.norm_all().gt(1.0),
                 |h| {
@@ -170,8 +171,8 @@ fn what_a_loop_cannot_do_is_refused() {
         "uses a value from inside of a branch",
     );
     says(
-        trace!(model, PROMPT.to_vec(), { repeat_while(model.layers[0].output, |h| h.norm_all().ge(0.0), |h| h * 0.5) }),
-        "the loop went on after 100000 rounds",
+        trace!(model, PROMPT.to_vec(), { while_loop(model.layers[0].output, |h| h.norm_all().ge(0.0), |h| h * 0.5) }),
+        "loop exceeded 100000 iterations",
     );
     // A round that changes the shape cannot be written: `at` gives another type.
 }

@@ -36,6 +36,7 @@ mod precision;
 mod random;
 mod reference;
 mod refusals;
+mod renamed;
 mod rows;
 mod shared;
 mod sharing;

@@ -57,7 +57,7 @@ impl<S: Signature> Forward for Outer<S> {
 fn parameters_of_any_name() {
     let model = tiny_llama();
     let outer = Outer::<Dynamic> { inner: Inner { marker: std::marker::PhantomData, place: Place::default() }, place: Place::default() };
-    let model = model.attach("outer", Role::Beside("layers.1.output"), outer).unwrap();
+    let model = model.attach("outer", Role::Probe("layers.1.output"), outer).unwrap();
     let (h, doubled, by_hand) = trace!(model, vec![3, 17, 5], {
         let h = model.layers[1].output;
         (h, model.attached.inner.output, model.attached.inner(h))

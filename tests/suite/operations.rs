@@ -132,7 +132,7 @@ fn reductions_along_an_axis_and_over_all() {
         (
             [h.sum_all(), h.mean_all(), h.max_all(), h.min_all(), h.var_all(), h.norm_all()],
             [h.sum(Hidden), h.mean(Hidden), h.max(Hidden), h.min(Hidden), h.var(Hidden), h.norm(Hidden)],
-            ((h - h.mean_keep(Seq)).mean(Seq), h.argmax(Hidden), h.argmin(Hidden), h.argmax_all(), h.slice(Hidden, 30..).argmin(Part(Hidden))),
+            ((h - h.mean_keepdim(Seq)).mean(Seq), h.argmax(Hidden), h.argmin(Hidden), h.argmax_all(), h.slice(Hidden, 30..).argmin(Part(Hidden))),
             (h.log_softmax(Hidden).exp().sum(Hidden), h.cumsum(Seq).at(Seq, -1) - h.sum(Seq)),
         )
     })

@@ -38,7 +38,7 @@ fn arithmetic_gives_what_it_gives_inside() {
     inside_and_outside!(|a, b| (a - b) * 0.5, ((a - b).unwrap() * 0.5).tensor());
     inside_and_outside!(|a, b| a * 2.0 - b / 4.0, a * 2.0 - b / 4.0);
     inside_and_outside!(|a, b| a - 1.5 + b * 0.0, a - 1.5 + b * 0.0);
-    inside_and_outside!(|a, b| a - b.mean_keep(Hidden), a - b.mean_keep(Hidden));
+    inside_and_outside!(|a, b| a - b.mean_keepdim(Hidden), a - b.mean_keepdim(Hidden));
     inside_and_outside!(|a, b| a - b.at(Batch, 0).at(Seq, -1), a - b.at(Batch, 0).at(Seq, -1));
 }
 
@@ -100,7 +100,7 @@ fn a_direction_from_outside_steers() {
     })
     .unwrap();
     let direction = (&love - &hate).unwrap().at(Batch, 0);
-    let unit = (&direction / direction.norm_keep(Hidden)).unwrap();
+    let unit = (&direction / direction.norm_keepdim(Hidden)).unwrap();
     assert!((numbers(&unit.norm_all().unwrap())[0] - 1.0).abs() < 1e-6);
     let steered = trace!(model, A.to_vec(), {
         model.layers[0].output += &unit * 2.0;

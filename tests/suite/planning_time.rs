@@ -229,7 +229,7 @@ const SHAPES: &[Shape] = &[
             writing.0.nodes.pop();
             writing.save(read);
         }
-        writing.0.invokes.push(Invoke { everything: true, ..Invoke::default() });
+        writing.0.invokes.push(Invoke { all_prompts: true, ..Invoke::default() });
         for index in 0..count {
             let read = writing.get(count as u32, (index % 3) as u32);
             writing.save(read);

@@ -1,4 +1,4 @@
-//! Every saving of the planner, alone and with the others, gives what the naive plan gives.
+//! Every optimization of the planner, alone and with the others, gives what the naive one gives.
 
 use nnsight::plan::Budget;
 use nnsight::prelude::*;
@@ -12,21 +12,21 @@ const PROMPTS: [&[u32]; 4] = [&[3, 17, 5, 40, 22, 8, 11], &[3, 17, 6, 40, 22, 8,
 /// One prompt, or several of one length or of different lengths.
 const LISTS: [&[usize]; 7] = [&[0], &[1], &[2], &[3], &[0, 1], &[3, 2, 0], &[2, 2]];
 
-/// Each saving by itself, and some together.
-fn plans() -> Vec<(&'static str, Plan)> {
-    let naive = Plan::naive();
+/// Each optimization by itself, and some together.
+fn plans() -> Vec<(&'static str, Optimizations)> {
+    let naive = Optimizations::naive();
     vec![
-        ("share", Plan { share: true, ..naive }),
-        ("share and cutoff", Plan { share: true, cutoff: true, ..naive }),
-        ("stop", Plan { stop: true, ..naive }),
-        ("share by position too", Plan { share: true, positions: true, ..naive }),
-        ("head", Plan { head: true, ..naive }),
-        ("common", Plan { common: true, ..naive }),
-        ("merge", Plan { merge: true, ..naive }),
-        ("fuse", Plan { fuse: true, ..naive }),
-        ("a small budget", Plan { budget: Budget::Bytes(1), ..naive }),
-        ("all, in a budget of 50 kB", Plan { budget: Budget::Bytes(50_000), ..Plan::default() }),
-        ("all", Plan::default()),
+        ("share", Optimizations { share: true, ..naive }),
+        ("share and cutoff", Optimizations { share: true, cutoff: true, ..naive }),
+        ("stop", Optimizations { stop: true, ..naive }),
+        ("share by position too", Optimizations { share: true, positions: true, ..naive }),
+        ("lm_head", Optimizations { lm_head: true, ..naive }),
+        ("cse", Optimizations { cse: true, ..naive }),
+        ("batch_calls", Optimizations { batch_calls: true, ..naive }),
+        ("fuse", Optimizations { fuse: true, ..naive }),
+        ("a small budget", Optimizations { budget: Budget::Bytes(1), ..naive }),
+        ("all, in a budget of 50 kB", Optimizations { budget: Budget::Bytes(50_000), ..Optimizations::default() }),
+        ("all", Optimizations::default()),
     ]
 }
 
@@ -34,8 +34,8 @@ fn plans() -> Vec<(&'static str, Plan)> {
 fn models() -> &'static [(&'static str, Llama<Dynamic>)] {
     static MODELS: std::sync::OnceLock<Vec<(&'static str, Llama<Dynamic>)>> = std::sync::OnceLock::new();
     MODELS.get_or_init(|| {
-        let load = |plan| Llama::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap().with_plan(plan);
-        [("naive", Plan::naive())].into_iter().chain(plans()).map(|(name, plan)| (name, load(plan))).collect()
+        let load = |plan| Llama::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap().with_optimizations(plan);
+        [("naive", Optimizations::naive())].into_iter().chain(plans()).map(|(name, plan)| (name, load(plan))).collect()
     })
 }
 
@@ -117,8 +117,8 @@ proptest! {
 
 #[test]
 fn without_a_switch_more_layers_and_positions_are_run() {
-    let token_layers = |plan: Plan, deepest: usize| {
-        let model = Llama::<Dynamic>::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap().with_plan(plan);
+    let token_layers = |plan: Optimizations, deepest: usize| {
+        let model = Llama::<Dynamic>::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap().with_optimizations(plan);
         let graph = graph!(model, {
             let runs = [0.0, 2.0, 3.0, 4.0].map(|factor| {
                 invoke!(PROMPTS[0].to_vec(), {
@@ -132,16 +132,16 @@ fn without_a_switch_more_layers_and_positions_are_run() {
         });
         model.explain(&graph.unwrap()).unwrap().token_layers.0
     };
-    let all = Plan::default();
+    let all = Optimizations::default();
     // The prompt through two layers, and from position 3 on each of four runs, from the layer of its edit on.
     assert_eq!(token_layers(all, 1), 7 * 2 + 4 * (4 + 4));
     // Of the last layer, one position.
-    assert_eq!(token_layers(Plan { stop: false, ..all }, 1), 7 * 2 + 1 + 4 * (4 + 4 + 1));
-    assert_eq!(token_layers(Plan { positions: false, ..all }, 1), 7 + 4 * 2 * 7);
-    assert_eq!(token_layers(Plan { share: false, ..all }, 1), 4 * 2 * 7);
+    assert_eq!(token_layers(Optimizations { stop: false, ..all }, 1), 7 * 2 + 1 + 4 * (4 + 4 + 1));
+    assert_eq!(token_layers(Optimizations { positions: false, ..all }, 1), 7 + 4 * 2 * 7);
+    assert_eq!(token_layers(Optimizations { share: false, ..all }, 1), 4 * 2 * 7);
     assert_eq!(token_layers(all, 2), 7 * 2 + 1 + 4 * (4 + 4 + 1));
-    assert_eq!(token_layers(Plan { head: false, ..all }, 2), 7 * 3 + 4 * (4 + 4 + 4));
-    assert_eq!(token_layers(Plan::naive(), 1), 4 * 3 * 7);
+    assert_eq!(token_layers(Optimizations { lm_head: false, ..all }, 2), 7 * 3 + 4 * (4 + 4 + 4));
+    assert_eq!(token_layers(Optimizations::naive(), 1), 4 * 3 * 7);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_chain_of_operations_is_one_pass() {
         (scaled + behind, scaled.sum(Hidden))
     })
     .unwrap();
-    let chained = |model: &Llama<Dynamic>| model.explain(&graph).unwrap().chained;
+    let chained = |model: &Llama<Dynamic>| model.explain(&graph).unwrap().fused;
     assert_eq!((chained(planned), chained(naive)), (3, 0));
     assert!(planned.explain(&graph).unwrap().to_string().contains("3 of them in one pass with the next"));
     for (a, b) in planned.execute(graph.clone()).unwrap().iter().zip(naive.execute(graph).unwrap()) {
@@ -249,7 +249,7 @@ fn a_chain_of_operations_is_one_pass() {
 fn a_sweep_over_prompts_of_different_lengths_has_batches_of_about_one_length() {
     let prompts = [3, 60, 4, 64, 2].map(|length| (0..length).collect::<Vec<u32>>());
     let planned = Llama::<Dynamic>::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap();
-    let planned = planned.with_plan(Plan { budget: Budget::Bytes(2_000_000), ..Plan::default() });
+    let planned = planned.with_optimizations(Optimizations { budget: Budget::Bytes(2_000_000), ..Optimizations::default() });
     let graph = graph!(planned, {
         let points = prompts.iter().flat_map(|prompt| (0..3).map(move |layer| (prompt, layer)));
         let runs = points.map(|(prompt, layer)| {

@@ -90,7 +90,7 @@ fn what_would_mix_padding_in_is_refused() {
     let words = ["rows.rs:", "would mix padding in", "[7, 3]", "`.rows()`"];
     says(both.mean(Seq), &[&words[..], &["`mean`"]].concat());
     says(both.sum(Batch), &words);
-    says(both.norm_keep(Seq), &words);
+    says(both.norm_keepdim(Seq), &words);
     says(both.max_all(), &words);
     says(both.softmax(Seq), &words);
     says(both.topk(Seq, 1), &words);
@@ -114,8 +114,8 @@ fn rows_meet_rows_of_the_same_prompts_only() {
     let twice = (&both + &both).unwrap();
     assert_eq!(twice.lengths(), Some(vec![7, 3]));
     assert!(difference(&twice.at(Batch, 1), &(&both.at(Batch, 1) * 2.0).tensor().unwrap()) < 1e-6);
-    let centred = (&both - both.mean_keep(Hidden)).unwrap();
-    assert!(difference(&centred.at(Batch, 1), &(&both.at(Batch, 1) - both.at(Batch, 1).mean_keep(Hidden)).unwrap()) < 1e-6);
+    let centred = (&both - both.mean_keepdim(Hidden)).unwrap();
+    assert!(difference(&centred.at(Batch, 1), &(&both.at(Batch, 1) - both.at(Batch, 1).mean_keepdim(Hidden)).unwrap()) < 1e-6);
     let model = tiny_llama();
     let other = trace!(model, vec![SHORT.to_vec(), LONG.to_vec()], { model.layers[1].output }).unwrap();
     says(&both - &other, &["would mix padding in"]);
@@ -157,7 +157,7 @@ fn what_a_block_computes_of_rows_keeps_their_lengths() {
         trace!(model, prompts, {
             let h = model.layers[1].output;
             let heads = model.layers[1].self_attn.z.permute((Batch, Seq, Heads, HeadDim));
-            (h * 2.0 - h.mean_keep(Hidden), h.norm(Hidden), heads.merge((Heads, HeadDim), HeadsHidden), h.slice(Seq, -2..), h.gt(0.0))
+            (h * 2.0 - h.mean_keepdim(Hidden), h.norm(Hidden), heads.merge((Heads, HeadDim), HeadsHidden), h.slice(Seq, -2..), h.gt(0.0))
         })
         .unwrap()
     };
@@ -296,7 +296,7 @@ fn a_step_knows_whose_text_had_ended() {
     says(mixed, &["rows.rs:", "row 0, whose text had ended before this step"]);
     let mixed = generate!(model, prompts, max_new_tokens = 4, stop_tokens = [ends], {
         let step = model.step(2);
-        step.layers[1].output = step.layers[1].output - step.layers[1].output.mean_keep(Batch);
+        step.layers[1].output = step.layers[1].output - step.layers[1].output.mean_keepdim(Batch);
         step.layers[2].output.at(Seq, -1)
     });
     says(mixed, &["row 0, whose text had ended before this step"]);
@@ -412,6 +412,6 @@ fn a_graph_that_is_run_as_data_gives_rows_or_none() {
     let model = tiny_llama();
     let graph = graph!(model, prompts(), { model.layers[1].output }).unwrap();
     says(model.execute(graph.clone()), &["would mix padding in"]);
-    let saved = Traceable::run(model, graph, nnsight::run::Watch::default()).unwrap().remove(0).unwrap();
+    let saved = Traceable::run(model, graph, nnsight::run::Observer::default()).unwrap().remove(0).unwrap();
     assert_eq!((saved.lengths(), saved.dims()), (Some(vec![7, 3]), [2, 7, 32].as_slice()));
 }

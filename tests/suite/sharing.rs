@@ -108,7 +108,8 @@ proptest! {
 /// The tiny Llama, every trace run as it is written.
 fn naive_llama() -> &'static Llama<Dynamic> {
     static MODEL: std::sync::OnceLock<Llama<Dynamic>> = std::sync::OnceLock::new();
-    MODEL.get_or_init(|| Llama::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap().with_plan(Plan::naive()))
+    MODEL
+        .get_or_init(|| Llama::load(Source::from(crate::shared::folder("tests/reference/llama"))).unwrap().with_optimizations(Optimizations::naive()))
 }
 
 proptest! {

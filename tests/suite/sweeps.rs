@@ -357,9 +357,9 @@ fn a_sweep_with_a_file_needs_a_model_that_can_be_told_from_others() {
         fn run(
             &self,
             graph: Graph,
-            watch: nnsight::run::Watch<'_>,
+            observer: nnsight::run::Observer<'_>,
         ) -> Result<Vec<Result<nnsight::types::Saved, nnsight::TraceError>>, nnsight::TraceError> {
-            tiny_llama().run(graph, watch)
+            tiny_llama().run(graph, observer)
         }
         fn scan(&self, graph: Graph) -> Result<Vec<nnsight::graph::Facts>, nnsight::TraceError> {
             tiny_llama().scan(graph)

@@ -27,7 +27,7 @@ impl Error {
             Error::NoLayer { layers, .. } => format!("its layers are 0 to {}, or -{layers} to -1 from the end", layers - 1),
             Error::NoSite { suggestion, .. } => similar(suggestion, "`println!(\"{model}\")` lists every site"),
             Error::NameTaken { .. } => "choose another name".into(),
-            Error::Guest { found, .. } => format!("attach it to a site that holds {found}; `println!(\"{{model}}\")` lists every site"),
+            Error::Attachment { found, .. } => format!("attach it to a site that holds {found}; `println!(\"{{model}}\")` lists every site"),
             Error::WrongName { .. } => "use the model's own paths; `println!(\"{model}\")` lists them".into(),
             Error::NoModule { suggestion, .. } => {
                 similar(suggestion, "what can be applied treats every position by itself: a linear layer, a norm, an MLP, `lm_head`")
@@ -35,7 +35,7 @@ impl Error {
             Error::NoOperation { suggestion, .. } if suggestion.is_empty() => "`register` makes one known".into(),
             Error::NoOperation { suggestion, .. } => format!("{}; `register` makes one known", similar(suggestion, "")),
             Error::AfterStop { .. } => "save what comes before, or stop at a later site".into(),
-            Error::NoPast { step, .. } => format!("skip it at every later step too, with `for step in model.steps({step}..)`"),
+            Error::NoKvCache { step, .. } => format!("skip it at every later step too, with `for step in model.steps({step}..)`"),
             Error::OtherSweep { .. } => "remove it, or name another file".into(),
             Error::NoPoints { .. } => "give `for … in` at least one point".into(),
             Error::Endless { .. } => "see to it that its condition becomes false".into(),
@@ -56,7 +56,7 @@ impl Error {
             Error::OutsideBranch { .. } => "let the `if` give a value in both branches".into(),
             Error::NotPassed { .. } => "a model has to use every site that it declares, in each pass: see to it in its `forward`".into(),
             Error::OutOfOrder { .. } => "list the fields of its struct in the order in which `forward` uses them".into(),
-            Error::OpenBranch { .. } => "let the `if` give a value, or use `repeat_while` or `fold`".into(),
+            Error::OpenBranch { .. } => "let the `if` give a value, or use `while_loop` or `fold`".into(),
             Error::Overflow { .. } => {
                 "load the model with more bits, `.dtype(DType::F32)` on its source, or scale down what the loss is computed from".into()
             }

@@ -206,14 +206,14 @@ pub enum Error {
         source_line: Option<Source>,
     },
     /// A module does not take what it is attached to.
-    #[error("{}`{name}` takes {found}, and `{host}`, where it is to be attached, holds {holds}{}", at(.source_line), self.then())]
-    Guest {
+    #[error("{}cannot attach `{name}` to `{target}`: expected {found}, found {holds}{}", at(.source_line), self.then())]
+    Attachment {
         /// The module.
         name: Box<str>,
         /// What it takes.
         found: Box<str>,
         /// Where it is to be attached.
-        host: Box<str>,
+        target: Box<str>,
         /// What is there.
         holds: Box<str>,
         /// Where in the program.
@@ -267,7 +267,7 @@ pub enum Error {
         at(.source_line),
         self.then()
     )]
-    NoPast {
+    NoKvCache {
         /// The module.
         module: String,
         /// The step at which it is skipped.
@@ -292,7 +292,7 @@ pub enum Error {
         source_line: Option<Source>,
     },
     /// A loop does not end.
-    #[error("{}the loop went on after {limit} rounds{}", at(.source_line), self.then())]
+    #[error("{}loop exceeded {limit} iterations{}", at(.source_line), self.then())]
     Endless {
         /// The most that it may have.
         limit: u32,
@@ -300,7 +300,7 @@ pub enum Error {
         source_line: Option<Source>,
     },
     /// Something cannot be done while a loop repeats.
-    #[error("{}{what} has no place in a loop that runs with the model{}", at(.source_line), self.then())]
+    #[error("{}{what} is not allowed inside a traced loop{}", at(.source_line), self.then())]
     InLoop {
         /// What.
         what: &'static str,
@@ -318,7 +318,7 @@ pub enum Error {
         source_line: Option<Source>,
     },
     /// Something has no place in an edit.
-    #[error("{}this is no edit: {problem}{}", at(.source_line), self.then())]
+    #[error("{}not allowed in an edit: {problem}{}", at(.source_line), self.then())]
     Edit {
         /// Why.
         problem: String,
@@ -398,8 +398,8 @@ pub enum Error {
         /// Where in the program.
         source_line: Option<Source>,
     },
-    /// The model did not pass a site that the trace uses.
-    #[error("{}the model did not pass `{site}` in this run{}", at(.source_line), self.then())]
+    /// A site that the trace uses was not reached.
+    #[error("{}site `{site}` was not reached in this forward pass{}", at(.source_line), self.then())]
     NotPassed {
         /// The site.
         site: String,
@@ -463,7 +463,7 @@ pub enum Error {
         source_line: Option<Source>,
     },
     /// A generation has settings that mean nothing.
-    #[error("{}these are no settings for a generation: {problem}{}", at(.source_line), self.then())]
+    #[error("{}invalid generation settings: {problem}{}", at(.source_line), self.then())]
     Generation {
         /// Which.
         problem: String,

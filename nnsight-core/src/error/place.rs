@@ -24,12 +24,12 @@ impl Error {
             | Error::NoLayer { source_line, .. }
             | Error::NoSite { source_line, .. }
             | Error::NameTaken { source_line, .. }
-            | Error::Guest { source_line, .. }
+            | Error::Attachment { source_line, .. }
             | Error::WrongName { source_line, .. }
             | Error::NoModule { source_line, .. }
             | Error::NoOperation { source_line, .. }
             | Error::AfterStop { source_line, .. }
-            | Error::NoPast { source_line, .. }
+            | Error::NoKvCache { source_line, .. }
             | Error::OtherSweep { source_line, .. }
             | Error::NoPoints { source_line, .. }
             | Error::Endless { source_line, .. }
@@ -96,12 +96,12 @@ impl Error {
         | Error::NoLayer { source_line, .. }
         | Error::NoSite { source_line, .. }
         | Error::NameTaken { source_line, .. }
-        | Error::Guest { source_line, .. }
+        | Error::Attachment { source_line, .. }
         | Error::WrongName { source_line, .. }
         | Error::NoModule { source_line, .. }
         | Error::NoOperation { source_line, .. }
         | Error::AfterStop { source_line, .. }
-        | Error::NoPast { source_line, .. }
+        | Error::NoKvCache { source_line, .. }
         | Error::OtherSweep { source_line, .. }
         | Error::NoPoints { source_line, .. }
         | Error::Endless { source_line, .. }

@@ -72,7 +72,7 @@ pub enum Compare {
     Ge,
 }
 
-/// A connective of truth values.
+/// A logical operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Logic {

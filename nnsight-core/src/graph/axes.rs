@@ -15,7 +15,7 @@ impl<E: Environment> Inference<'_, E> {
 
     pub(super) fn number<'f>(&self, facts: &'f Facts) -> Result<&'f Facts> {
         match facts.kind {
-            KindTag::Bool => self.mismatch(format!("{facts} are truth values; cast them to numbers first")),
+            KindTag::Bool => self.mismatch(format!("arithmetic on a boolean tensor, {facts}; use `.cast::<Float>()`")),
             KindTag::Float | KindTag::Int => Ok(facts),
         }
     }
@@ -23,7 +23,7 @@ impl<E: Environment> Inference<'_, E> {
     pub(super) fn truth<'f>(&self, facts: &'f Facts) -> Result<&'f Facts> {
         match facts.kind {
             KindTag::Bool => Ok(facts),
-            KindTag::Float | KindTag::Int => self.mismatch(format!("{facts} are no truth values; compare them with something")),
+            KindTag::Float | KindTag::Int => self.mismatch(format!("expected a boolean tensor, e.g. the result of `.gt(0.0)`; found {facts}")),
         }
     }
 
@@ -123,7 +123,7 @@ impl<E: Environment> Inference<'_, E> {
             && names.len() == order.len()
             && order.iter().all(|&axis| axis < seen.len() && !std::mem::replace(&mut seen[axis], true));
         if !valid {
-            return self.mismatch(format!("{order:?} is no order of the axes of {facts}"));
+            return self.mismatch(format!("{order:?} is not a permutation of the axes of {facts}"));
         }
         let axes = order.iter().zip(names).map(|(&axis, name)| Axis { name: name.clone().into(), ..facts.axes[axis].clone() });
         Ok(Facts { kind: facts.kind, axes: axes.collect() })

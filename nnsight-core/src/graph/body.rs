@@ -9,7 +9,8 @@ use super::{Node, NodeId, Op};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Body {
     /// How many values are carried from one round to the next. They are the loop's first arguments.
-    pub carried: usize,
+    #[serde(rename = "carried")]
+    pub loop_carried: usize,
     /// Along which axis the loop goes over the argument behind the carried ones, or `None` where it goes on while a condition holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<usize>,
@@ -21,7 +22,8 @@ pub struct Body {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<NodeId>,
     /// The carried values after a round.
-    pub gives: Vec<NodeId>,
+    #[serde(rename = "gives")]
+    pub yields: Vec<NodeId>,
     /// More rounds than this are an error.
     pub limit: u32,
 }
@@ -32,7 +34,7 @@ impl Body {
 
     /// The number of parameters.
     pub fn parameters(&self) -> usize {
-        self.carried + usize::from(self.over.is_some()) + self.captured
+        self.loop_carried + usize::from(self.over.is_some()) + self.captured
     }
 
     /// A node by an id of the body, or `None` for a parameter.

@@ -313,7 +313,7 @@ pub(crate) fn extents(op: &Op, args: &[Outline<'_>]) -> Found {
         }
         Op::Stack { .. } => alike(first, others).and_then(|_| first.alone(op)),
         Op::Loop(body) => {
-            let over = body.over.and_then(|axis| Some((axis, args.get(body.carried)?)));
+            let over = body.over.and_then(|axis| Some((axis, args.get(body.loop_carried)?)));
             if let Some((axis, rows)) = over {
                 rows.extents.map_or(Ok(()), |extents| extents.no_mixing(axis, rows.names))?;
             }

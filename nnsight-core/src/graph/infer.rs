@@ -96,11 +96,11 @@ impl<E: Environment> Inference<'_, E> {
     fn add_rounds(&self, cost: &mut Cost, body: &Body, node: &Node, inside: &Inferred) {
         let (work, rounds, bytes) = inside.round(body.parameters());
         let count = match body.over {
-            Some(axis) => self.arg(node, body.carried).axes.get(axis).map_or(0, |axis| axis.size.unwrap_or(self.open)),
+            Some(axis) => self.arg(node, body.loop_carried).axes.get(axis).map_or(0, |axis| axis.size.unwrap_or(self.open)),
             // The others are counted as the loop goes round.
             None => 1,
         };
-        let carried = node.args.iter().take(body.carried).map(|arg| self.costs[arg.index()].bytes);
+        let carried = node.args.iter().take(body.loop_carried).map(|arg| self.costs[arg.index()].bytes);
         cost.bytes = carried.fold(0, usize::saturating_add);
         cost.work = cost.work.saturating_add(work.saturating_mul(count));
         cost.rounds = rounds.saturating_add(1).saturating_mul(count);
@@ -357,17 +357,17 @@ impl<E: Environment> Inference<'_, E> {
             inside.costs.push(Cost { work: 0, beside: 0, rounds: 0, ..self.costs[arg.index()].clone() });
         }
         if let Some(axis) = body.over {
-            let rows = &mut inside.facts[body.carried];
+            let rows = &mut inside.facts[body.loop_carried];
             self.no_padding(self.axis(rows, axis)?)?;
             rows.axes.remove(axis);
-            inside.costs[body.carried].entries = entries(rows, self.open);
+            inside.costs[body.loop_carried].entries = entries(rows, self.open);
         }
         for inner in &body.nodes {
             let id = NodeId(inside.facts.len() as u32);
             let found = Inference { op: &inner.op, body: Some(body), known: &inside.facts, costs: &inside.costs, ..*self }.all(inner)?;
             inside.push(id, found.0, found.1, found.2);
         }
-        for (index, given) in body.gives.iter().enumerate() {
+        for (index, given) in body.yields.iter().enumerate() {
             let (before, after) = (&inside.facts[index], &inside.facts[given.index()]);
             if before.kind != after.kind || !same_sizes(&before.axes, &after.axes, None) {
                 return self.mismatch(format!("a round makes {after} of {before}; what is carried on must keep its shape"));

@@ -100,7 +100,7 @@ pub struct Node {
 /// A branch of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guard {
-    /// The truth value.
+    /// The boolean.
     pub condition: NodeId,
     /// Which value of it leads here.
     pub when: bool,
@@ -112,8 +112,8 @@ pub struct Invoke {
     /// Its prompts, one row of the batch each.
     pub prompts: Vec<Prompt>,
     /// Whether it has no prompts of its own, and sees those of all other invokes side by side.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub everything: bool,
+    #[serde(rename = "everything", default, skip_serializing_if = "std::ops::Not::not")]
+    pub all_prompts: bool,
     /// How to go on after the prompt, where that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
@@ -191,7 +191,7 @@ impl Graph {
 
     /// Whether an invoke sees the prompts of all others.
     pub(crate) fn sees_all(&self, invoke: InvokeId) -> bool {
-        self.invokes.get(invoke.index()).is_some_and(|invoke| invoke.everything)
+        self.invokes.get(invoke.index()).is_some_and(|invoke| invoke.all_prompts)
     }
 
     /// Whether two invokes are about some of the same prompts.

@@ -38,11 +38,11 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Unused::is_refused")]
         unused: Unused,
     },
-    /// Ends the run of its prompts once they have come by a site.
+    /// Stops the forward pass of these prompts after the given site.
     Stop {
         /// For which prompts, at which step.
         at: At,
-        /// The last site that they come by.
+        /// The last site that they reach.
         site: SiteId,
     },
     /// The tokens that were generated, once the run is over.
@@ -64,7 +64,7 @@ pub enum Op {
     Binary(Binary),
     /// A comparison.
     Compare(Compare),
-    /// A connective of truth values.
+    /// A logical operator.
     Logic(Logic),
     /// One number from the entries of an axis, or of all.
     Reduce {
@@ -208,12 +208,12 @@ pub enum Op {
         /// The names of the axes of what it is to give.
         names: Vec<String>,
     },
-    /// The argument as a cache keeps it: in another type, or in the host's memory.
+    /// The argument as a cache keeps it: in another type, or in the CPU's memory.
     Store {
         /// candle's name of the type, where it is to be another.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dtype: Option<String>,
-        /// Whether it is moved to the host's memory.
+        /// Whether it is moved to the CPU's memory.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         host: bool,
     },

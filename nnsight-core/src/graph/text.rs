@@ -30,7 +30,7 @@ impl Display for Graph {
         writeln!(f, "graph {}", self.signature)?;
         for (index, invoke) in self.invokes.iter().enumerate() {
             let mut prompts = invoke.prompts.iter().map(ToString::to_string).collect::<Vec<_>>();
-            if invoke.everything {
+            if invoke.all_prompts {
                 prompts.push("all prompts".to_string());
             }
             let generation = invoke.generation.as_ref().map(|generation| format!(" and {generation}"));

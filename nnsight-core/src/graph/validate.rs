@@ -21,7 +21,7 @@ impl Graph {
         self.check_sizes(limits)?;
         self.check_names(limits)?;
         for (index, invoke) in self.invokes.iter().enumerate() {
-            if invoke.prompts.is_empty() != invoke.everything {
+            if invoke.prompts.is_empty() != invoke.all_prompts {
                 return Err(Error::EmptyInvoke { invoke: index, source_line: invoke.source.clone() });
             }
             if let Some(problem) = invoke.generation.as_ref().and_then(Generation::problem) {
@@ -92,8 +92,8 @@ impl Graph {
         }
         // A block on all prompts has a copy of them, and is ordered with every other block.
         let own = self.invokes.iter().map(|invoke| invoke.prompts.len()).fold(0, sum);
-        let everything = self.invokes.iter().filter(|invoke| invoke.everything).count();
-        let prompts = own.saturating_add(everything.saturating_mul(own.max(self.invokes.len())));
+        let seeing_all = self.invokes.iter().filter(|invoke| invoke.all_prompts).count();
+        let prompts = own.saturating_add(seeing_all.saturating_mul(own.max(self.invokes.len())));
         if prompts > limits.prompts {
             return Err(Error::TooLarge {
                 what: "prompts, counted for every block that sees them",
@@ -153,7 +153,7 @@ impl Graph {
             Op::Constant(constant) if constant.index() >= self.constants.len() => Err(dangling("constant", constant.0)),
             Op::Loop(body) => self.check_body((id, node), body, 0, limits, count),
             Op::Item { index } => match node.args.first().map(|&arg| &self.node(arg).op) {
-                Some(Op::Loop(body)) if *index < body.carried => Ok(()),
+                Some(Op::Loop(body)) if *index < body.loop_carried => Ok(()),
                 _ => Err(dangling("value of a loop", *index as u32)),
             },
             Op::Apply { function, .. } if function.index() >= self.functions.len() => Err(dangling("function", function.0)),
@@ -190,8 +190,8 @@ impl Graph {
             return Err(Error::TooLarge { what: "rounds of a loop", found: body.limit as usize, limit: rounds, source_line: self.source(id) });
         }
         let dangling = |what: &'static str, missing: u32| Error::Dangling { what, id: missing, node: Some(id.0), source_line: self.source(id) };
-        let first = body.carried.saturating_add(body.captured).saturating_add(usize::from(body.over.is_some()));
-        if first != node.args.len() || body.gives.len() != body.carried || body.carried == 0 || depth > DEEPEST {
+        let first = body.loop_carried.saturating_add(body.captured).saturating_add(usize::from(body.over.is_some()));
+        if first != node.args.len() || body.yields.len() != body.loop_carried || body.loop_carried == 0 || depth > DEEPEST {
             return Err(Error::Arity { node: id.0, op: node.op.name(), found: node.args.len(), source_line: self.source(id) });
         }
         let end = first + body.nodes.len();
@@ -218,13 +218,13 @@ impl Graph {
                 Op::Apply { function, .. } if function.index() >= self.functions.len() => return Err(dangling("function", function.0)),
                 Op::Loop(nested) => self.check_body((id, inner), nested, depth + 1, limits, count)?,
                 Op::Item { index } => match body.node(inner.args[0]).map(|node| &node.op) {
-                    Some(Op::Loop(nested)) if *index < nested.carried => {}
+                    Some(Op::Loop(nested)) if *index < nested.loop_carried => {}
                     _ => return Err(dangling("value of a loop", *index as u32)),
                 },
                 _ => {}
             }
         }
-        match body.gives.iter().chain(&body.condition).find(|given| given.index() >= end) {
+        match body.yields.iter().chain(&body.condition).find(|given| given.index() >= end) {
             Some(missing) => Err(dangling("value that a loop gives", missing.0)),
             None => Ok(()),
         }

@@ -7,7 +7,7 @@ use crate::graph::{Binary, Unary};
 
 /// Element-wise operations on tensors in `f32` on the CPU that are still to be computed.
 #[derive(Clone, Debug)]
-pub(crate) struct Chain {
+pub(crate) struct FusedElementwise {
     shape: Vec<usize>,
     /// Each in the chain's shape or in that of its last axes.
     leaves: Vec<Tensor>,
@@ -27,7 +27,7 @@ enum Step {
 pub(crate) enum Operand<'a> {
     Tensor(&'a Tensor),
     Number(f64),
-    Chain(&'a Chain),
+    Fused(&'a FusedElementwise),
 }
 
 /// Steps that a chain has at most: what it is computed from is held until it is.
@@ -39,18 +39,18 @@ const BLOCK: usize = 1024;
 /// Blocks below which a second thread costs more than it brings.
 const BLOCKS: usize = 32;
 
-impl Chain {
+impl FusedElementwise {
     /// An operation as the next of a chain, where it can be.
     pub fn unary(op: Unary, x: Operand<'_>) -> Option<Self> {
-        let mut chain = Chain::of(&x, x.shape()?)?;
+        let mut chain = FusedElementwise::of(&x, x.shape()?)?;
         chain.steps.push(Step::Unary(op));
         Some(chain).filter(|chain| !matches!(op, Unary::Gelu | Unary::Silu) && chain.steps.len() <= LONGEST)
     }
 
-    /// As [`Chain::unary`].
+    /// As [`FusedElementwise::unary`].
     pub fn binary(op: Binary, a: Operand<'_>, b: Operand<'_>) -> Option<Self> {
         let shape = [a.shape(), b.shape()].into_iter().flatten().max_by_key(|shape| shape.len())?;
-        let (mut chain, other) = (Chain::of(&a, shape)?, Chain::of(&b, shape)?);
+        let (mut chain, other) = (FusedElementwise::of(&a, shape)?, FusedElementwise::of(&b, shape)?);
         let moved = chain.leaves.len();
         chain.leaves.extend(other.leaves);
         chain.steps.extend(other.steps.into_iter().map(|step| match step {
@@ -64,15 +64,15 @@ impl Chain {
     fn of(operand: &Operand<'_>, shape: &[usize]) -> Option<Self> {
         let (leaves, steps) = match operand {
             Operand::Number(number) => (Vec::new(), vec![Step::Number(*number as f32)]),
-            Operand::Chain(chain) if chain.shape == shape => (chain.leaves.clone(), chain.steps.clone()),
-            Operand::Chain(_) => return None,
+            Operand::Fused(chain) if chain.shape == shape => (chain.leaves.clone(), chain.steps.clone()),
+            Operand::Fused(_) => return None,
             Operand::Tensor(tensor) => {
                 let plain = matches!(tensor.device(), Device::Cpu) && tensor.dtype() == DType::F32 && !tensor.track_op() && tensor.is_contiguous();
                 let fits = shape.ends_with(tensor.dims()) && tensor.elem_count() > 0;
                 (plain && fits).then(|| (vec![Tensor::clone(tensor)], vec![Step::Leaf(0)]))?
             }
         };
-        Some(Chain { shape: shape.to_vec(), leaves, steps })
+        Some(FusedElementwise { shape: shape.to_vec(), leaves, steps })
     }
 
     /// Computes it.
@@ -151,7 +151,7 @@ impl Operand<'_> {
         match self {
             Operand::Tensor(tensor) => Some(tensor.dims()),
             Operand::Number(_) => None,
-            Operand::Chain(chain) => Some(&chain.shape),
+            Operand::Fused(chain) => Some(&chain.shape),
         }
     }
 }
@@ -213,11 +213,11 @@ mod tests {
     fn a_chain_is_what_its_operations_give_one_by_one() {
         for shape in [&[3, 5, 7][..], &[1, 40, 1025], &[2, 31, 576]] {
             let (x, y, z) = (random(shape), random(shape), random(&shape[2..]));
-            let sum = Chain::binary(Binary::Sub, Operand::Tensor(&x), Operand::Tensor(&y)).unwrap();
-            let exp = Chain::unary(Unary::Exp, Operand::Chain(&sum)).unwrap();
-            let half = Chain::binary(Binary::Mul, Operand::Number(0.5), Operand::Tensor(&y)).unwrap();
-            let scaled = Chain::binary(Binary::Mul, Operand::Chain(&exp), Operand::Tensor(&z)).unwrap();
-            let found = Chain::binary(Binary::Maximum, Operand::Chain(&scaled), Operand::Chain(&half)).unwrap().compute().unwrap();
+            let sum = FusedElementwise::binary(Binary::Sub, Operand::Tensor(&x), Operand::Tensor(&y)).unwrap();
+            let exp = FusedElementwise::unary(Unary::Exp, Operand::Fused(&sum)).unwrap();
+            let half = FusedElementwise::binary(Binary::Mul, Operand::Number(0.5), Operand::Tensor(&y)).unwrap();
+            let scaled = FusedElementwise::binary(Binary::Mul, Operand::Fused(&exp), Operand::Tensor(&z)).unwrap();
+            let found = FusedElementwise::binary(Binary::Maximum, Operand::Fused(&scaled), Operand::Fused(&half)).unwrap().compute().unwrap();
             let expected = (&x - &y).unwrap().exp().unwrap().broadcast_mul(&z).unwrap().maximum(&(&y * 0.5).unwrap()).unwrap();
             assert_eq!(found.dims(), expected.dims());
             let difference = (found - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn each_operation_is_candles() {
         let x = random(&[4, 9]);
-        let found = |op| Chain::unary(op, Operand::Tensor(&x)).unwrap().compute().unwrap();
+        let found = |op| FusedElementwise::unary(op, Operand::Tensor(&x)).unwrap().compute().unwrap();
         let expected = [
             (Unary::Neg, x.neg()),
             (Unary::Ln, x.log()),
@@ -246,17 +246,18 @@ mod tests {
             let same = |(a, b): (&f32, &f32)| a == b || a.is_nan() && b.is_nan();
             assert!(found.iter().zip(&expected).all(same), "{op:?}: {found:?} {expected:?}");
         }
-        assert!(Chain::unary(Unary::Gelu, Operand::Tensor(&x)).is_none());
+        assert!(FusedElementwise::unary(Unary::Gelu, Operand::Tensor(&x)).is_none());
     }
 
     #[test]
     fn what_does_not_fit_is_no_chain() {
         let (x, y) = (random(&[4, 9]), random(&[4, 1]));
-        assert!(Chain::binary(Binary::Add, Operand::Tensor(&x), Operand::Tensor(&y)).is_none());
-        assert!(Chain::binary(Binary::Add, Operand::Tensor(&x.t().unwrap()), Operand::Number(1.0)).is_none());
-        assert!(Chain::binary(Binary::Add, Operand::Number(1.0), Operand::Number(1.0)).is_none());
-        let long =
-            (0..40).try_fold(Chain::unary(Unary::Neg, Operand::Tensor(&x)).unwrap(), |chain, _| Chain::unary(Unary::Neg, Operand::Chain(&chain)));
+        assert!(FusedElementwise::binary(Binary::Add, Operand::Tensor(&x), Operand::Tensor(&y)).is_none());
+        assert!(FusedElementwise::binary(Binary::Add, Operand::Tensor(&x.t().unwrap()), Operand::Number(1.0)).is_none());
+        assert!(FusedElementwise::binary(Binary::Add, Operand::Number(1.0), Operand::Number(1.0)).is_none());
+        let long = (0..40).try_fold(FusedElementwise::unary(Unary::Neg, Operand::Tensor(&x)).unwrap(), |chain, _| {
+            FusedElementwise::unary(Unary::Neg, Operand::Fused(&chain))
+        });
         assert!(long.is_none());
     }
 }

@@ -10,7 +10,7 @@ mod sum;
 
 use candle_core::{Device, Result, Tensor};
 
-pub(crate) use chain::{Chain, Operand};
+pub(crate) use chain::{FusedElementwise, Operand};
 pub use half::{is_finite, is_half, largest, saturate, widen, widen_for_sums};
 pub use reference::patch as patch_reference;
 pub use softmax::softmax;

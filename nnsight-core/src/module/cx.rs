@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Forward, Guest, GuestPlace, Instrument};
+use super::{Attachment, AttachmentRole, Forward, Instrument};
 use crate::Result;
 use crate::kernels::is_half;
-use crate::run::{Past, TokenBatch};
+use crate::run::{KvCache, TokenBatch};
 
 /// Where a module's sites stand in the [`SiteTable`](super::SiteTable). Every module has one as its field `place`; it is set when the
 /// model is put together.
@@ -35,7 +35,7 @@ impl Tap {
     }
 }
 
-/// Sees a value at a site that somebody uses, and says what the model goes on with.
+/// Called at every used site; returns the value the model continues with.
 pub(crate) trait Hook {
     fn visit(&mut self, site: usize, value: Tensor) -> Result<Tensor>;
     /// The type of the model's numbers.
@@ -63,35 +63,35 @@ pub struct Cx<'a> {
     used: &'a [bool],
     hook: Option<&'a mut dyn Hook>,
     /// What earlier passes left behind, where this one continues them or is to be continued.
-    past: Option<&'a mut Past>,
+    kv_cache: Option<&'a mut KvCache>,
     batch: &'a TokenBatch,
     /// The modules that were attached to the model.
-    guests: &'a [Guest<'a>],
+    attachments: &'a [Attachment<'a>],
     here: usize,
 }
 
 impl<'a> Cx<'a> {
     /// A pass that nobody looks at.
     pub fn untouched(batch: &'a TokenBatch) -> Self {
-        Cx { used: &[], hook: None, past: None, batch, guests: &[], here: 0 }
+        Cx { used: &[], hook: None, kv_cache: None, batch, attachments: &[], here: 0 }
     }
 
     /// A pass that nobody looks at, and that continues or is continued by others.
-    pub fn continued(batch: &'a TokenBatch, past: &'a mut Past) -> Self {
-        Cx { past: Some(past), ..Cx::untouched(batch) }
+    pub fn continued(batch: &'a TokenBatch, kv_cache: &'a mut KvCache) -> Self {
+        Cx { kv_cache: Some(kv_cache), ..Cx::untouched(batch) }
     }
 
-    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, past: Option<&'a mut Past>, batch: &'a TokenBatch) -> Self {
-        Cx { used, hook: Some(hook), past, batch, guests: &[], here: 0 }
+    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, kv_cache: Option<&'a mut KvCache>, batch: &'a TokenBatch) -> Self {
+        Cx { used, hook: Some(hook), kv_cache, batch, attachments: &[], here: 0 }
     }
 
     /// The same pass, coming by attached modules.
-    pub(crate) fn hosting<'b>(&'b mut self, guests: &'b [Guest<'b>]) -> Cx<'b> {
+    pub(crate) fn with_attachments<'b>(&'b mut self, attachments: &'b [Attachment<'b>]) -> Cx<'b> {
         let hook: Option<&'b mut dyn Hook> = match &mut self.hook {
             Some(hook) => Some(&mut **hook),
             None => None,
         };
-        Cx { used: self.used, hook, past: self.past.as_deref_mut(), batch: self.batch, guests, here: self.here }
+        Cx { used: self.used, hook, kv_cache: self.kv_cache.as_deref_mut(), batch: self.batch, attachments, here: self.here }
     }
 
     /// The tokens, positions and padding of this pass.
@@ -108,10 +108,10 @@ impl<'a> Cx<'a> {
             return module.forward(input, self);
         };
         let outer = std::mem::replace(&mut self.here, first);
-        let stand_in = self.guests.iter().find(|guest| guest.place == GuestPlace::InPlaceOf && guest.host == first).copied();
+        let stand_in = self.attachments.iter().find(|attachment| attachment.place == AttachmentRole::Replace && attachment.target == first).copied();
         // What is attached to the input is run there also where nobody uses it.
-        let is_host = self.guests.iter().any(|guest| guest.host == first);
-        let result = match self.is_used(first) || is_host {
+        let is_target = self.attachments.iter().any(|attachment| attachment.target == first);
+        let result = match self.is_used(first) || is_target {
             false => module.forward(input, self),
             true => self.call_visited(module, input, (first, last), stand_in),
         };
@@ -120,13 +120,19 @@ impl<'a> Cx<'a> {
     }
 
     /// Runs a submodule whose input somebody uses, or that is skipped, or another in place of it.
-    fn call_visited<M: Forward>(&mut self, module: &M, input: &Tensor, (first, last): (usize, usize), stand_in: Option<Guest<'a>>) -> Result<Tensor> {
+    fn call_visited<M: Forward>(
+        &mut self,
+        module: &M,
+        input: &Tensor,
+        (first, last): (usize, usize),
+        stand_in: Option<Attachment<'a>>,
+    ) -> Result<Tensor> {
         let input = self.fire(first, input.clone())?;
         let skipped = self.hook.as_ref().map_or(Skipped::No, |hook| hook.skipped(last));
         let given = match skipped {
             Skipped::Wholly => None,
             Skipped::No | Skipped::Partly => Some(match stand_in {
-                Some(guest) => guest.module.call(&self.rounded(&input)?, self)?,
+                Some(attachment) => attachment.module.call(&self.rounded(&input)?, self)?,
                 None => module.forward(&input, self)?,
             }),
         };
@@ -174,22 +180,22 @@ impl<'a> Cx<'a> {
     /// # Errors
     /// Where those of earlier positions are missing, because the module was skipped then.
     pub fn extend(&mut self, keys: Tensor, values: Tensor) -> Result<(Tensor, Tensor)> {
-        match &mut self.past {
+        match &mut self.kv_cache {
             None => Ok((keys, values)),
-            Some(past) => Ok(past.extend(self.here, self.batch.past(), keys, values)?),
+            Some(kv_cache) => Ok(kv_cache.extend(self.here, self.batch.past(), keys, values)?),
         }
     }
 
     /// Whether anybody uses one of these values, so that a fused computation which does not have them must not be taken.
     pub fn wants(&self, taps: &[Tap]) -> bool {
-        let attached = |site| self.guests.iter().any(|guest| guest.host == site);
+        let attached = |site| self.attachments.iter().any(|attachment| attachment.target == site);
         taps.iter().any(|tap| self.is_used(self.here + tap.0) || attached(self.here + tap.0))
     }
 
     /// Whether anybody uses a site of a submodule, so that it must be run by itself.
     pub fn looks_into<M: Instrument>(&self, module: &M) -> bool {
         let Some((first, last)) = module.place().sites else { return false };
-        (first..=last).any(|site| self.is_used(site)) || self.guests.iter().any(|guest| (first..=last).contains(&guest.host))
+        (first..=last).any(|site| self.is_used(site)) || self.attachments.iter().any(|attachment| (first..=last).contains(&attachment.target))
     }
 
     fn is_used(&self, site: usize) -> bool {
@@ -215,7 +221,7 @@ impl<'a> Cx<'a> {
             }
             _ => value,
         };
-        match self.guests.is_empty() {
+        match self.attachments.is_empty() {
             true => Ok(value),
             false => self.visit_guests(site, value),
         }
@@ -223,12 +229,12 @@ impl<'a> Cx<'a> {
 
     /// Runs what was attached to a site.
     fn visit_guests(&mut self, site: usize, mut value: Tensor) -> Result<Tensor> {
-        let guests = self.guests;
-        for guest in guests.iter().filter(|guest| guest.host == site) {
-            match guest.place {
-                GuestPlace::Beside => drop(guest.module.call(&self.rounded(&value)?, self)?),
-                GuestPlace::Through => value = guest.module.call(&self.rounded(&value)?, self)?,
-                GuestPlace::InPlaceOf => {}
+        let attachments = self.attachments;
+        for attachment in attachments.iter().filter(|attachment| attachment.target == site) {
+            match attachment.place {
+                AttachmentRole::Probe => drop(attachment.module.call(&self.rounded(&value)?, self)?),
+                AttachmentRole::Splice => value = attachment.module.call(&self.rounded(&value)?, self)?,
+                AttachmentRole::Replace => {}
             }
         }
         Ok(value)

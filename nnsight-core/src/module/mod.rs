@@ -1,20 +1,20 @@
 //! Modules: a model written in plain Rust, every part of which is a site.
 
+mod attachment;
 mod cursor;
 mod cx;
-mod guest;
 mod registrar;
 mod table;
 
 use candle_core::Tensor;
 
+pub(crate) use attachment::AttachmentRole;
+pub use attachment::{Attachment, Role};
 pub use cursor::Cursor;
 pub(crate) use cursor::MISSING;
 pub use cx::{Cx, Place, Tap};
 pub(crate) use cx::{Hook, Skipped};
-pub(crate) use guest::Place as GuestPlace;
-pub use guest::{Guest, Role};
-pub use registrar::{From, Registrar};
+pub use registrar::{DependsOn, Registrar};
 pub use table::{ModuleInfo, SiteInfo, SiteTable};
 
 use crate::Result;

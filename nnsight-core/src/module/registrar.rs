@@ -6,11 +6,11 @@ use crate::types::KindTag;
 
 /// Which earlier elements of its module an element depends on.
 #[derive(Clone, Copy, Debug)]
-pub enum From {
+pub enum DependsOn {
     /// All of them.
-    All,
+    AllBefore,
     /// These, and what they depend on.
-    These(&'static [&'static str]),
+    Only(&'static [&'static str]),
 }
 
 /// Sizes above it are those of vocabularies.
@@ -81,13 +81,13 @@ impl Registrar {
         }
     }
 
-    fn element(&mut self, name: &'static str, from: From) {
+    fn element(&mut self, name: &'static str, from: DependsOn) {
         let open = self.open.last_mut().expect("elements stand between `begin` and `end`");
         let before = open.names.len();
         let ancestors = match from {
-            From::All if open.list => 0,
-            From::All => (1u64 << before) - 1,
-            From::These(names) => names.iter().fold(0, |mask, wanted| {
+            DependsOn::AllBefore if open.list => 0,
+            DependsOn::AllBefore => (1u64 << before) - 1,
+            DependsOn::Only(names) => names.iter().fold(0, |mask, wanted| {
                 let index = open.names.iter().position(|name| name == wanted).expect("`from` names an earlier element");
                 mask | (1 << index) | open.ancestors[index]
             }),
@@ -97,24 +97,24 @@ impl Registrar {
     }
 
     /// Adds a site of the module.
-    pub fn site(&mut self, name: &'static str, kind: KindTag, axes: Vec<Axis>, from: From) {
+    pub fn site(&mut self, name: &'static str, kind: KindTag, axes: Vec<Axis>, from: DependsOn) {
         self.element(name, from);
         let open = self.open.last().expect("sites stand between `begin` and `end`");
         let parent = Parent { module: open.module, element: open.names.len() - 1 };
         let path = join(&self.table.modules[open.module].path, name);
         let axes = axes.into_iter().map(|axis| self.sized(axis)).collect();
         self.table.by_path.insert(path.clone(), self.table.sites.len());
-        let is_bottleneck = self.open.iter().rev().nth(1).is_some_and(|outer| outer.list) && matches!(name, "input" | "output");
+        let is_residual_boundary = self.open.iter().rev().nth(1).is_some_and(|outer| outer.list) && matches!(name, "input" | "output");
         let facts = Facts { kind, axes };
-        let from_elsewhere = matches!(from, From::These([])) && facts.axes.iter().any(|axis| axis.name == "Batch");
+        let from_elsewhere = matches!(from, DependsOn::Only([])) && facts.axes.iter().any(|axis| axis.name == "Batch");
         let is_argument = name == "input" || from_elsewhere;
         let width = facts.axes.last().and_then(|axis| axis.size).filter(|&width| width <= VOCABULARY);
         self.table.widest = self.table.widest.max(width.unwrap_or(0));
-        self.table.sites.push(SiteInfo { path, facts, is_bottleneck, is_argument, parent });
+        self.table.sites.push(SiteInfo { path, facts, is_residual_boundary, is_argument, parent });
     }
 
     /// Says that at the site added last a position's value comes to depend on those before it.
-    pub fn mixes(&mut self) {
+    pub fn mixes_positions(&mut self) {
         self.table.mixing.push(self.table.sites.len() - 1);
     }
 
@@ -128,14 +128,14 @@ impl Registrar {
     }
 
     /// Adds a submodule, with the axes it takes and gives where it may be applied by hand.
-    pub fn child<M: super::Instrument>(&mut self, name: &'static str, from: From, pointwise: Option<(Axis, Axis)>) {
+    pub fn child<M: super::Instrument>(&mut self, name: &'static str, from: DependsOn, pointwise: Option<(Axis, Axis)>) {
         let path = self.path(name);
         self.element(name, from);
         M::describe(self, &path, pointwise);
     }
 
     /// Adds a list of submodules, one per layer.
-    pub fn list<M: super::Instrument>(&mut self, name: &'static str, from: From) {
+    pub fn list<M: super::Instrument>(&mut self, name: &'static str, from: DependsOn) {
         let path = self.path(name);
         self.element(name, from);
         self.open("List", &path, None, true);
@@ -144,7 +144,7 @@ impl Registrar {
         let mut starts = Vec::with_capacity(self.table.depth + 1);
         for layer in 0..self.table.depth {
             starts.push(self.table.sites.len());
-            self.element("", From::All);
+            self.element("", DependsOn::AllBefore);
             M::describe(self, &format!("{path}.{layer}"), None);
         }
         if is_first {

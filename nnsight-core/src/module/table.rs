@@ -13,7 +13,7 @@ pub struct SiteInfo {
     /// What it holds.
     pub facts: Facts,
     /// Whether everything that comes later depends on what comes earlier through this site only: the inputs and outputs of layers.
-    pub is_bottleneck: bool,
+    pub is_residual_boundary: bool,
     /// Whether the module is given it: its input, or what comes to it from elsewhere, such as a mask.
     pub is_argument: bool,
     /// The module that it belongs to, and the element of that module.
@@ -44,7 +44,7 @@ pub(super) struct Parent {
     pub element: usize,
 }
 
-/// All sites of a model, in the order in which a forward pass comes by.
+/// All sites of a model, in the order in which a forward pass reaches them.
 #[derive(Clone, Debug, Default)]
 pub struct SiteTable {
     /// The name of the model's signature.
@@ -64,19 +64,19 @@ pub struct SiteTable {
     /// The sites at which a position's value comes to depend on those before it, in order.
     pub(super) mixing: Vec<usize>,
     /// The modules that were attached to the model.
-    pub(super) guests: Vec<GuestInfo>,
-    /// When a pass comes by each site, and which it comes by then. Empty where that is their order, without guests.
+    pub(super) attachments: Vec<AttachmentInfo>,
+    /// When a pass reaches each site, and which it reaches then. Empty where that is their order, without attachments.
     pub(super) ranks: Vec<usize>,
     pub(super) by_rank: Vec<usize>,
 }
 
 /// An attached module.
 #[derive(Clone, Debug)]
-pub(super) struct GuestInfo {
+pub(super) struct AttachmentInfo {
     /// Its sites.
     sites: std::ops::Range<usize>,
     /// The site behind which it is run.
-    host: usize,
+    target: usize,
     /// Whether the model goes on with what it gives.
     changes: bool,
 }
@@ -84,7 +84,7 @@ pub(super) struct GuestInfo {
 impl SiteTable {
     /// Whether a position's value at the site `to` can depend on another position's at the earlier site `from`.
     pub fn mixes_between(&self, from: usize, to: usize) -> bool {
-        let (from, to) = (self.host_of(from), self.host_of(to));
+        let (from, to) = (self.target_of(from), self.target_of(to));
         let next = self.mixing.partition_point(|&site| site <= from);
         self.mixing.get(next).is_some_and(|&site| site <= to)
     }
@@ -94,7 +94,7 @@ impl SiteTable {
         self.size_of.get(dim).copied()
     }
 
-    /// The sites, in the order in which a forward pass comes by.
+    /// The sites, in the order in which a forward pass reaches them.
     pub fn sites(&self) -> &[SiteInfo] {
         &self.sites
     }
@@ -164,31 +164,31 @@ impl SiteTable {
     }
 
     /// Whether modules of the user's own are attached to the model.
-    pub fn has_guests(&self) -> bool {
-        !self.guests.is_empty()
+    pub fn has_attachments(&self) -> bool {
+        !self.attachments.is_empty()
     }
 
-    /// When a pass comes by a site, as a number that is larger for what comes later.
+    /// When a pass reaches a site, as a number that is larger for what comes later.
     pub fn rank(&self, site: usize) -> usize {
         self.ranks.get(site).copied().unwrap_or(site)
     }
 
-    /// The site that a pass comes by at this time.
+    /// The site that a pass reaches at this time.
     pub fn at_rank(&self, rank: usize) -> usize {
         self.by_rank.get(rank).copied().unwrap_or(rank)
     }
 
-    fn guest_of(&self, site: usize) -> Option<&GuestInfo> {
-        self.guests.iter().find(|guest| guest.sites.contains(&site))
+    fn attachment_of(&self, site: usize) -> Option<&AttachmentInfo> {
+        self.attachments.iter().find(|attachment| attachment.sites.contains(&site))
     }
 
     /// The site of the model itself at which a site is passed.
-    fn host_of(&self, site: usize) -> usize {
-        self.guest_of(site).map_or(site, |guest| guest.host)
+    fn target_of(&self, site: usize) -> usize {
+        self.attachment_of(site).map_or(site, |attachment| attachment.target)
     }
 
-    /// Adds the sites of a module that is run behind the site `host`; the model goes on with what it gives, where it `changes` anything.
-    pub(crate) fn attach<M: super::Instrument>(&self, name: &str, host: usize, changes: bool) -> Result<SiteTable> {
+    /// Adds the sites of a module that is run behind the site `target`; the model goes on with what it gives, where it `changes` anything.
+    pub(crate) fn attach<M: super::Instrument>(&self, name: &str, target: usize, changes: bool) -> Result<SiteTable> {
         if self.names(name) || self.aliases.contains_key(name) {
             return Err(Error::NameTaken { name: crate::error::shortened(name), source_line: None });
         }
@@ -196,37 +196,37 @@ impl SiteTable {
         let mut table = super::Registrar::extend::<M>(self.clone(), name);
         let sites = first..table.sites.len();
         let input = table.sites.get(first).filter(|site| site.path == format!("{name}.input")).map(|site| &site.facts);
-        if input != Some(&self.sites[host].facts) {
+        if input != Some(&self.sites[target].facts) {
             let found = input.map_or("nothing".to_string(), ToString::to_string);
-            let (host, holds) = (self.sites[host].path.clone(), self.sites[host].facts.to_string());
-            return Err(Error::Guest { name: name.into(), found: found.into(), host: host.into(), holds: holds.into(), source_line: None });
+            let (target, holds) = (self.sites[target].path.clone(), self.sites[target].facts.to_string());
+            return Err(Error::Attachment { name: name.into(), found: found.into(), target: target.into(), holds: holds.into(), source_line: None });
         }
         let mut by_rank = if self.by_rank.is_empty() { (0..first).collect() } else { self.by_rank.clone() };
-        // Behind the host, and behind what was attached to it before.
-        let mut behind = self.rank(host) + 1;
-        while by_rank.get(behind).is_some_and(|&site| self.guest_of(site).is_some_and(|guest| guest.host == host)) {
+        // Behind the target, and behind what was attached to it before.
+        let mut behind = self.rank(target) + 1;
+        while by_rank.get(behind).is_some_and(|&site| self.attachment_of(site).is_some_and(|attachment| attachment.target == target)) {
             behind += 1;
         }
         by_rank.splice(behind..behind, sites.clone());
         table.ranks = vec![0; by_rank.len()];
         by_rank.iter().enumerate().for_each(|(rank, &site)| table.ranks[site] = rank);
         table.by_rank = by_rank;
-        table.guests.push(GuestInfo { sites, host, changes });
+        table.attachments.push(AttachmentInfo { sites, target, changes });
         Ok(table)
     }
 
     /// Whether the value at the site `from` can influence the value at the later site `to` within one pass.
     pub fn reaches(&self, from: usize, to: usize) -> bool {
-        match (self.guest_of(from), self.guest_of(to)) {
-            (Some(a), Some(b)) if a.host == b.host && a.sites == b.sites => self.reaches_within(from, to),
+        match (self.attachment_of(from), self.attachment_of(to)) {
+            (Some(a), Some(b)) if a.target == b.target && a.sites == b.sites => self.reaches_within(from, to),
             (None, None) => self.reaches_within(from, to),
             (out, into) => {
-                let leaves = out.is_none_or(|guest| {
-                    let output = guest.sites.end - 1;
-                    guest.changes && (from == output || self.reaches_within(from, output))
+                let leaves = out.is_none_or(|attachment| {
+                    let output = attachment.sites.end - 1;
+                    attachment.changes && (from == output || self.reaches_within(from, output))
                 });
-                let enters = into.is_none_or(|guest| self.depends_on_inputs(to, usize::MAX) && guest.sites.contains(&to));
-                let (from, to) = (self.host_of(from), self.host_of(to));
+                let enters = into.is_none_or(|attachment| self.depends_on_inputs(to, usize::MAX) && attachment.sites.contains(&to));
+                let (from, to) = (self.target_of(from), self.target_of(to));
                 let between = match (out, into) {
                     (None, Some(_)) => from == to || self.reaches_within(from, to),
                     (Some(a), Some(b)) => self.reaches_within(from, to) || from == to && a.sites.start < b.sites.start,
@@ -288,10 +288,10 @@ impl SiteTable {
         at.element
     }
 
-    /// The stage in which a pass comes by a site, counted as the executor counts them: the embedding, the layers, the head. `None` where the
+    /// The stage in which a pass reaches a site, counted as the executor counts them: the embedding, the layers, the head. `None` where the
     /// model has no list of layers.
     pub fn stage_of(&self, site: usize) -> Option<usize> {
-        let site = self.host_of(site);
+        let site = self.target_of(site);
         (!self.layers.is_empty()).then(|| self.layers.partition_point(|&start| start <= site))
     }
 

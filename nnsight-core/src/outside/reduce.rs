@@ -40,7 +40,7 @@ macro_rules! reduce {
             /// Along an axis, which stays with one entry, so that the result broadcasts against the tensor.
             ///
             /// # Errors
-            /// As without `_keep`.
+            /// As without `_keepdim`.
             ///
             /// # Examples
             /// ```
@@ -80,23 +80,53 @@ macro_rules! reduce {
     };
 }
 
+macro_rules! renamed {
+    ($($old:ident $new:ident $note:literal -> $kind:ty;)+) => {
+        impl<C, S: Shape, K: Number> Tensor<C, S, K> {$(
+            #[doc = concat!("As [`Tensor::", stringify!($new), "`].")]
+            ///
+            /// # Errors
+            /// As there.
+            #[deprecated(since = "0.2.0", note = $note)]
+            #[track_caller]
+            pub fn $old<A, I>(&self, axis: A) -> Result<Tensor<C, S::Replaced, $kind>>
+            where
+                S: ReplaceAxis<A, I, One>,
+            {
+                self.$new(axis)
+            }
+        )+}
+    };
+}
+
 reduce! {
     /// The sum.
-    sum sum_keep sum_all Sum -> K;
+    sum sum_keepdim sum_all Sum -> K;
     /// The mean.
-    mean mean_keep mean_all Mean -> Float;
+    mean mean_keepdim mean_all Mean -> Float;
     /// The largest entry.
-    max max_keep max_all Max -> K;
+    max max_keepdim max_all Max -> K;
     /// The smallest entry.
-    min min_keep min_all Min -> K;
+    min min_keepdim min_all Min -> K;
     /// The unbiased variance, as in PyTorch.
-    var var_keep var_all Var -> Float;
+    var var_keepdim var_all Var -> Float;
     /// The Euclidean norm.
-    norm norm_keep norm_all Norm -> Float;
+    norm norm_keepdim norm_all Norm -> Float;
     /// The index of the largest entry.
-    argmax argmax_keep argmax_all ArgMax -> Int;
+    argmax argmax_keepdim argmax_all ArgMax -> Int;
     /// The index of the smallest entry.
-    argmin argmin_keep argmin_all ArgMin -> Int;
+    argmin argmin_keepdim argmin_all ArgMin -> Int;
+}
+
+renamed! {
+    sum_keep sum_keepdim "renamed to `sum_keepdim`" -> K;
+    mean_keep mean_keepdim "renamed to `mean_keepdim`" -> Float;
+    max_keep max_keepdim "renamed to `max_keepdim`" -> K;
+    min_keep min_keepdim "renamed to `min_keepdim`" -> K;
+    var_keep var_keepdim "renamed to `var_keepdim`" -> Float;
+    norm_keep norm_keepdim "renamed to `norm_keepdim`" -> Float;
+    argmax_keep argmax_keepdim "renamed to `argmax_keepdim`" -> Int;
+    argmin_keep argmin_keepdim "renamed to `argmin_keepdim`" -> Int;
 }
 
 impl<C, S: Shape, K: Kind> Tensor<C, S, K> {

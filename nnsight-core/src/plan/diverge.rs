@@ -1,8 +1,8 @@
 //! Where each run stops being the base's, and which runs wait for each other.
 
-use super::order::{Order, Time};
+use super::liveness::Liveness;
+use super::order::{Order, SitePoint};
 use super::positions::{self, Positions};
-use super::reach::Reach;
 use super::sets::Sets;
 use crate::graph::{At, Graph, InvokeId, Node, NodeId, Op, Region, SiteId};
 use crate::module::SiteTable;
@@ -10,7 +10,7 @@ use crate::module::SiteTable;
 /// Where a run stops being the base's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Divergence {
-    pub time: Time,
+    pub time: SitePoint,
     pub node: NodeId,
     pub stage: usize,
     /// The first position that it edits or reads from there on.
@@ -29,13 +29,13 @@ pub(super) struct Runs {
     pub reads_after: Vec<Vec<usize>>,
     /// The last stage that each visits.
     pub last_stages: Vec<usize>,
-    /// A number for each run, equal for those of one wave of which one needs what another holds.
+    /// A number for each run, equal for those of one batch of which one needs what another holds.
     pub linked: Vec<usize>,
 }
 
 impl Runs {
     /// Looks at each node that is needed. `positions` says whether runs share positions, else they diverge at the first.
-    pub fn new(graph: &Graph, table: &SiteTable, order: &Order, reach: &Reach, lengths: &[Option<usize>], positions: bool) -> Self {
+    pub fn new(graph: &Graph, table: &SiteTable, order: &Order, liveness: &Liveness, lengths: &[Option<usize>], positions: bool) -> Self {
         let count = graph.invokes.len();
         let mut runs = Runs {
             divergences: vec![None; count],
@@ -45,15 +45,15 @@ impl Runs {
             last_stages: vec![0; count],
             linked: Vec::new(),
         };
-        let seen = Seen { graph, table, order, reach, lengths };
+        let seen = Seen { graph, table, order, liveness, lengths };
         runs.find_edits(&seen);
         runs.find_readings(&seen);
-        // How each value depends on the readings of the last wave that it depends on.
+        // How each value depends on the readings of the last batch that it depends on.
         let latest = seen.latest(&runs.divergences);
         for (_, node) in seen.needed() {
             if let Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } = node.op {
-                let wave = order.waves[at.invoke.index()];
-                let late = node.uses().filter_map(|used| latest[used.index()]).filter(|latest| latest.wave == wave);
+                let batch = order.batches[at.invoke.index()];
+                let late = node.uses().filter_map(|used| latest[used.index()]).filter(|latest| latest.batch == batch);
                 runs.apart[at.invoke.index()] |= late.fold(Late::Nothing, |all, latest| all.and(latest.late)).is_of_another_than(at.invoke);
             }
         }
@@ -84,7 +84,7 @@ impl Runs {
             let invoke = at.invoke.index();
             edits[invoke] += 1;
             self.only_edit[invoke] = Some(id).filter(|_| edits[invoke] == 1);
-            let time = seen.order.moments[id.index()].time;
+            let time = seen.order.points[id.index()].time;
             let Some(stage) = time.visited(seen.table).and_then(|site| seen.table.stage_of(site)) else {
                 self.apart[invoke] = true;
                 continue;
@@ -110,10 +110,10 @@ impl Runs {
         for (id, node) in seen.needed() {
             if let Op::Get { at, site } = node.op
                 && let Some(divergence) = &mut self.divergences[at.invoke.index()]
-                && (seen.order.moments[id.index()].time, id) > (divergence.time, divergence.node)
+                && (seen.order.points[id.index()].time, id) > (divergence.time, divergence.node)
             {
                 let site = seen.order.positions[site.index()];
-                let first = match &seen.reach.read[id.index()] {
+                let first = match &seen.liveness.read[id.index()] {
                     _ if !seen.has_positions(site) => usize::MAX,
                     Positions::None => usize::MAX,
                     Positions::Range(first, _) => *first,
@@ -152,10 +152,10 @@ impl Late {
     }
 }
 
-/// The last wave that a value depends on, and what of that wave's runs.
+/// The last batch that a value depends on, and what of that batch's runs.
 #[derive(Clone, Copy, Debug)]
 struct Latest {
-    wave: usize,
+    batch: usize,
     late: Late,
 }
 
@@ -163,13 +163,13 @@ struct Seen<'a> {
     graph: &'a Graph,
     table: &'a SiteTable,
     order: &'a Order,
-    reach: &'a Reach,
+    liveness: &'a Liveness,
     lengths: &'a [Option<usize>],
 }
 
 impl<'a> Seen<'a> {
     fn needed(&self) -> impl Iterator<Item = (NodeId, &'a Node)> + use<'a> {
-        let needed = &self.reach.needed;
+        let needed = &self.liveness.needed;
         self.graph.iter().filter(|(id, _)| needed[id.index()])
     }
 
@@ -191,12 +191,12 @@ impl<'a> Seen<'a> {
         for (id, node) in self.graph.iter() {
             let own = match node.op {
                 Op::Get { at: At { invoke, .. }, .. } | Op::Tokens { invoke } => {
-                    let time = self.order.moments[id.index()].time;
+                    let time = self.order.points[id.index()].time;
                     let has_diverged = divergences[invoke.index()].is_some_and(|divergence| time >= divergence.time);
                     let late = if has_diverged { Late::One(invoke) } else { Late::Nothing };
-                    Some(Latest { wave: self.order.waves[invoke.index()], late })
+                    Some(Latest { batch: self.order.batches[invoke.index()], late })
                 }
-                _ => node.uses().filter_map(|used| latest[used.index()]).reduce(|a, b| match a.wave.cmp(&b.wave) {
+                _ => node.uses().filter_map(|used| latest[used.index()]).reduce(|a, b| match a.batch.cmp(&b.batch) {
                     std::cmp::Ordering::Greater => a,
                     std::cmp::Ordering::Less => b,
                     std::cmp::Ordering::Equal => Latest { late: a.late.and(b.late), ..a },
@@ -207,19 +207,19 @@ impl<'a> Seen<'a> {
         latest
     }
 
-    /// Joins each run with those of its wave whose values it needs.
+    /// Joins each run with those of its batch whose values it needs.
     fn linked(&self, latest: &[Option<Latest>]) -> Vec<usize> {
         let nodes = self.graph.nodes.len();
-        let wave_of = |id: NodeId| latest[id.index()].map(|latest| latest.wave);
+        let batch_of = |id: NodeId| latest[id.index()].map(|latest| latest.batch);
         let mut sets = Sets::new(nodes + self.graph.invokes.len());
-        // Whether a run of the last wave that a value depends on needs it.
+        // Whether a run of the last batch that a value depends on needs it.
         let mut joins = vec![false; nodes];
         for (id, node) in self.graph.iter().rev() {
-            if self.reach.needed[id.index()]
+            if self.liveness.needed[id.index()]
                 && let Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } | Op::Stop { at, .. } = node.op
             {
-                let wave = self.order.waves[at.invoke.index()];
-                for used in node.uses().filter(|used| wave_of(*used) == Some(wave)) {
+                let batch = self.order.batches[at.invoke.index()];
+                for used in node.uses().filter(|used| batch_of(*used) == Some(batch)) {
                     joins[used.index()] = true;
                     sets.join(nodes + at.invoke.index(), used.index());
                 }
@@ -228,7 +228,7 @@ impl<'a> Seen<'a> {
                 _ if !joins[id.index()] => {}
                 Op::Get { at: At { invoke, .. }, .. } | Op::Tokens { invoke } => sets.join(id.index(), nodes + invoke.index()),
                 _ => {
-                    for used in node.uses().filter(|used| wave_of(*used) == wave_of(id)) {
+                    for used in node.uses().filter(|used| batch_of(*used) == batch_of(id)) {
                         joins[used.index()] = true;
                         sets.join(id.index(), used.index());
                     }

@@ -1,14 +1,14 @@
-//! A schedule in words, numbers and a picture: what is run, shared and left out.
+//! A plan in words, numbers and a picture: what is run, shared and left out.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter, Write as _};
 
 use super::Window;
-use super::schedule::{Schedule, Share, Wave};
+use super::passes::{PassBatch, Plan, Share};
 use crate::graph::{Graph, InvokeId};
 use crate::module::SiteTable;
 
-/// What a schedule runs, and how much of it: a token-layer is one layer run for one position of one prompt.
+/// What a plan runs, and how much of it: a token-layer is one layer run for one position of one prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// What each batch does, in order.
@@ -16,7 +16,7 @@ pub struct Explanation {
     /// Nodes of the graph that are run, and how many there are.
     pub nodes: (usize, usize),
     /// How many of them are computed in one pass with the node that uses them.
-    pub chained: usize,
+    pub fused: usize,
     /// Token-layers that are run, and how many there would be if each prompt ran by itself, from the first layer to the last.
     pub token_layers: (usize, usize),
 }
@@ -41,32 +41,32 @@ pub struct PlannedLayer {
     pub skipped: usize,
 }
 
-impl Schedule {
-    /// The token-layers of each wave.
+impl Plan {
+    /// The token-layers of each batch.
     pub(crate) fn token_layers(&self, graph: &Graph, table: &SiteTable, lengths: &[Vec<usize>]) -> Vec<usize> {
         let explaining = Explaining { graph, table, lengths, stops: self.stops };
-        let run = |wave: &Wave| explaining.batch(0, wave).layers.iter().map(|cell| cell.run).sum();
-        self.waves.iter().map(run).collect()
+        let run = |planned: &PassBatch| explaining.batch(0, planned).layers.iter().map(|cell| cell.run).sum();
+        self.batches.iter().map(run).collect()
     }
 
-    /// Puts the schedule into words. `lengths` are the numbers of tokens of each prompt of each invoke.
+    /// Puts the plan into words. `lengths` are the numbers of tokens of each prompt of each invoke.
     pub fn explain(&self, graph: &Graph, table: &SiteTable, lengths: &[Vec<usize>]) -> Explanation {
         let explaining = Explaining { graph, table, lengths, stops: self.stops };
-        let waves = self.waves.iter().enumerate().filter(|(_, wave)| !wave.invokes.is_empty());
-        let batches = waves.map(|(index, wave)| explaining.batch(index, wave)).collect::<Vec<_>>();
+        let planned = self.batches.iter().enumerate().filter(|(_, planned)| !planned.invokes.is_empty());
+        let batches = planned.map(|(index, planned)| explaining.batch(index, planned)).collect::<Vec<_>>();
         let run = batches.iter().flat_map(|batch| &batch.layers).map(|cell| cell.run).sum();
         let all = graph.invokes.iter().enumerate().map(|(index, invoke)| {
             let steps = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens - 1);
-            match invoke.everything {
+            match invoke.all_prompts {
                 true => 0,
                 false => lengths[index].iter().map(|length| length + steps).sum::<usize>(),
             }
         });
-        let visits = self.waves.iter().map(|wave| wave.visits.len() + wave.before.len() + wave.after.len()).sum();
+        let visits = self.batches.iter().map(|planned| planned.visits.len() + planned.before.len() + planned.after.len()).sum();
         Explanation {
             batches,
             nodes: (visits, graph.nodes.len()),
-            chained: self.chained.iter().filter(|chained| **chained).count(),
+            fused: self.fused.iter().filter(|fused| **fused).count(),
             token_layers: (run, all.sum::<usize>() * table.depth),
         }
     }
@@ -84,13 +84,13 @@ impl Explaining<'_> {
         self.lengths[invoke.index()].iter().sum()
     }
 
-    fn batch(&self, index: usize, wave: &Wave) -> PlannedBatch {
+    fn batch(&self, index: usize, planned: &PassBatch) -> PlannedBatch {
         let depth = self.table.depth;
-        let stages = || wave.visits.iter().filter(|visit| visit.step == 0).filter_map(|visit| self.table.stage_of(visit.site));
+        let stages = || planned.visits.iter().filter(|visit| visit.step == 0).filter_map(|visit| self.table.stage_of(visit.site));
         // The last layer that the pass comes to.
         let last = if self.stops { stages().max().unwrap_or(0).min(depth) } else { depth };
         // Of the last layer those positions are enough where nobody looks into it.
-        let window = wave.window.filter(|_| stages().all(|stage| stage != depth));
+        let window = planned.window.filter(|_| stages().all(|stage| stage != depth));
         let mut what = String::new();
         let mut layers = vec![PlannedLayer::default(); depth];
         let mut add = |first: usize, last: usize, runs: usize, (run, shared): (usize, usize)| {
@@ -108,18 +108,18 @@ impl Explaining<'_> {
                 *cell = PlannedLayer { run: cell.run + found.run, shared: cell.shared + found.shared, skipped: cell.skipped + found.skipped };
             }
         };
-        let head = match wave.window.map(|window| (window, window.count())) {
+        let head = match planned.window.map(|window| (window, window.count())) {
             None => String::new(),
             Some((Window::LAST, _)) => "; the head for the last position only".to_string(),
             Some((Window { behind: 0, .. }, count)) => format!("; the head for the last {count} positions only"),
             Some((Window { from, .. }, 1)) => format!("; the head for position -{from} only"),
             Some((Window { from, behind }, _)) => format!("; the head for positions -{from} to -{} only", behind + 1),
         };
-        match &wave.share {
+        match &planned.share {
             Share::Nothing => {
-                let own = || wave.invokes.iter().copied().filter(|invoke| !self.graph.invokes[invoke.index()].everything);
+                let own = || planned.invokes.iter().copied().filter(|invoke| !self.graph.invokes[invoke.index()].all_prompts);
                 let prompts = own().map(|invoke| self.lengths[invoke.index()].len()).sum::<usize>();
-                let steps = wave.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
+                let steps = planned.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
                 let last = if steps > 1 { depth } else { last };
                 add(1, last, prompts * steps, (own().map(|invoke| self.tokens(invoke)).sum::<usize>() + prompts * (steps - 1), 0));
                 let steps = if steps > 1 { format!(", and up to {} steps behind them", steps - 1) } else { String::new() };
@@ -155,8 +155,8 @@ impl Display for Explanation {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         self.batches.iter().try_for_each(|batch| writeln!(f, "{}", batch.what))?;
         let share = |(part, whole): (usize, usize)| 100.0 * part as f64 / whole.max(1) as f64;
-        let chained = if self.chained > 0 { format!(", {} of them in one pass with the next", self.chained) } else { String::new() };
-        writeln!(f, "{} of {} nodes{chained}", self.nodes.0, self.nodes.1)?;
+        let fused = if self.fused > 0 { format!(", {} of them in one pass with the next", self.fused) } else { String::new() };
+        writeln!(f, "{} of {} nodes{fused}", self.nodes.0, self.nodes.1)?;
         write!(f, "{} of {} token-layers ({:.1} %)", self.token_layers.0, self.token_layers.1, share(self.token_layers))
     }
 }

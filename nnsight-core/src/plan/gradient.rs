@@ -20,7 +20,7 @@ pub(super) fn check(graph: &Graph, table: &SiteTable, order: &Order, needed: &[b
         return Ok(());
     }
     let mut run_order = graph.iter().map(|(id, _)| id).collect::<Vec<_>>();
-    run_order.sort_by_key(|id| std::cmp::Reverse((order.moments[id.index()], *id)));
+    run_order.sort_by_key(|id| std::cmp::Reverse((order.points[id.index()], *id)));
     let mut asked = vec![false; graph.nodes.len()];
     by_loss.values().flatten().for_each(|id| asked[graph.node(*id).args[0].index()] = true);
     let back = Back { graph, table, order, run_order: &run_order, asked: &asked };
@@ -131,7 +131,7 @@ impl Back<'_> {
                     if let Op::Set { region, .. } = &node.op {
                         // What replaces everything that goes on from here leaves nothing of what was there.
                         let once = graph.invokes[at.invoke.index()].generation.is_none() && node.guards.is_empty();
-                        if once && region.is_whole() && self.table.sites()[site].is_bottleneck {
+                        if once && region.is_whole() && self.table.sites()[site].is_residual_boundary {
                             model.replaced(at.invoke);
                         }
                     }
@@ -163,7 +163,7 @@ struct Model<'a> {
 
 impl<'a> Model<'a> {
     fn new(graph: &'a Graph, table: &'a SiteTable) -> Self {
-        let seeing_all = graph.invokes.iter().filter(|invoke| invoke.everything).count();
+        let seeing_all = graph.invokes.iter().filter(|invoke| invoke.all_prompts).count();
         Model { graph, table, seeing_all, own: HashMap::new(), of_all: Wanted::default(), anywhere: Wanted::default() }
     }
 

@@ -1,29 +1,29 @@
 //! Between graph and execution: what is run, in which order, and what is refused.
 
+mod batch_calls;
+mod batches;
 mod build;
-mod chains;
-mod common;
 mod components;
+mod cse;
 mod diverge;
 mod explain;
+mod fuse;
 mod gradient;
-mod head;
-mod merge;
+mod liveness;
+mod lm_head;
+mod options;
 mod order;
 mod pack;
+mod passes;
 mod positions;
-mod reach;
 mod readers;
-mod savings;
-mod schedule;
 mod sets;
 mod share;
 mod unreachable;
-mod waves;
 
-pub(crate) use common::common;
+pub(crate) use cse::cse;
 pub use explain::{Explanation, PlannedBatch, PlannedLayer};
-pub use head::Window;
-pub(crate) use head::{counted_from_the_end, without_what_is_behind};
-pub use savings::{Budget, Plan};
-pub use schedule::{Check, Circumstances, Schedule, Share, Visit, Wave};
+pub use lm_head::Window;
+pub(crate) use lm_head::{counted_from_the_end, without_what_is_behind};
+pub use options::{Budget, Optimizations};
+pub use passes::{Check, PassBatch, Plan, PlanContext, Share, SiteVisit};

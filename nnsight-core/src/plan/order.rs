@@ -1,49 +1,49 @@
-//! When each value exists: in which wave of passes, at which step of a generation, and at which site of the pass.
+//! When each value exists: in which batch, at which step of a generation, and at which site of the pass.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::waves::Waves;
+use super::batches::Batches;
 use crate::graph::{At, Graph, InvokeId, NodeId, Op};
 use crate::module::SiteTable;
 use crate::{Error, Result};
 
-/// A moment of a wave: the step of the generation, and within it when the pass comes by a site (counted from 1; 0 is before the pass).
+/// A point of a batch, told by sites: the step of the generation, and within it when the pass reaches a site (counted from 1; 0 is before the pass).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Time {
+pub(super) struct SitePoint {
     pub step: u32,
     passed: usize,
 }
 
-impl Time {
+impl SitePoint {
     /// After the last step.
-    pub const END: Time = Time { step: u32::MAX, passed: 0 };
+    pub const END: SitePoint = SitePoint { step: u32::MAX, passed: 0 };
 
-    /// When the pass of a step comes by a site.
+    /// When the pass of a step reaches a site.
     pub fn at(table: &SiteTable, step: u32, site: usize) -> Self {
-        Time { step, passed: table.rank(site) + 1 }
+        SitePoint { step, passed: table.rank(site) + 1 }
     }
 
-    /// The site that the pass comes by then.
+    /// The site that the pass reaches then.
     pub fn visited(self, table: &SiteTable) -> Option<usize> {
         self.passed.checked_sub(1).map(|rank| table.at_rank(rank))
     }
 }
 
-/// A moment of a run.
+/// A point of the program: a batch, and a point of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment {
-    pub wave: usize,
-    pub time: Time,
+pub(super) struct ProgramPoint {
+    pub batch: usize,
+    pub time: SitePoint,
     /// How far the gradients have come back that it depends on: 0 before any.
     pub back: u32,
 }
 
 /// When everything happens.
 pub(super) struct Order {
-    /// The wave of each invoke.
-    pub waves: Vec<usize>,
-    /// The moment of each node.
-    pub moments: Vec<Moment>,
+    /// The batch of each invoke.
+    pub batches: Vec<usize>,
+    /// The point of each node.
+    pub points: Vec<ProgramPoint>,
     /// The position of each of the graph's sites in the table.
     pub positions: Vec<usize>,
 }
@@ -55,18 +55,18 @@ pub(super) struct Order {
 pub(super) fn order(graph: &Graph, table: &SiteTable) -> Result<Order> {
     let positions = positions(graph, table)?;
     let visits = graph.nodes.iter().map(|node| visit(&node.op, table, &positions)).collect::<Vec<_>>();
-    let waves = Waves::new(graph, table, &positions, &visits).find()?;
-    let mut moments: Vec<Moment> = Vec::with_capacity(graph.nodes.len());
-    // The moment from which on a value can be used: an edit has none of its own.
-    let mut known: Vec<Moment> = Vec::with_capacity(graph.nodes.len());
+    let batches = Batches::new(graph, table, &positions, &visits).find()?;
+    let mut points: Vec<ProgramPoint> = Vec::with_capacity(graph.nodes.len());
+    // The point from which on a value can be used: an edit has none of its own.
+    let mut known: Vec<ProgramPoint> = Vec::with_capacity(graph.nodes.len());
     for (node, visit) in graph.nodes.iter().zip(&visits) {
         let last = node.uses().map(|used| known[used.index()]).max().unwrap_or_default();
-        let own = visit.map_or(last, |(invoke, time)| Moment { wave: waves[invoke.index()], time, back: 0 });
-        moments.push(own);
+        let own = visit.map_or(last, |(invoke, time)| ProgramPoint { batch: batches[invoke.index()], time, back: 0 });
+        points.push(own);
         known.push(if gives_what_is_there(&node.op) { own } else { last });
     }
-    order_gradients(graph, &mut moments)?;
-    Ok(Order { waves, moments, positions })
+    order_gradients(graph, &mut points)?;
+    Ok(Order { batches, points, positions })
 }
 
 fn positions(graph: &Graph, table: &SiteTable) -> Result<Vec<usize>> {
@@ -81,13 +81,13 @@ fn positions(graph: &Graph, table: &SiteTable) -> Result<Vec<usize>> {
 }
 
 /// When a node touches the model, if it does.
-fn visit(op: &Op, table: &SiteTable, positions: &[usize]) -> Option<(InvokeId, Time)> {
-    let time = |at: At, site: usize| Some((at.invoke, Time::at(table, at.step, site)));
+fn visit(op: &Op, table: &SiteTable, positions: &[usize]) -> Option<(InvokeId, SitePoint)> {
+    let time = |at: At, site: usize| Some((at.invoke, SitePoint::at(table, at.step, site)));
     match *op {
         Op::Get { at, site } | Op::Set { at, site, .. } | Op::Stop { at, site } => time(at, positions[site.index()]),
         // A module is skipped before it begins.
         Op::Skip { at, site, .. } => time(at, table.module_of(positions[site.index()]).sites.start),
-        Op::Tokens { invoke } => Some((invoke, Time::END)),
+        Op::Tokens { invoke } => Some((invoke, SitePoint::END)),
         _ => None,
     }
 }
@@ -98,14 +98,14 @@ pub(super) fn gives_what_is_there(op: &Op) -> bool {
 }
 
 /// Orders what needs gradients, which come into being from the loss backwards.
-fn order_gradients(graph: &Graph, moments: &mut [Moment]) -> Result<()> {
-    let ranks = ranks(graph, moments);
+fn order_gradients(graph: &Graph, points: &mut [ProgramPoint]) -> Result<()> {
+    let ranks = ranks(graph, points);
     for (id, node) in graph.iter() {
-        let needed = node.uses().map(|used| moments[used.index()].back).max().unwrap_or(0);
-        moments[id.index()].back = match node.op {
+        let needed = node.uses().map(|used| points[used.index()].back).max().unwrap_or(0);
+        points[id.index()].back = match node.op {
             Op::Grad | Op::SetGrad => {
                 let (of, loss) = (node.args[0], node.args[1]);
-                let own = moments[loss.index()].back + ranks.get(&(of, loss)).copied().unwrap_or(0);
+                let own = points[loss.index()].back + ranks.get(&(of, loss)).copied().unwrap_or(0);
                 if needed > own {
                     let reason = "it needs a gradient that comes into being later, further back in the model".to_string();
                     return Err(Error::NoGradient { reason, source_line: graph.source(id) });
@@ -119,10 +119,10 @@ fn order_gradients(graph: &Graph, moments: &mut [Moment]) -> Result<()> {
 }
 
 /// For each value and loss between which there is a gradient its place on the way back from the loss, from 1.
-fn ranks(graph: &Graph, moments: &[Moment]) -> HashMap<(NodeId, NodeId), u32> {
-    let mut by_loss: BTreeMap<NodeId, Vec<(Moment, NodeId)>> = BTreeMap::new();
+fn ranks(graph: &Graph, points: &[ProgramPoint]) -> HashMap<(NodeId, NodeId), u32> {
+    let mut by_loss: BTreeMap<NodeId, Vec<(ProgramPoint, NodeId)>> = BTreeMap::new();
     for node in graph.nodes.iter().filter(|node| matches!(node.op, Op::Grad | Op::SetGrad)) {
-        by_loss.entry(node.args[1]).or_default().push((moments[node.args[0].index()], node.args[0]));
+        by_loss.entry(node.args[1]).or_default().push((points[node.args[0].index()], node.args[0]));
     }
     let mut ranks = HashMap::new();
     for (loss, mut of) in by_loss {

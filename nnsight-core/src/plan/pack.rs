@@ -16,7 +16,7 @@ pub(super) fn positions_within(bytes: usize, table: &SiteTable) -> usize {
 
 pub(super) struct Packing<'a> {
     pub graph: &'a Graph,
-    /// A number for each run, equal for those of one wave of which one needs what another holds.
+    /// A number for each run, equal for those of one batch of which one needs what another holds.
     pub linked: &'a [usize],
     /// The number of tokens of each run's longest prompt.
     pub longest: &'a [usize],
@@ -36,7 +36,7 @@ impl Packing<'_> {
     /// The prompts of a run that may have something in common with others: texts, or tokens.
     pub fn prompts(&self, invoke: InvokeId) -> Option<Vec<Content<'_>>> {
         let content = &self.graph.invokes[invoke.index()];
-        if content.everything || content.generation.is_some() || content.prompts.is_empty() {
+        if content.all_prompts || content.generation.is_some() || content.prompts.is_empty() {
             return None;
         }
         let prompts = content.prompts.iter().map(|prompt| match prompt {
@@ -61,7 +61,7 @@ impl Packing<'_> {
     /// Runs in batches that fit into the budget: those that wait for each other in one, and beside each other those of about the same length.
     /// Where they share, those on one prompt belong together, and take no more room than one of them.
     pub fn pieces(&self, members: Vec<InvokeId>, shares: bool) -> Vec<Vec<InvokeId>> {
-        let apart = members.iter().all(|invoke| self.longest(*invoke) > 0 && !self.graph.invokes[invoke.index()].everything);
+        let apart = members.iter().all(|invoke| self.longest(*invoke) > 0 && !self.graph.invokes[invoke.index()].all_prompts);
         if members.len() < 2 || !apart || self.limit == usize::MAX {
             return vec![members];
         }

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::order::Time;
+use super::order::SitePoint;
 use super::positions::Positions;
 use crate::graph::{At, NodeId};
 use crate::module::SiteTable;
 
-/// Somebody who sees what the model holds at a moment.
+/// Somebody who sees what the model holds at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reader {
-    pub time: Time,
+    pub time: SitePoint,
     /// The node, or `None` for whoever looks at the tokens as they come.
     pub node: Option<NodeId>,
 }

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::diverge::{Divergence, Runs};
-use super::order::{Moment, Order, Time, gives_what_is_there};
+use super::liveness::Liveness;
+use super::order::{Order, ProgramPoint, SitePoint, gives_what_is_there};
 use super::pack::Packing;
-use super::reach::Reach;
-use super::schedule::{Check, Circumstances, Share};
+use super::passes::{Check, PlanContext, Share};
 use super::{Budget, pack};
 use crate::graph::{Graph, InvokeId, NodeId, Op, Span};
 use crate::module::SiteTable;
@@ -18,40 +18,40 @@ use crate::module::SiteTable;
 /// How many positions a batch of branches has at most: enough for large products, and so few that their values stay in the cache.
 const POSITIONS: usize = 512;
 
-/// Splits waves of runs on equal prompts into a base and branches: gives for each new wave how it shares, and has the order follow.
-pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: &Reach, circumstances: &Circumstances<'_>) -> Vec<Share> {
+/// Splits batches of runs on equal prompts into a base and branches: gives for each new batch how it shares, and has the order follow.
+pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, liveness: &Liveness, context: &PlanContext<'_>) -> Vec<Share> {
     // Asking the system for its memory takes longer than the rest of this for a single run.
-    let limit = match circumstances.budget {
+    let limit = match context.budget {
         Budget::Unlimited => usize::MAX,
         _ if graph.invokes.len() < 2 => usize::MAX,
         budget => pack::positions_within(budget.bytes(), table),
     };
-    let Circumstances { lengths, longest, positions, .. } = *circumstances;
-    let runs = Runs::new(graph, table, order, reach, lengths, positions);
+    let PlanContext { lengths, longest, positions, .. } = *context;
+    let runs = Runs::new(graph, table, order, liveness, lengths, positions);
     let packing = Packing { graph, linked: &runs.linked, longest, limit };
     let sharing = Sharing { graph, table, order, runs: &runs, packing: &packing, limit };
-    let mut waves: BTreeMap<usize, Vec<InvokeId>> = BTreeMap::new();
-    for (invoke, &wave) in order.waves.iter().enumerate() {
-        waves.entry(wave).or_default().push(InvokeId(invoke as u32));
+    let mut batches: BTreeMap<usize, Vec<InvokeId>> = BTreeMap::new();
+    for (invoke, &batch) in order.batches.iter().enumerate() {
+        batches.entry(batch).or_default().push(InvokeId(invoke as u32));
     }
-    if waves.is_empty() {
-        // What needs no run of the model has a wave all the same.
-        waves.insert(0, Vec::new());
+    if batches.is_empty() {
+        // What needs no run of the model has a batch all the same.
+        batches.insert(0, Vec::new());
     }
     let mut shares = Vec::new();
     // For each invoke where it is before and after its divergence.
     let mut places: HashMap<InvokeId, (usize, Option<(Divergence, usize)>)> = HashMap::new();
-    for members in waves.into_values() {
-        for members in packing.pieces(members, circumstances.shares) {
+    for members in batches.into_values() {
+        for members in packing.pieces(members, context.shares) {
             let base = shares.len();
-            let Some(Split { rows, branches }) = circumstances.shares.then(|| sharing.split(&members)).flatten() else {
+            let Some(Split { rows, branches }) = context.shares.then(|| sharing.split(&members)).flatten() else {
                 for members in packing.pieces(members, false) {
                     places.extend(members.into_iter().map(|invoke| (invoke, (shares.len(), None))));
                     shares.push(Share::Nothing);
                 }
                 continue;
             };
-            let (checks, reads) = if circumstances.cutoff { sharing.checks(&branches) } else { Default::default() };
+            let (checks, reads) = if context.cutoff { sharing.checks(&branches) } else { Default::default() };
             shares.push(Share::Base { rows: rows.clone(), keeps: BTreeSet::new(), until: 0, remembers: false, checks, reads });
             places.extend(rows.keys().map(|&invoke| (invoke, (base, None))));
             for Branch { rows, position, members } in branches {
@@ -68,42 +68,42 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, reach: 
             }
         }
     }
-    let waves = (0..graph.invokes.len()).map(|invoke| places[&InvokeId(invoke as u32)].0).collect();
-    (order.moments, order.waves) = (moments(graph, order, &places), waves);
+    let batches = (0..graph.invokes.len()).map(|invoke| places[&InvokeId(invoke as u32)].0).collect();
+    (order.points, order.batches) = (points(graph, order, &places), batches);
     shares
 }
 
-/// The moment of each node, with the waves that `places` says for each invoke before and after its divergence.
-fn moments(graph: &Graph, order: &Order, places: &HashMap<InvokeId, (usize, Option<(Divergence, usize)>)>) -> Vec<Moment> {
-    let wave_of = |invoke: InvokeId, time: Time, node: Option<NodeId>| match places[&invoke] {
+/// The point of each node, with the batches that `places` says for each invoke before and after its divergence.
+fn points(graph: &Graph, order: &Order, places: &HashMap<InvokeId, (usize, Option<(Divergence, usize)>)>) -> Vec<ProgramPoint> {
+    let batch_of = |invoke: InvokeId, time: SitePoint, node: Option<NodeId>| match places[&invoke] {
         (_, Some((from, branch))) if (time, node.unwrap_or(NodeId(u32::MAX))) >= (from.time, from.node) => branch,
         (base, _) => base,
     };
-    let mut moments = Vec::with_capacity(graph.nodes.len());
-    // From when on each value can be used. What is computed from a reading at the moment of the divergence belongs to the branch.
-    let mut known: Vec<Option<(usize, Time)>> = Vec::with_capacity(graph.nodes.len());
+    let mut points = Vec::with_capacity(graph.nodes.len());
+    // From when on each value can be used. What is computed from a reading at the point of the divergence belongs to the branch.
+    let mut known: Vec<Option<(usize, SitePoint)>> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.iter() {
-        let moment = order.moments[id.index()];
+        let point = order.points[id.index()];
         let last = node.uses().filter_map(|used| known[used.index()]).max();
         let visited = match node.op {
             Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } | Op::Stop { at, .. } => Some(at.invoke),
             Op::Tokens { invoke } => Some(invoke),
             _ => None,
         };
-        let (wave, time) = match visited {
-            Some(invoke) => (wave_of(invoke, moment.time, Some(id)), moment.time),
-            None => last.unwrap_or((0, moment.time)),
+        let (batch, time) = match visited {
+            Some(invoke) => (batch_of(invoke, point.time, Some(id)), point.time),
+            None => last.unwrap_or((0, point.time)),
         };
-        moments.push(Moment { wave, time, ..moment });
+        points.push(ProgramPoint { batch, time, ..point });
         known.push(match visited {
-            Some(invoke) if gives_what_is_there(&node.op) => Some((wave_of(invoke, moment.time, None), moment.time)),
+            Some(invoke) if gives_what_is_there(&node.op) => Some((batch_of(invoke, point.time, None), point.time)),
             _ => last,
         });
     }
-    moments
+    points
 }
 
-/// A wave as a base and what branches off.
+/// A batch as a base and what branches off.
 struct Split {
     /// The base's rows for each invoke.
     rows: BTreeMap<InvokeId, Span>,

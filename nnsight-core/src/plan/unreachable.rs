@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::order::{Order, Time};
+use super::order::{Order, SitePoint};
 use crate::graph::{At, Graph, InvokeId, NodeId, Op};
 use crate::module::SiteTable;
 use crate::{Error, Result};
@@ -36,19 +36,19 @@ pub(super) fn check_branches(graph: &Graph) -> Result<()> {
 /// # Errors
 /// [`Error::AfterStop`].
 pub(super) fn check_stopped(graph: &Graph, order: &Order) -> Result<()> {
-    let mut ends: HashMap<InvokeId, (Time, NodeId)> = HashMap::new();
+    let mut ends: HashMap<InvokeId, (SitePoint, NodeId)> = HashMap::new();
     for (id, node) in graph.iter() {
         if let Op::Stop { at, .. } = node.op
             && node.guards.is_empty()
         {
-            let own = (order.moments[id.index()].time, id);
+            let own = (order.points[id.index()].time, id);
             ends.entry(at.invoke).and_modify(|end| *end = own.min(*end)).or_insert(own);
         }
     }
     for (id, node) in graph.iter() {
         let (Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. }) = node.op else { continue };
         if let Some(&(time, stop)) = ends.get(&at.invoke)
-            && (order.moments[id.index()].time, id) > (time, stop)
+            && (order.points[id.index()].time, id) > (time, stop)
         {
             return Err(Error::AfterStop { stopped: graph.source(stop), source_line: graph.source(id) });
         }
@@ -67,7 +67,7 @@ struct Skippers {
 /// Checks that modules are skipped by their outputs, and that nothing touches the inside of one that is.
 ///
 /// # Errors
-/// [`Error::Mismatch`], [`Error::InsideSkipped`] and [`Error::NoPast`].
+/// [`Error::Mismatch`], [`Error::InsideSkipped`] and [`Error::NoKvCache`].
 pub(super) fn check_skipped(graph: &Graph, table: &SiteTable, order: &Order) -> Result<()> {
     let mut skipped: HashMap<(u32, usize), Skippers> = HashMap::new();
     for (id, node) in graph.iter() {
@@ -87,7 +87,7 @@ pub(super) fn check_skipped(graph: &Graph, table: &SiteTable, order: &Order) -> 
     if skipped.is_empty() {
         return Ok(());
     }
-    check_past(graph, table, order, &skipped)?;
+    check_kv_cache(graph, table, order, &skipped)?;
     let last_read = last_readings(graph, order);
     for (id, node) in graph.iter() {
         let (at, position, inputs) = match node.op {
@@ -123,7 +123,7 @@ fn last_readings(graph: &Graph, order: &Order) -> HashMap<(InvokeId, u32, usize)
 }
 
 /// Checks that a module with an attention, once it is skipped, is skipped at every later step.
-fn check_past(graph: &Graph, table: &SiteTable, order: &Order, skipped: &HashMap<(u32, usize), Skippers>) -> Result<()> {
+fn check_kv_cache(graph: &Graph, table: &SiteTable, order: &Order, skipped: &HashMap<(u32, usize), Skippers>) -> Result<()> {
     for (id, node) in graph.iter() {
         let Op::Skip { at, site, .. } = node.op else { continue };
         let Some(module) = table.modules_around(order.positions[site.index()]).next() else { continue };
@@ -132,7 +132,7 @@ fn check_past(graph: &Graph, table: &SiteTable, order: &Order, skipped: &HashMap
         let attends = table.mixes_between(info.sites.start, info.sites.end - 1);
         let goes_on = || skipped.get(&(at.step + 1, module)).is_some_and(|skippers| skippers.own.contains(&at.invoke));
         if attends && (at.step as usize) + 1 < steps && !goes_on() {
-            return Err(Error::NoPast { module: info.path.clone(), step: at.step, source_line: graph.source(id) });
+            return Err(Error::NoKvCache { module: info.path.clone(), step: at.step, source_line: graph.source(id) });
         }
     }
     Ok(())

@@ -1,11 +1,11 @@
-//! What a run will take, found from its schedule and held against the limits before anything is computed.
+//! What a run will take, found from its plan and held against the limits before anything is computed.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, NodeId, Op, Source};
 use crate::module::SiteTable;
-use crate::plan::{Schedule, Share, Wave};
+use crate::plan::{PassBatch, Plan, Share};
 use crate::{Error, Result};
 
 /// Values as wide as the widest of a layer that a pass holds at a time for each position: those of a gated MLP, and the residual stream.
@@ -15,7 +15,7 @@ const HELD: usize = 6;
 pub(super) struct Estimate<'a> {
     pub graph: &'a Graph,
     pub table: &'a SiteTable,
-    pub schedule: &'a Schedule,
+    pub plan: &'a Plan,
     pub inferred: &'a Inferred,
     /// The numbers of tokens of each prompt of each invoke.
     pub lengths: &'a [Vec<usize>],
@@ -125,22 +125,22 @@ impl Estimate<'_> {
             bytes: constants.saturating_mul(8),
         };
         let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
-        let mut uses = self.schedule.uses.clone();
+        let mut uses = self.plan.uses.clone();
         let (mut work, mut rounds) = (0usize, 0usize);
-        for wave in &self.schedule.waves {
-            let batch = self.batch(wave);
-            let pass = self.pass(wave, batch, gradients);
+        for planned in &self.plan.batches {
+            let batch = self.batch(planned);
+            let pass = self.pass(planned, batch, gradients);
             let mut last_visit = None;
-            let visits = wave.visits.iter().map(|visit| (visit.node, Some(visit.site), visit.step));
+            let visits = planned.visits.iter().map(|visit| (visit.node, Some(visit.site), visit.step));
             let outside = |nodes: &[NodeId]| nodes.iter().map(|&id| (id, None, 0)).collect::<Vec<_>>();
-            for (id, site, step) in outside(&wave.before).into_iter().chain(visits).chain(outside(&wave.after)) {
+            for (id, site, step) in outside(&planned.before).into_iter().chain(visits).chain(outside(&planned.after)) {
                 let (node, cost) = (graph.node(id), &inferred.costs[id.index()]);
-                let looked_at = site.map_or(0, |site| self.whole(wave, batch, site));
+                let looked_at = site.map_or(0, |site| self.whole(planned, batch, site));
                 // Whoever comes after the first finds what a site holds computed.
                 let visit = site.map(|site| (step, site));
                 let first = if visit != last_visit { looked_at } else { 0 };
                 last_visit = visit;
-                let own = self.bytes(wave, id, site);
+                let own = self.bytes(planned, id, site);
                 let is_part = matches!(node.op, Op::Slice(_) | Op::Rename { .. } | Op::Log { .. } | Op::Permute { .. });
                 let storage = node.args.first().filter(|_| is_part).map_or(id, |arg| live.storage[arg.index()]);
                 work = work.saturating_add(cost.work).saturating_add(first);
@@ -158,7 +158,7 @@ impl Estimate<'_> {
                 }
                 if uses[id.index()] > 0 {
                     live.keep(id, storage, own);
-                    if self.schedule.chained[id.index()] {
+                    if self.plan.fused[id.index()] {
                         live.keep_leaves(id, &node.args);
                     }
                 }
@@ -177,21 +177,21 @@ impl Estimate<'_> {
 
     fn check_token_layers(&self) -> Result<()> {
         let (what, limit) = ("token-layers (layers times positions)", self.limits.token_layers);
-        let layers = self.schedule.token_layers(self.graph, self.table, self.lengths);
+        let layers = self.plan.token_layers(self.graph, self.table, self.lengths);
         match layers.into_iter().fold(0, usize::saturating_add) {
             found if found > limit => Err(Error::TooLarge { what, found, limit, source_line: None }),
             _ => Ok(()),
         }
     }
 
-    /// Rows and positions of a wave's batch.
-    fn batch(&self, wave: &Wave) -> (usize, usize) {
+    /// Rows and positions of a batch.
+    fn batch(&self, planned: &PassBatch) -> (usize, usize) {
         let own = |invoke: &InvokeId| &self.lengths[invoke.index()];
-        let members: Vec<InvokeId> = match &wave.share {
+        let members: Vec<InvokeId> = match &planned.share {
             // Equal prompts are in it once.
             Share::Base { rows, .. } => rows.iter().map(|(invoke, rows)| (rows.start, *invoke)).collect::<BTreeMap<_, _>>().into_values().collect(),
             Share::Nothing | Share::Branch { .. } => {
-                wave.invokes.iter().copied().filter(|invoke| !self.graph.invokes[invoke.index()].everything).collect()
+                planned.invokes.iter().copied().filter(|invoke| !self.graph.invokes[invoke.index()].all_prompts).collect()
             }
         };
         let rows = members.iter().map(|invoke| own(invoke).len()).fold(0, usize::saturating_add);
@@ -200,21 +200,21 @@ impl Estimate<'_> {
     }
 
     /// The bytes of a pass over a batch, beside its values. Gradients go back through those of all layers, and through all scores.
-    fn pass(&self, wave: &Wave, (rows, width): (usize, usize), gradients: bool) -> usize {
+    fn pass(&self, planned: &PassBatch, (rows, width): (usize, usize), gradients: bool) -> usize {
         let layer = rows.saturating_mul(width).saturating_mul(self.table.widest()).saturating_mul(HELD);
         if !gradients {
             return layer.saturating_mul(size_of::<f32>());
         }
         let sites = self.table.sites().iter().enumerate();
         let scores = sites.filter(|(_, site)| site.facts.axes.iter().any(|axis| axis.name == "Key"));
-        let scores = scores.map(|(site, _)| self.whole(wave, (rows, width), site)).max().unwrap_or(0);
+        let scores = scores.map(|(site, _)| self.whole(planned, (rows, width), site)).max().unwrap_or(0);
         layer.saturating_add(scores.saturating_mul(3)).saturating_mul(self.table.depth.max(1)).saturating_mul(size_of::<f32>())
     }
 
-    /// The entries that a site holds for all rows of a wave: whoever looks at one has all of them computed.
-    fn whole(&self, wave: &Wave, (rows, width): (usize, usize), site: usize) -> usize {
+    /// The entries that a site holds for all rows of a batch: whoever looks at one has all of them computed.
+    fn whole(&self, planned: &PassBatch, (rows, width): (usize, usize), site: usize) -> usize {
         let is_head = self.head.is_some_and(|head| self.table.rank(site) >= self.table.rank(head));
-        let seen = wave.window.filter(|_| is_head).map_or(width, |window| window.count().min(width));
+        let seen = planned.window.filter(|_| is_head).map_or(width, |window| window.count().min(width));
         let sizes = self.table.sites()[site].facts.axes.iter().map(|axis| match axis.name.as_ref() {
             "Batch" => rows,
             "Seq" | "Query" => seen,
@@ -225,11 +225,11 @@ impl Estimate<'_> {
     }
 
     /// The bytes of a node's value: of a reading at the head, those of the positions that the head is run for.
-    fn bytes(&self, wave: &Wave, id: NodeId, site: Option<usize>) -> usize {
+    fn bytes(&self, planned: &PassBatch, id: NodeId, site: Option<usize>) -> usize {
         let bytes = self.inferred.costs[id.index()].bytes;
         let is_head = site.zip(self.head).is_some_and(|(site, head)| self.table.rank(site) >= self.table.rank(head));
         let positions = |facts: &Facts| facts.axes.iter().find(|axis| axis.name == "Seq").and_then(|axis| axis.size);
-        match (wave.window, positions(&self.inferred.facts[id.index()])) {
+        match (planned.window, positions(&self.inferred.facts[id.index()])) {
             (Some(window), Some(width)) if is_head && matches!(self.graph.node(id).op, Op::Get { .. }) => {
                 bytes / width.max(1) * window.count().min(width)
             }

@@ -22,7 +22,7 @@ pub(super) struct Cutoff {
     layout: HashMap<InvokeId, Rows>,
     window: Option<(usize, Window)>,
     /// The runs that stay, with the last stage that they visit.
-    stays: HashMap<InvokeId, usize>,
+    noops: HashMap<InvokeId, usize>,
     /// The sites that they may read.
     reads: BTreeSet<usize>,
     shown: HashMap<usize, Tensor>,
@@ -45,13 +45,13 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// Whether a run stays the base's.
-    pub(super) fn stays(&self, invoke: InvokeId) -> bool {
-        self.cutoff.stays.contains_key(&invoke)
+    pub(super) fn is_noop(&self, invoke: InvokeId) -> bool {
+        self.cutoff.noops.contains_key(&invoke)
     }
 
     /// The last stage that a run visits which stays the base's.
     pub(super) fn shows_until(&self) -> Option<usize> {
-        self.cutoff.stays.values().max().copied()
+        self.cutoff.noops.values().max().copied()
     }
 
     /// Ends the pass of a base: what was not found to change nothing by now branches off.
@@ -67,10 +67,10 @@ impl<M: Stages> Interleaver<'_, M> {
         let checks = self.cutoff.checks.remove(&site).unwrap_or_default();
         for Check { invoke, edit, until } in checks {
             if self.writes_the_same(invoke, site, edit, value)? {
-                self.cutoff.stays.insert(invoke, until);
+                self.cutoff.noops.insert(invoke, until);
             }
         }
-        if !self.cutoff.stays.is_empty() && self.cutoff.reads.contains(&site) {
+        if !self.cutoff.noops.is_empty() && self.cutoff.reads.contains(&site) {
             self.cutoff.shown.insert(site, value.clone());
         }
         Ok(())

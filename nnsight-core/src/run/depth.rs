@@ -28,7 +28,7 @@ impl Depths {
         match datum {
             Datum::Tensor(tensor) => self.values.get(&tensor.id()).copied().unwrap_or(0),
             Datum::Several(values) => values.iter().map(|value| self.of(value)).max().unwrap_or(0),
-            Datum::Number(_) | Datum::Chain(_) => 0,
+            Datum::Number(_) | Datum::Fused(_) => 0,
         }
     }
 

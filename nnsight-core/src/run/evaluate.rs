@@ -6,7 +6,7 @@ use super::cumsum::cumsum;
 use super::reduce::{Sums, reduce};
 use super::{random, whole};
 use crate::graph::{Binary, Compare, Facts, Function, Logic, Op, Region, Unary, operation};
-use crate::kernels::{self, Chain, Extent, Operand};
+use crate::kernels::{self, Extent, FusedElementwise, Operand};
 use crate::types::{KindTag, kind_of};
 
 /// A value while the graph runs.
@@ -16,7 +16,7 @@ pub(super) enum Datum {
     /// A number of the program, which takes the type of whatever it meets.
     Number(f64),
     /// What the next operation is computed with, in one pass.
-    Chain(Chain),
+    Fused(FusedElementwise),
     /// What a loop ends with.
     Several(Vec<Datum>),
 }
@@ -34,7 +34,7 @@ impl Precision<'_> {
         match datum {
             Datum::Tensor(tensor) => Ok(tensor.clone()),
             Datum::Number(number) => kernels::saturate(&Tensor::new(*number, self.device)?, self.dtype),
-            Datum::Chain(chain) => chain.compute(),
+            Datum::Fused(chain) => chain.compute(),
             Datum::Several(_) => bail!("a loop ends with several values, and one of them is meant"),
         }
     }
@@ -42,7 +42,7 @@ impl Precision<'_> {
     fn like(&self, datum: &Datum, other: &Datum) -> Result<Tensor> {
         match (datum, other) {
             (Datum::Number(number), Datum::Tensor(other)) => kernels::saturate(&Tensor::new(*number, self.device)?, other.dtype()),
-            (Datum::Number(number), Datum::Chain(_)) => Tensor::new(*number as f32, self.device),
+            (Datum::Number(number), Datum::Fused(_)) => Tensor::new(*number as f32, self.device),
             _ => self.tensor(datum),
         }
     }
@@ -62,18 +62,18 @@ impl Precision<'_> {
 }
 
 /// An element-wise operation as the next of a chain, where it can be.
-pub(super) fn chain(op: &Op, args: &[&Datum]) -> Option<Chain> {
+pub(super) fn chain(op: &Op, args: &[&Datum]) -> Option<FusedElementwise> {
     fn operand(arg: &Datum) -> Option<Operand<'_>> {
         match arg {
             Datum::Tensor(tensor) => Some(Operand::Tensor(tensor)),
             Datum::Number(number) => Some(Operand::Number(*number)),
-            Datum::Chain(chain) => Some(Operand::Chain(chain)),
+            Datum::Fused(chain) => Some(Operand::Fused(chain)),
             Datum::Several(_) => None,
         }
     }
     match (op, args) {
-        (Op::Unary(op), [x]) => Chain::unary(*op, operand(x)?),
-        (Op::Binary(op), [a, b]) => Chain::binary(*op, operand(a)?, operand(b)?),
+        (Op::Unary(op), [x]) => FusedElementwise::unary(*op, operand(x)?),
+        (Op::Binary(op), [a, b]) => FusedElementwise::binary(*op, operand(a)?, operand(b)?),
         _ => None,
     }
 }
@@ -218,7 +218,7 @@ pub(super) fn compute(op: &Op, args: &[&Datum], functions: &[Function], precisio
         Op::Store { dtype, host } => {
             let mut x = first()?.detach();
             if let Some(dtype) = dtype {
-                let Ok(dtype) = dtype.parse() else { bail!("`{dtype}` is no type of numbers") };
+                let Ok(dtype) = dtype.parse() else { bail!("unknown dtype `{dtype}`") };
                 x = x.to_dtype(dtype)?;
             }
             if *host { x.to_device(&Device::Cpu)? } else { x }

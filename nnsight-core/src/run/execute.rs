@@ -10,15 +10,15 @@ use super::budget::Estimate;
 use super::evaluate::Precision;
 use super::generate::{Generator, Token};
 use super::interleave::{Interleaver, Pass, Rows as Place};
+use super::observer::Progress;
 use super::request::{Request, used_sites};
 use super::rows::{Course, Rows, differ};
 use super::stages::Stages;
-use super::watch::Progress;
-use super::{Past, Prompts, TokenBatch};
+use super::{KvCache, Prompts, TokenBatch};
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer, not_finite};
 use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
-use crate::plan::{Budget, Circumstances, Explanation, Plan, Schedule, Share, Wave, common, counted_from_the_end};
+use crate::plan::{Budget, Explanation, Optimizations, PassBatch, Plan, PlanContext, Share, counted_from_the_end, cse};
 use crate::types::Saved;
 use crate::{Error, Result};
 
@@ -42,37 +42,37 @@ pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
     graph.validate(&request.limits)?;
     share_prompts(graph, &mut request.tokens);
     let graph = &*simplified(model, table, graph, &request);
-    let (schedule, inferred) = schedule(model, table, graph, &request)?;
+    let (plan, inferred) = plan(model, table, graph, &request)?;
     graph.check_constants()?;
-    let (head, limits) = (model.head().filter(|_| request.plan.head), &request.limits);
+    let (head, limits) = (model.head().filter(|_| request.optimizations.lm_head), &request.limits);
     let lengths = &whole_lengths(&request.tokens);
-    let meter = Estimate { graph, table, schedule: &schedule, inferred: &inferred, lengths, head, limits }.check()?;
+    let meter = Estimate { graph, table, plan: &plan, inferred: &inferred, lengths, head, limits }.check()?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
     // Rows differ if their prompts do, and if the text of one ends before that of another.
     let generates = graph.invokes.iter().any(|invoke| invoke.generation.is_some());
     let tells = differ(lengths) || generates && lengths.iter().map(Vec::len).sum::<usize>() > 1;
     let course = Course { graph, table, facts: &inferred.facts, lengths, texts: None };
-    let planned = if tells { Rows::planned(&course)? } else { Rows::default() };
-    let mut interleaver = Interleaver::new(model, graph, table, (&schedule, &inferred, meter), precision);
+    let known = if tells { Rows::planned(&course)? } else { Rows::default() };
+    let mut interleaver = Interleaver::new(model, graph, table, (&plan, &inferred, meter), precision);
     let mut base = None;
-    let weights = request.watch.on_batch.as_ref().map(|_| schedule.token_layers(graph, table, lengths));
+    let weights = request.observer.on_batch.as_ref().map(|_| plan.token_layers(graph, table, lengths));
     let mut reporter = Reporter { weights: weights.unwrap_or_default(), done: 0, reported: vec![false; graph.saves.len()] };
-    for (index, wave) in schedule.waves.iter().enumerate() {
-        match (&wave.share, &base) {
-            (Share::Base { .. }, _) => base = Some(run_base(&mut interleaver, wave, &request)?),
-            (Share::Branch { .. }, Some(base)) => run_branch(&mut interleaver, wave, base, &request)?,
+    for (index, planned) in plan.batches.iter().enumerate() {
+        match (&planned.share, &base) {
+            (Share::Base { .. }, _) => base = Some(run_base(&mut interleaver, planned, &request)?),
+            (Share::Branch { .. }, Some(base)) => run_branch(&mut interleaver, planned, base, &request)?,
             _ => {
                 base = None;
-                run_wave(&mut interleaver, wave, &mut request)?;
+                run_batch(&mut interleaver, planned, &mut request)?;
             }
         }
-        if let Some(on_batch) = &mut request.watch.on_batch {
-            on_batch(reporter.progress(index, &interleaver, &planned, &course)?);
+        if let Some(on_batch) = &mut request.observer.on_batch {
+            on_batch(reporter.progress(index, &interleaver, &known, &course)?);
         }
     }
     let (tokens, ended) = (std::mem::take(&mut interleaver.tokens), std::mem::take(&mut interleaver.ended));
     let course = Course { texts: Some((&tokens, &ended)), ..course };
-    let rows = if tells && !ended.is_empty() { Rows::found(&course)? } else { planned };
+    let rows = if tells && !ended.is_empty() { Rows::found(&course)? } else { known };
     let found = interleaver.results()?.into_iter().zip(&graph.saves);
     Ok(found.map(|(found, save)| Saved::new(found?, rows.of(*save, &course)?)).collect())
 }
@@ -112,13 +112,13 @@ pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
     graph.validate(&request.limits)?;
     share_prompts(graph, &mut request.tokens);
     let graph = &*simplified(model, table, graph, &request);
-    Ok(schedule(model, table, graph, &request)?.0.explain(graph, table, &whole_lengths(&request.tokens)))
+    Ok(plan(model, table, graph, &request)?.0.explain(graph, table, &whole_lengths(&request.tokens)))
 }
 
 /// The graph, which is a valid one, without what it computes twice, and with positions of the head counted from the end, so that the other end need not be there.
 fn simplified<'a, M: Stages>(model: &M, table: &SiteTable, graph: &'a Graph, request: &Request<'_, '_>) -> Cow<'a, Graph> {
-    let simplified = if request.plan.common { common(graph) } else { Cow::Borrowed(graph) };
-    match model.head().filter(|_| request.plan.head) {
+    let simplified = if request.optimizations.cse { cse(graph) } else { Cow::Borrowed(graph) };
+    match model.head().filter(|_| request.optimizations.lm_head) {
         Some(head) => counted_from_the_end(simplified, table, head, &common_lengths(&lengths(request))),
         None => simplified,
     }
@@ -129,20 +129,20 @@ fn lengths(request: &Request<'_, '_>) -> Vec<Vec<Option<usize>>> {
     request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect()
 }
 
-fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<(Schedule, Inferred)> {
+fn plan<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<(Plan, Inferred)> {
     let lengths = lengths(request);
     // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
     // positions, and a run that branches off has the later ones only.
-    let shares = request.plan.share && model.count() == table.depth + 2 && !table.has_guests();
-    let head = model.head().filter(|_| request.plan.head);
+    let shares = request.optimizations.share && model.count() == table.depth + 2 && !table.has_attachments();
+    let head = model.head().filter(|_| request.optimizations.lm_head);
     let inferred = check(graph, table, &lengths, model.dtype(), &request.limits)?;
-    let facts = if request.plan.merge { inferred.facts.as_slice() } else { &[] };
-    let Plan { stop: stops, positions, cutoff, fuse: fuses, budget, .. } = request.plan;
-    let streams = request.watch.on_token.is_some();
-    let schedule = Schedule::new(
+    let facts = if request.optimizations.batch_calls { inferred.facts.as_slice() } else { &[] };
+    let Optimizations { stop: stops, positions, cutoff, fuse: fuses, budget, .. } = request.optimizations;
+    let streams = request.observer.on_token.is_some();
+    let plan = Plan::new(
         graph,
         table,
-        Circumstances {
+        PlanContext {
             head,
             lengths: &common_lengths(&lengths),
             longest: &whole_lengths(&request.tokens).iter().map(|prompts| prompts.iter().copied().max().unwrap_or(0)).collect::<Vec<_>>(),
@@ -156,7 +156,7 @@ fn schedule<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Re
             budget,
         },
     )?;
-    Ok((schedule, inferred))
+    Ok((plan, inferred))
 }
 
 /// Checks a graph and orders it, without computing anything; returns what is known of every value. `lengths` are the numbers of tokens of the
@@ -172,7 +172,7 @@ pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>],
     if let Some(lengths) = known.filter(|lengths| differ(lengths)) {
         Rows::planned(&Course { graph, table, facts: &facts, lengths: &lengths, texts: None })?;
     }
-    Schedule::new(graph, table, Circumstances { lengths: &common_lengths(lengths), budget: Budget::Unlimited, ..Circumstances::default() })?;
+    Plan::new(graph, table, PlanContext { lengths: &common_lengths(lengths), budget: Budget::Unlimited, ..PlanContext::default() })?;
     Ok(facts)
 }
 
@@ -201,58 +201,58 @@ fn common_lengths(lengths: &[Vec<Option<usize>>]) -> Vec<Option<usize>> {
 
 /// Gives the invokes that see all prompts those of the others.
 pub fn share_prompts<T: Clone>(graph: &Graph, prompts: &mut [Vec<T>]) {
-    let own = graph.invokes.iter().zip(&*prompts).filter(|(invoke, _)| !invoke.everything);
+    let own = graph.invokes.iter().zip(&*prompts).filter(|(invoke, _)| !invoke.all_prompts);
     let all = own.flat_map(|(_, prompts)| prompts).cloned().collect::<Vec<_>>();
-    graph.invokes.iter().zip(prompts).filter(|(invoke, _)| invoke.everything).for_each(|(_, prompts)| prompts.clone_from(&all));
+    graph.invokes.iter().zip(prompts).filter(|(invoke, _)| invoke.all_prompts).for_each(|(_, prompts)| prompts.clone_from(&all));
 }
 
-fn run_wave<M: Stages>(interleaver: &mut Interleaver<'_, M>, wave: &Wave, request: &mut Request<'_, '_>) -> Result<()> {
-    for &node in &wave.before {
+fn run_batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, planned: &PassBatch, request: &mut Request<'_, '_>) -> Result<()> {
+    for &node in &planned.before {
         interleaver.run(node)?;
     }
     let graph = interleaver.graph;
-    let own = wave.invokes.iter().copied().filter(|invoke| !graph.invokes[invoke.index()].everything).collect::<Vec<_>>();
+    let own = planned.invokes.iter().copied().filter(|invoke| !graph.invokes[invoke.index()].all_prompts).collect::<Vec<_>>();
     if own.is_empty() {
         // What depends on no prompt may wait all the same, for others to which the same module is applied.
-        return interleaver.run_behind(&wave.after);
+        return interleaver.run_behind(&planned.after);
     }
-    let batch = batch(interleaver, &own, wave, &request.tokens)?;
+    let batch = batch(interleaver, &own, planned, &request.tokens)?;
     let rows = own.iter().map(|invoke| invoke.index());
     let rows = rows.flat_map(|invoke| request.tokens[invoke].iter().enumerate().map(move |(prompt, tokens)| (invoke, prompt, tokens.as_slice())));
-    let mut generator = wave.generation.as_ref().map(|settings| Generator::new(settings, request.vocabulary, rows));
-    let wants_tokens = !wave.after.is_empty() || request.watch.on_token.is_some();
-    let reached = run_steps(interleaver, batch, wave, generator.as_mut(), wants_tokens, &mut request.watch.on_token)?;
+    let mut generator = planned.generation.as_ref().map(|settings| Generator::new(settings, request.vocabulary, rows));
+    let wants_tokens = !planned.after.is_empty() || request.observer.on_token.is_some();
+    let reached = run_steps(interleaver, batch, planned, generator.as_mut(), wants_tokens, &mut request.observer.on_token)?;
     interleaver.finish(reached)?;
     if let Some(generator) = generator {
-        for &invoke in &wave.invokes {
-            let (tokens, ended) = match graph.invokes[invoke.index()].everything {
+        for &invoke in &planned.invokes {
+            let (tokens, ended) = match graph.invokes[invoke.index()].all_prompts {
                 true => (generator.all_tokens(), generator.all_ended()),
                 false => (generator.tokens(invoke.index()), generator.ended(invoke.index())),
             };
             interleaver.keep_tokens(invoke, tokens, ended);
         }
     }
-    interleaver.run_behind(&wave.after)
+    interleaver.run_behind(&planned.after)
 }
 
 /// Runs the prompts' own pass, and those that follow it; gives how many there were.
 fn run_steps<M: Stages>(
     interleaver: &mut Interleaver<'_, M>,
     mut batch: TokenBatch,
-    wave: &Wave,
+    planned: &PassBatch,
     mut generator: Option<&mut Generator<'_>>,
     wants_tokens: bool,
     on_token: &mut Option<&mut dyn FnMut(Token)>,
 ) -> Result<usize> {
-    let steps = wave.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
-    let mut past = (steps > 1).then(Past::default);
+    let steps = planned.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
+    let mut kv_cache = (steps > 1).then(KvCache::default);
     let model = interleaver.model;
     for step in 0..steps {
-        batch.window = wave.window.filter(|_| step == 0);
+        batch.window = planned.window.filter(|_| step == 0);
         batch.cuts_last_layer = batch.window.is_some();
         let window = model.head().zip(batch.window);
         interleaver.start_pass(Pass { step: step as u32, batch: (batch.lengths().len(), batch.width()), window });
-        let mut used = used_sites(&wave.visits, step as u32, interleaver.table.sites().len());
+        let mut used = used_sites(&planned.visits, step as u32, interleaver.table.sites().len());
         if let (0, true, Some(embedding)) = (step, interleaver.has_embeddings(), interleaver.table.embedding()) {
             used[embedding] = true;
         }
@@ -263,12 +263,12 @@ fn run_steps<M: Stages>(
             if interleaver.pass_is_done() && !goes_on(interleaver) {
                 break;
             }
-            state = model.stage(stage, state, &mut Cx::hooked(&used, interleaver, past.as_mut(), &batch))?;
+            state = model.stage(stage, state, &mut Cx::hooked(&used, interleaver, kv_cache.as_mut(), &batch))?;
         }
         let goes_on = goes_on(interleaver);
         interleaver.finish_pass()?;
         let (Some(generator), true) = (generator.as_deref_mut(), goes_on) else { return Ok(step + 1) };
-        wave.invokes.iter().filter(|invoke| interleaver.is_ended(**invoke)).for_each(|invoke| generator.end(invoke.index(), step as u32));
+        planned.invokes.iter().filter(|invoke| interleaver.is_ended(**invoke)).for_each(|invoke| generator.end(invoke.index(), step as u32));
         let last = state.narrow(1, state.dim(1)? - 1, 1)?.squeeze(1)?;
         let tokens = generator.choose(&last, step, on_token)?;
         if generator.is_done() {
@@ -280,7 +280,7 @@ fn run_steps<M: Stages>(
 }
 
 /// Puts the prompts of some invokes together.
-fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave: &Wave, tokens: &[Vec<Vec<u32>>]) -> Result<TokenBatch> {
+fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], planned: &PassBatch, tokens: &[Vec<Vec<u32>>]) -> Result<TokenBatch> {
     let prompts = own.iter().flat_map(|invoke| &tokens[invoke.index()]).map(Vec::as_slice).collect::<Vec<_>>();
     let mut batch = TokenBatch::new(&prompts, interleaver.model.device())?;
     let graph = interleaver.graph;
@@ -307,15 +307,15 @@ fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], wave
     }
     let mut layout = HashMap::new();
     let mut start = 0;
-    for &invoke in &wave.invokes {
+    for &invoke in &planned.invokes {
         let own = &tokens[invoke.index()];
         let longest = own.iter().map(Vec::len).max().unwrap_or(0);
-        let everything = graph.invokes[invoke.index()].everything;
-        let rows = Span { start: if everything { 0 } else { start }, len: own.len() };
+        let all_prompts = graph.invokes[invoke.index()].all_prompts;
+        let rows = Span { start: if all_prompts { 0 } else { start }, len: own.len() };
         let positions = Span { start: batch.width() - longest, len: longest };
         layout.insert(invoke, Place { rows, positions, before: 0 });
-        start += if everything { 0 } else { own.len() };
+        start += if all_prompts { 0 } else { own.len() };
     }
-    interleaver.start(layout, wave.visits.clone(), embeddings);
+    interleaver.start(layout, planned.visits.clone(), embeddings);
     Ok(batch)
 }

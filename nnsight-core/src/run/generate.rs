@@ -9,7 +9,7 @@ use crate::graph::Generation;
 /// What generation needs to know of a vocabulary.
 pub trait Vocabulary {
     /// The tokens that end a text, as the checkpoint names them.
-    fn ends(&self) -> &[u32];
+    fn eos_token_ids(&self) -> &[u32];
     /// The text of some tokens, in which stop strings are looked for.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ struct Row {
 impl<'a> Generator<'a> {
     /// For rows of `(invoke, prompt, tokens)`.
     pub fn new<'r>(settings: &'a Generation, vocabulary: &'a dyn Vocabulary, rows: impl Iterator<Item = (usize, usize, &'r [u32])>) -> Self {
-        let ends = vocabulary.ends().iter().chain(&settings.stop_tokens).copied().collect();
+        let ends = vocabulary.eos_token_ids().iter().chain(&settings.stop_tokens).copied().collect();
         let row = |(invoke, prompt, tokens): (usize, usize, &[u32])| Row {
             invoke,
             prompt,
@@ -123,7 +123,7 @@ impl<'a> Generator<'a> {
     }
 }
 
-/// Whether one of the texts that end a prompt's text stands in what was generated.
+/// Whether the generated text contains a stop string.
 fn ends_with_stop(row: &Row, stops: &[String], vocabulary: &dyn Vocabulary) -> Result<bool> {
     if stops.is_empty() {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! Runs the nodes of a graph while forward passes come by their sites.
+//! Runs the nodes of a graph while forward passes reach their sites.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use super::evaluate::{Datum, Precision};
 use super::generate::Ended;
 use super::gradient::Gradients;
 use super::stages::Stages;
-use super::values::{Absence, Because};
+use super::values::{Cause, Unavailable};
 use crate::graph::{Graph, Inferred, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
 use crate::kernels::{self, Extent};
 use crate::module::{Hook, SiteTable, Skipped};
-use crate::plan::{Schedule, Visit, Window};
+use crate::plan::{Plan, SiteVisit, Window};
 use crate::{Error, Result};
 
 /// Where an invoke stands in the batch.
@@ -50,7 +50,7 @@ pub(super) struct Interleaver<'a, M> {
     pub(super) uses: Vec<u32>,
     pub(super) constants: Vec<Option<Tensor>>,
     pub(super) with_gradient: &'a [bool],
-    pub(super) chained: &'a [bool],
+    pub(super) fused: &'a [bool],
     /// What is known of every value.
     pub(super) inferred: &'a Inferred,
     /// What loops take as they go round.
@@ -59,12 +59,12 @@ pub(super) struct Interleaver<'a, M> {
     pub(super) gradients: Gradients,
     pub(super) depths: Depths,
     /// Why a value never came into being, for those that depend on something that was not reached.
-    pub(super) absent: HashMap<NodeId, Absence>,
+    pub(super) unavailable: HashMap<NodeId, Unavailable>,
     pub(super) layout: HashMap<InvokeId, Rows>,
     pub(super) pass: Pass,
     /// When the last visit to a site was.
     last: Option<(u32, usize)>,
-    pending: Vec<Visit>,
+    pending: Vec<SiteVisit>,
     next: usize,
     /// The invokes whose run was ended, and where.
     pub(super) stopped: HashMap<InvokeId, NodeId>,
@@ -98,7 +98,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         model: &'a M,
         graph: &'a Graph,
         table: &'a SiteTable,
-        (schedule, inferred, meter): (&'a Schedule, &'a Inferred, Meter),
+        (plan, inferred, meter): (&'a Plan, &'a Inferred, Meter),
         precision: Precision<'a>,
     ) -> Self {
         Interleaver {
@@ -107,16 +107,16 @@ impl<'a, M: Stages> Interleaver<'a, M> {
             table,
             precision,
             values: vec![None; graph.nodes.len()],
-            uses: schedule.uses.clone(),
+            uses: plan.uses.clone(),
             constants: vec![None; graph.constants.len()],
-            with_gradient: &schedule.with_gradient,
-            chained: &schedule.chained,
+            with_gradient: &plan.with_gradient,
+            fused: &plan.fused,
             inferred,
             meter,
-            stops: schedule.stops,
+            stops: plan.stops,
             gradients: Gradients::default(),
             depths: Depths::default(),
-            absent: HashMap::new(),
+            unavailable: HashMap::new(),
             layout: HashMap::new(),
             pass: Pass::default(),
             last: None,
@@ -133,7 +133,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     }
 
     /// Prepares for a batch of prompts, of which some rows are given as embeddings.
-    pub fn start(&mut self, layout: HashMap<InvokeId, Rows>, visits: Vec<Visit>, embeddings: Vec<(Vec<Extent>, Tensor)>) {
+    pub fn start(&mut self, layout: HashMap<InvokeId, Rows>, visits: Vec<SiteVisit>, embeddings: Vec<(Vec<Extent>, Tensor)>) {
         self.embeddings = embeddings;
         self.layout = layout;
         self.last = None;
@@ -174,9 +174,9 @@ impl<'a, M: Stages> Interleaver<'a, M> {
         self.stopped.contains_key(&invoke)
     }
 
-    /// Ends a pass. Fails where the model did not come by everything.
+    /// Ends a pass. Fails where the model did not reach everything.
     pub fn finish_pass(&mut self) -> Result<()> {
-        while let Some(&Visit { step, site, node }) = self.pending.get(self.next) {
+        while let Some(&SiteVisit { step, site, node }) = self.pending.get(self.next) {
             if step > self.pass.step {
                 break;
             }
@@ -184,26 +184,26 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                 return Err(Error::NotPassed { site: self.table.sites()[site].path.clone(), source_line: self.graph.source(node) });
             }
             self.next += 1;
-            self.act_outside(Visit { step, site, node })?;
+            self.act_outside(SiteVisit { step, site, node })?;
         }
         Ok(())
     }
 
     /// Whether a node can be run wherever the pass is: it touches nothing, or its run was stopped, or stays the base's.
     fn needs_no_pass(&self, id: NodeId) -> bool {
-        self.touches(id).is_none_or(|(invoke, _)| self.stopped.contains_key(&invoke) || self.stays(invoke))
+        self.touches(id).is_none_or(|(invoke, _)| self.stopped.contains_key(&invoke) || self.is_noop(invoke))
     }
 
     /// Runs such a node.
-    fn act_outside(&mut self, Visit { site, node, .. }: Visit) -> Result<()> {
+    fn act_outside(&mut self, SiteVisit { site, node, .. }: SiteVisit) -> Result<()> {
         match self.touches(node) {
-            Some((invoke, _)) if self.stays(invoke) => self.act_in_base(site, invoke, node),
+            Some((invoke, _)) if self.is_noop(invoke) => self.read_from_base(site, invoke, node),
             _ => self.run(node),
         }
     }
 
     /// Does what a run's node does that stays the base's.
-    fn act_in_base(&mut self, site: usize, invoke: InvokeId, id: NodeId) -> Result<()> {
+    fn read_from_base(&mut self, site: usize, invoke: InvokeId, id: NodeId) -> Result<()> {
         if !self.is_active(id)? {
             return Ok(());
         }
@@ -219,7 +219,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     /// Ends the batch after `reached` steps: what was to happen later does not.
     pub fn finish(&mut self, reached: usize) -> Result<()> {
         let mut noted: Vec<Option<Source>> = Vec::new();
-        while let Some(&Visit { step, node, .. }) = self.pending.get(self.next) {
+        while let Some(&SiteVisit { step, node, .. }) = self.pending.get(self.next) {
             self.next += 1;
             if self.is_stopped(node) || self.touches(node).is_none() {
                 self.run(node)?;
@@ -239,7 +239,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
                     }
                 }
             }
-            self.lose(node, Absence { visit: node, because: Because::Ended(reached) });
+            self.mark_unavailable(node, Unavailable { visit: node, cause: Cause::Ended(reached) });
         }
         Ok(())
     }
@@ -271,12 +271,12 @@ impl<'a, M: Stages> Interleaver<'a, M> {
 
     /// Does what a node does at a site; gives what the model goes on with. `own` says whether nobody else holds that.
     fn act(&mut self, site: usize, id: NodeId, mut value: Tensor, own: &mut bool) -> Result<Tensor> {
-        if self.touches(id).is_none() || self.lacks(id).is_some() {
+        if self.touches(id).is_none() || self.unavailable_input(id).is_some() {
             self.run(id)?;
             return Ok(value);
         }
-        if let Some((invoke, _)) = self.touches(id).filter(|(invoke, _)| self.stays(*invoke) && !self.layout.contains_key(invoke)) {
-            self.act_in_base(site, invoke, id)?;
+        if let Some((invoke, _)) = self.touches(id).filter(|(invoke, _)| self.is_noop(*invoke) && !self.layout.contains_key(invoke)) {
+            self.read_from_base(site, invoke, id)?;
             return Ok(value);
         }
         if !self.is_active(id)? {
@@ -325,7 +325,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
 
 impl<M: Stages> Hook for Interleaver<'_, M> {
     fn visit(&mut self, site: usize, mut value: Tensor) -> Result<Tensor> {
-        // A module that a pass comes by twice would be edited once only.
+        // A module that a pass reaches twice would be edited once only.
         let now = (self.pass.step, self.table.rank(site));
         if self.last.replace(now).is_some_and(|last| last >= now) {
             return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None });
@@ -390,8 +390,8 @@ mod tests {
     use super::*;
     use crate::graph::{At, Axis, Binary, Invoke, Node, Prompt, SiteId, Source, SourceId};
     use crate::module::Cx;
-    use crate::module::{Forward, From, Registrar};
-    use crate::plan::Circumstances;
+    use crate::module::{DependsOn, Forward, Registrar};
+    use crate::plan::PlanContext;
     use crate::types::KindTag;
     use candle_core::Device;
 
@@ -428,7 +428,7 @@ mod tests {
             fn describe(registrar: &mut Registrar, path: &str, pointwise: Option<(Axis, Axis)>) {
                 registrar.begin("Root", path, pointwise);
                 for name in ["a", "b", "c"] {
-                    registrar.site(name, KindTag::Float, vec![Axis::new("Batch", None), Axis::new("Seq", None)], From::All);
+                    registrar.site(name, KindTag::Float, vec![Axis::new("Batch", None), Axis::new("Seq", None)], DependsOn::AllBefore);
                 }
                 registrar.end();
             }
@@ -466,14 +466,14 @@ mod tests {
     #[test]
     fn a_value_is_let_go_after_its_last_use() {
         let (graph, table) = (graph(), table());
-        let schedule = Schedule::new(&graph, &table, Circumstances { lengths: &[Some(2)], ..Circumstances::default() }).unwrap();
+        let plan = Plan::new(&graph, &table, PlanContext { lengths: &[Some(2)], ..PlanContext::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
         let prompts = crate::run::Prompts::new(&table, &[vec![Some(2)]], DType::F32);
         let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
-        let mut interleaver = Interleaver::new(&Three, &graph, &table, (&schedule, &inferred, Meter::default()), precision);
+        let mut interleaver = Interleaver::new(&Three, &graph, &table, (&plan, &inferred, Meter::default()), precision);
         let whole = |start, len| Span { start, len };
         let layout = HashMap::from([(InvokeId(0), Rows { rows: whole(0, 1), positions: whole(0, 2), before: 0 })]);
-        interleaver.start(layout, schedule.waves[0].visits.clone(), Vec::new());
+        interleaver.start(layout, plan.batches[0].visits.clone(), Vec::new());
         let value = Tensor::new(&[[1f32, 2.0]], &Device::Cpu).unwrap();
         let alive = |interleaver: &Interleaver<'_, Three>| interleaver.values.iter().flatten().count();
         interleaver.visit(0, value.clone()).unwrap();
@@ -487,12 +487,12 @@ mod tests {
     #[test]
     fn sites_out_of_order_are_noticed() {
         let (graph, table) = (graph(), table());
-        let schedule = Schedule::new(&graph, &table, Circumstances { lengths: &[Some(2)], ..Circumstances::default() }).unwrap();
+        let plan = Plan::new(&graph, &table, PlanContext { lengths: &[Some(2)], ..PlanContext::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
         let prompts = crate::run::Prompts::new(&table, &[vec![Some(2)]], DType::F32);
         let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
-        let mut interleaver = Interleaver::new(&Three, &graph, &table, (&schedule, &inferred, Meter::default()), precision);
-        interleaver.start(HashMap::new(), schedule.waves[0].visits.clone(), Vec::new());
+        let mut interleaver = Interleaver::new(&Three, &graph, &table, (&plan, &inferred, Meter::default()), precision);
+        interleaver.start(HashMap::new(), plan.batches[0].visits.clone(), Vec::new());
         let error = interleaver.visit(2, Tensor::new(1f32, &Device::Cpu).unwrap()).unwrap_err();
         assert!(matches!(error, Error::OutOfOrder { .. }), "{error}");
     }

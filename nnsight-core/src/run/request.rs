@@ -1,9 +1,9 @@
 //! What comes with a graph, and what a pass has to look at for it.
 
 use super::generate::Vocabulary;
-use super::watch::Watch;
+use super::observer::Observer;
 use crate::graph::Limits;
-use crate::plan::{Plan, Visit};
+use crate::plan::{Optimizations, SiteVisit};
 
 /// What comes with a graph when it is run.
 pub struct Request<'a, 't> {
@@ -11,16 +11,16 @@ pub struct Request<'a, 't> {
     pub tokens: Vec<Vec<Vec<u32>>>,
     /// Which tokens end a text.
     pub vocabulary: &'a dyn Vocabulary,
-    /// Which savings are made.
-    pub plan: Plan,
+    /// Which optimizations are made.
+    pub optimizations: Optimizations,
     /// How much the graph may ask for.
     pub limits: Limits,
     /// Who is told of it while it goes on.
-    pub watch: Watch<'t>,
+    pub observer: Observer<'t>,
 }
 
 /// For each site whether it is used at a step.
-pub(super) fn used_sites(visits: &[Visit], step: u32, sites: usize) -> Vec<bool> {
+pub(super) fn used_sites(visits: &[SiteVisit], step: u32, sites: usize) -> Vec<bool> {
     let mut used = vec![false; sites];
     let first = visits.partition_point(|visit| visit.step < step);
     visits[first..].iter().take_while(|visit| visit.step == step).for_each(|visit| used[visit.site] = true);

@@ -6,7 +6,7 @@ use candle_core::{D, Tensor};
 
 use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
-use super::repeat::first_is_true;
+use super::loops::first_is_true;
 use super::rounding::evaluate;
 use super::stages::Stages;
 use crate::graph::{InvokeId, NodeId, Op, Source, Unreached, printable};
@@ -19,14 +19,14 @@ use crate::{Error, Result};
 
 /// Why a value never came into being.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Absence {
+pub(super) struct Unavailable {
     /// The visit to the model that did not take place.
     pub visit: NodeId,
-    pub because: Because,
+    pub cause: Cause,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Because {
+pub(super) enum Cause {
     /// The run ended after so many steps.
     Ended(usize),
     /// The run of the invoke was stopped at this node.
@@ -37,9 +37,9 @@ impl<M: Stages> Interleaver<'_, M> {
     /// The values to give back, or why there is none.
     pub fn results(mut self) -> Result<Vec<Result<Tensor>>> {
         let graph = self.graph;
-        let results = graph.saves.iter().map(|&save| match (self.take(save), self.absent.get(&save)) {
+        let results = graph.saves.iter().map(|&save| match (self.take(save), self.unavailable.get(&save)) {
             (Some(datum), _) => Ok(Ok(self.precision.tensor(&datum)?.contiguous()?.detach())),
-            (None, Some(absence)) => Ok(Err(self.why(*absence))),
+            (None, Some(unavailable)) => Ok(Err(self.why(*unavailable))),
             (None, None) => Ok(Err(Error::OutsideBranch { source_line: graph.source(save) })),
         });
         results.collect()
@@ -53,12 +53,12 @@ impl<M: Stages> Interleaver<'_, M> {
         }
     }
 
-    fn why(&self, Absence { visit, because }: Absence) -> Error {
+    fn why(&self, Unavailable { visit, cause }: Unavailable) -> Error {
         let source_line = self.graph.source(visit);
         let (step, named) = (self.touches(visit).map_or(0, |(_, step)| step), self.unreached(visit) == Unreached::Refuse);
-        let reached = match because {
-            Because::Ended(reached) => reached,
-            Because::Stopped(stop) => {
+        let reached = match cause {
+            Cause::Ended(reached) => reached,
+            Cause::Stopped(stop) => {
                 let last = self.touches(stop).map_or(0, |(_, step)| step);
                 if named || step <= last {
                     return Error::AfterStop { stopped: self.graph.source(stop), source_line };
@@ -70,37 +70,37 @@ impl<M: Stages> Interleaver<'_, M> {
     }
 
     /// Notes that a value never comes into being.
-    pub(super) fn lose(&mut self, id: NodeId, absence: Absence) {
-        self.absent.insert(id, absence);
+    pub(super) fn mark_unavailable(&mut self, id: NodeId, unavailable: Unavailable) {
+        self.unavailable.insert(id, unavailable);
         self.release(id);
     }
 
     /// Why a node cannot be run, where something that it needs never came into being.
-    pub(super) fn lacks(&self, id: NodeId) -> Option<Absence> {
-        if self.absent.is_empty() && self.stopped.is_empty() {
+    pub(super) fn unavailable_input(&self, id: NodeId) -> Option<Unavailable> {
+        if self.unavailable.is_empty() && self.stopped.is_empty() {
             return None;
         }
         if let Some((invoke, _)) = self.touches(id)
             && let Some(&stop) = self.stopped.get(&invoke)
         {
-            return Some(Absence { visit: id, because: Because::Stopped(stop) });
+            return Some(Unavailable { visit: id, cause: Cause::Stopped(stop) });
         }
         let node = self.graph.node(id);
         let mut conditions = node.guards.iter().map(|guard| &guard.condition);
-        if let Some(absence) = conditions.find_map(|condition| self.absent.get(condition)) {
-            return Some(*absence);
+        if let Some(unavailable) = conditions.find_map(|condition| self.unavailable.get(condition)) {
+            return Some(*unavailable);
         }
         match node.op {
             // Of a choice only the condition is needed for sure.
-            Op::Choose => self.absent.get(&node.args[0]).copied(),
-            _ => node.args.iter().find_map(|arg| self.absent.get(arg)).copied(),
+            Op::Choose => self.unavailable.get(&node.args[0]).copied(),
+            _ => node.args.iter().find_map(|arg| self.unavailable.get(arg)).copied(),
         }
     }
 
     /// Runs a node that needs no site.
     pub(super) fn run(&mut self, id: NodeId) -> Result<()> {
-        if let Some(absence) = self.lacks(id) {
-            self.lose(id, absence);
+        if let Some(unavailable) = self.unavailable_input(id) {
+            self.mark_unavailable(id, unavailable);
             return Ok(());
         }
         if !self.is_active(id)? {
@@ -111,8 +111,8 @@ impl<M: Stages> Interleaver<'_, M> {
         let datum = match &node.op {
             Op::Choose => {
                 let chosen = if self.truth(node.args[0])? { node.args[1] } else { node.args[2] };
-                if let Some(&absence) = self.absent.get(&chosen) {
-                    self.lose(id, absence);
+                if let Some(&unavailable) = self.unavailable.get(&chosen) {
+                    self.mark_unavailable(id, unavailable);
                     return Ok(());
                 }
                 self.datum(chosen, id)?.clone()
@@ -137,9 +137,9 @@ impl<M: Stages> Interleaver<'_, M> {
                 };
                 let op = moved.as_ref().unwrap_or(op);
                 let args = node.args.iter().map(|&arg| self.datum(arg, id)).collect::<Result<Vec<_>>>()?;
-                let is_next = self.chained[id.index()] || args.iter().any(|arg| matches!(arg, Datum::Chain(_)));
+                let is_next = self.fused[id.index()] || args.iter().any(|arg| matches!(arg, Datum::Fused(_)));
                 let datum = match is_next.then(|| chain(op, &args)).flatten() {
-                    Some(chain) if self.chained[id.index()] => Ok(Datum::Chain(chain)),
+                    Some(chain) if self.fused[id.index()] => Ok(Datum::Fused(chain)),
                     Some(chain) => chain.compute().map(Datum::Tensor),
                     None => evaluate(op, &args, &graph.functions, self.precision, &self.inferred.facts[id.index()]),
                 };
@@ -178,7 +178,11 @@ impl<M: Stages> Interleaver<'_, M> {
             let (calls, behind) = rest.split_at(count);
             let mut inputs = Vec::with_capacity(calls.len());
             for &id in calls {
-                if calls.len() == 1 || self.lacks(id).is_some() || !self.graph.node(id).guards.is_empty() || self.with_gradient[id.index()] {
+                if calls.len() == 1
+                    || self.unavailable_input(id).is_some()
+                    || !self.graph.node(id).guards.is_empty()
+                    || self.with_gradient[id.index()]
+                {
                     self.run(id)?;
                     continue;
                 }
@@ -293,7 +297,7 @@ impl<M: Stages> Interleaver<'_, M> {
         match self.datum(condition, condition)? {
             Datum::Number(number) => Ok(*number != 0.0),
             Datum::Tensor(tensor) => Ok(first_is_true(tensor)?),
-            Datum::Chain(chain) => Ok(first_is_true(&chain.compute()?)?),
+            Datum::Fused(chain) => Ok(first_is_true(&chain.compute()?)?),
             Datum::Several(_) => Ok(false),
         }
     }

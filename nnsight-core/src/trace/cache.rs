@@ -58,7 +58,7 @@ impl Keep {
         self
     }
 
-    /// In the host's memory, wherever the model computes.
+    /// In the CPU's memory, wherever the model computes.
     #[must_use]
     pub fn on_host(mut self) -> Self {
         self.host = true;

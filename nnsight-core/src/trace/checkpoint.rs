@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use super::fingerprint::{Fingerprint, START, fold};
 use super::{Edits, Traceable};
 use crate::graph::{Facts, Graph, Op, Unused};
-use crate::run::{Progress, Watch};
+use crate::run::{Observer, Progress};
 use crate::types::{KindTag, Saved, kind_of};
 use crate::{Error, Result};
 
@@ -54,7 +54,7 @@ pub(super) fn run<M: Traceable>(model: &M, graph: Graph, file: Option<&Path>) ->
                     }
                 }
             };
-            let found = model.run(graph, Watch { on_batch: Some(&mut on_batch), ..Watch::default() })?;
+            let found = model.run(graph, Observer { on_batch: Some(&mut on_batch), ..Observer::default() })?;
             written?;
             if checkpoint.is_some() {
                 for saved in found.iter().flatten() {

@@ -39,7 +39,7 @@ impl<'t, C> IntoCondition for Value<'t, C, (), Bool> {
 #[diagnostic::on_unimplemented(
     message = "`while` needs a `bool`: how often it goes round is known before the trace runs",
     label = "a value that exists when the trace runs",
-    note = "a loop that runs with the model is `repeat_while(h, |h| h.norm_all().gt(1.0), |h| h * 0.5)`"
+    note = "a loop that runs with the model is `while_loop(h, |h| h.norm_all().gt(1.0), |h| h * 0.5)`"
 )]
 pub trait WhileCondition {
     fn __while(self) -> bool;

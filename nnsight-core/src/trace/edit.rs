@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Fingerprint, Traceable};
 use crate::graph::{At, ConstantId, Facts, FunctionId, Graph, InvokeId, Limits, Node, NodeId, Op, SiteId, SourceId, Unreached, Unused};
 use crate::module::SiteTable;
-use crate::run::Watch;
+use crate::run::Observer;
 use crate::types::Saved;
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ impl Edit {
     /// [`Graph::validate`].
     pub fn new(mut graph: Graph) -> Result<Self> {
         let refused = |problem: &str, source_line| Err(Error::Edit { problem: problem.to_string(), source_line });
-        if graph.invokes.len() != 1 || !graph.invokes[0].everything || !graph.saves.is_empty() {
+        if graph.invokes.len() != 1 || !graph.invokes[0].all_prompts || !graph.saves.is_empty() {
             return refused("it is for every prompt, and so neither has prompts of its own nor saves anything", None);
         }
         for (id, node) in graph.iter() {
@@ -145,7 +145,7 @@ impl Edits {
 impl Edits {
     /// Refuses edits that would come to too many nodes, before there is one of them.
     fn check_size(&self, graph: &Graph, limits: &Limits) -> Result<()> {
-        let own = graph.invokes.iter().filter(|invoke| !invoke.everything);
+        let own = graph.invokes.iter().filter(|invoke| !invoke.all_prompts);
         let passes = own.map(|invoke| invoke.generation.as_ref().map_or(1, |generation| generation.max_new_tokens)).fold(0, usize::saturating_add);
         let nodes = self.edits.iter().map(|edit| edit.graph.nodes.len()).fold(0, usize::saturating_add);
         let found = nodes.saturating_mul(passes).saturating_add(graph.nodes.len());
@@ -177,7 +177,7 @@ fn insert(edit: &Graph, into: &mut Graph) {
     into.functions.extend(edit.functions.iter().cloned());
     into.sources.extend(edit.sources.iter().cloned());
     let sites = edit.sites.iter().map(|path| site(into, path)).collect::<Vec<_>>();
-    let own = (0..into.invokes.len()).filter(|&invoke| !into.invokes[invoke].everything).collect::<Vec<_>>();
+    let own = (0..into.invokes.len()).filter(|&invoke| !into.invokes[invoke].all_prompts).collect::<Vec<_>>();
     for invoke in own {
         let steps = into.invokes[invoke].generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
         for step in 0..steps as u32 {
@@ -266,8 +266,8 @@ impl<M: Traceable> Traceable for Edited<'_, M> {
     fn table(&self) -> &Arc<SiteTable> {
         self.model.table()
     }
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>> {
-        self.model.run(self.edits.apply(graph, &self.limits())?, watch)
+    fn run(&self, graph: Graph, observer: Observer<'_>) -> Result<Vec<Result<Saved>>> {
+        self.model.run(self.edits.apply(graph, &self.limits())?, observer)
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
         self.model.scan(self.edits.apply(graph, &self.limits())?)

@@ -1,6 +1,7 @@
 //! Tracing: a block of ordinary Rust becomes a graph.
 
 mod assign;
+mod attach;
 mod binding;
 mod cache;
 mod checkpoint;
@@ -10,14 +11,13 @@ mod fingerprint;
 mod gradient;
 mod habits;
 mod handle;
-mod host;
 mod index;
 mod label;
 mod layers;
+mod loops;
 mod operand;
 mod operators;
 mod prompt;
-mod repeat;
 mod save;
 mod scan;
 mod selection;
@@ -31,6 +31,7 @@ mod tracer;
 mod value;
 
 pub use assign::{PlainAdd, PlainAssign, PlainDiv, PlainMul, PlainSub};
+pub use attach::{Attach, Attached, NetworkWithAttachment, SitesWithAttachment};
 pub use binding::{
     Bind, BindsLent, BindsOther, BindsPlace, BindsPlain, Borrowed, Itself, Lent, ListsAnything, ListsLayers, OfAnything, OfLayers, OfTheModel,
     PlainPlace, Probe,
@@ -41,13 +42,14 @@ pub use edit::{Edit, Edited, Edits};
 pub use fingerprint::Fingerprint;
 pub use gradient::{Gradient, LossShape};
 pub use handle::{ModuleHandle, SiteList};
-pub use host::{Attached, Host, HostSites, WithGuest};
 pub use index::Index;
 pub use label::labelled;
 pub use layers::Layers;
+pub use loops::{Carried, ContinueIf, Round, fold, while_loop};
+#[allow(deprecated)]
+pub use loops::{GoOnIf, repeat_while};
 pub use operand::{Assigned, Choice, NumberFor, Operand};
 pub use prompt::IntoPrompts;
-pub use repeat::{Carried, GoOnIf, Round, fold, repeat_while};
 pub use save::{Results, Save};
 pub use scan::Scan;
 pub use selection::{Indices, Masked, Selected};
@@ -55,8 +57,10 @@ pub use site::{Effect, Place, Site, SitePart, effect};
 pub use steps::{Generating, Step, StepList, Steps};
 pub use sweep::{Over, PointValue, Points, Sizes, SweptShape, axes, grid2, grid3, points, sweep, swept};
 pub use traceable::{
-    Traceable, edit, everything, everything_generating, generating, graph, invoke, run, scan, sites, stream, sweep_on, template, tracer,
+    Traceable, all_prompts, all_prompts_generating, edit, generating, graph, invoke, run, scan, sites, stream, sweep_on, template, tracer,
 };
+#[allow(deprecated)]
+pub use traceable::{everything, everything_generating};
 pub use traced::Traced;
 pub use tracer::Tracer;
 pub use value::{Value, cat, stack};

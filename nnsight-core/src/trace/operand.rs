@@ -23,7 +23,7 @@ pub trait Operand<'t, C, S, K> {
 /// What may be assigned to a place of the shape `S` and the kind `K`: the same axes, or a number.
 ///
 /// # Shapes
-/// An axis of the type `One` is an explicit expansion: [`Traced::expand`] makes one, and `mean_keep` and its kin leave one.
+/// An axis of the type `One` is an explicit expansion: [`Traced::expand`] makes one, and `mean_keepdim` and its kin leave one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be assigned to a place of the model",
     label = "not a value, a tensor or a number",

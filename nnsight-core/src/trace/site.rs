@@ -70,7 +70,7 @@ impl<'t, C, S, K> Site<'t, C, S, K> {
         self.tracer.get(self.at, self.index)
     }
 
-    /// Ends the run of the prompts once they have come by here. [`stop!`](crate::stop) calls it.
+    /// Ends the run of the prompts once they have reached this site. [`stop!`](crate::stop) calls it.
     #[doc(hidden)]
     #[track_caller]
     pub fn __stop(self) {

@@ -8,7 +8,7 @@ use super::scan::Scan;
 use super::{Fingerprint, Generating, IntoPrompts, Results, Save, Tracer};
 use crate::graph::{At, Facts, Generation, Graph, Limits};
 use crate::module::{Instrument, SiteTable};
-use crate::run::{Token, Watch};
+use crate::run::{Observer, Token};
 use crate::types::Saved;
 use crate::{Error, Result};
 
@@ -24,7 +24,7 @@ pub trait Traceable {
     ///
     /// # Errors
     /// What the graph or the model fails with.
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>>;
+    fn run(&self, graph: Graph, observer: Observer<'_>) -> Result<Vec<Result<Saved>>>;
     /// Checks a graph as a run would, without computing anything; returns what is known of its saved values.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ pub trait Traceable {
     #[track_caller]
     fn execute(&self, graph: Graph) -> Result<Vec<candle_core::Tensor>> {
         let mut whole = Vec::new();
-        for saved in self.run(graph, Watch::default())? {
+        for saved in self.run(graph, Observer::default())? {
             whole.push(saved?.whole()?.clone());
         }
         Ok(whole)
@@ -61,8 +61,8 @@ impl<M: Traceable + ?Sized> Traceable for &M {
     fn table(&self) -> &Arc<SiteTable> {
         M::table(self)
     }
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>> {
-        M::run(self, graph, watch)
+    fn run(&self, graph: Graph, observer: Observer<'_>) -> Result<Vec<Result<Saved>>> {
+        M::run(self, graph, observer)
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
         M::scan(self, graph)
@@ -99,8 +99,15 @@ pub fn sweep_on(tracer: &Tracer, prompts: impl IntoPrompts) -> Vec<crate::graph:
 
 /// The sites of a model as seen by all prompts of the trace side by side.
 #[track_caller]
-pub fn everything<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
-    tracer.sites::<M::Network>(Some(At::prompt(tracer.everything(None))))
+pub fn all_prompts<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
+    tracer.sites::<M::Network>(Some(At::prompt(tracer.all_prompts(None))))
+}
+
+/// As [`all_prompts`].
+#[deprecated(since = "0.2.0", note = "renamed to `all_prompts`")]
+#[track_caller]
+pub fn everything<'t, M: Traceable>(model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
+    all_prompts(model, tracer)
 }
 
 /// The sites of a model as seen by new prompts that are continued.
@@ -116,14 +123,21 @@ pub fn generating<'t, M: Traceable>(
 
 /// The sites of a model as seen by all prompts of the trace, which are continued.
 #[track_caller]
-pub fn everything_generating<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, generation: &Generation) -> Generating<'t, M::Network> {
-    Generating::new(tracer, tracer.everything(Some(generation.clone())), generation)
+pub fn all_prompts_generating<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, generation: &Generation) -> Generating<'t, M::Network> {
+    Generating::new(tracer, tracer.all_prompts(Some(generation.clone())), generation)
+}
+
+/// As [`all_prompts_generating`].
+#[deprecated(since = "0.2.0", note = "renamed to `all_prompts_generating`")]
+#[track_caller]
+pub fn everything_generating<'t, M: Traceable>(model: &M, tracer: &'t Tracer, generation: &Generation) -> Generating<'t, M::Network> {
+    all_prompts_generating(model, tracer, generation)
 }
 
 /// The sites of a model for every prompt that an edited view of it will see.
 #[track_caller]
 pub fn template<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
-    tracer.sites::<M::Network>(Some(At::prompt(tracer.everything(None))))
+    tracer.sites::<M::Network>(Some(At::prompt(tracer.all_prompts(None))))
 }
 
 /// Runs what was recorded, and gives back what the block ended with.
@@ -132,7 +146,7 @@ pub fn template<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network
 /// What the graph or the model fails with.
 #[track_caller]
 pub fn run<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T) -> Result<T::Saved> {
-    finish(model, tracer, outcome, Watch::default())
+    finish(model, tracer, outcome, Observer::default())
 }
 
 /// As [`run`], telling of every token as it is generated.
@@ -141,16 +155,16 @@ pub fn run<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome
 /// As [`run`].
 #[track_caller]
 pub fn stream<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, mut on_token: impl FnMut(Token)) -> Result<T::Saved> {
-    finish(model, tracer, outcome, Watch { on_token: Some(&mut on_token), ..Watch::default() })
+    finish(model, tracer, outcome, Observer { on_token: Some(&mut on_token), ..Observer::default() })
 }
 
 #[track_caller]
-fn finish<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, watch: Watch<'_>) -> Result<T::Saved> {
+fn finish<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, observer: Observer<'_>) -> Result<T::Saved> {
     let place = Some(Location::caller().into());
     let mut saves = Vec::new();
     let form = outcome.register(&mut saves);
     let expected = saves.len();
-    let found = tracer.finish(saves).and_then(|graph| model.run(graph, watch)).and_then(|found| match found.len() == expected {
+    let found = tracer.finish(saves).and_then(|graph| model.run(graph, observer)).and_then(|found| match found.len() == expected {
         true => Ok(found),
         false => Err(Error::WrongResults { expected, found: found.len(), source_line: None }),
     });

@@ -103,19 +103,26 @@ impl Tracer {
     #[track_caller]
     pub fn invoke(&self, prompts: impl IntoPrompts, generation: Option<Generation>) -> InvokeId {
         let source = Some(Location::caller().into());
-        self.push_invoke(Invoke { prompts: prompts.into_prompts(), everything: false, generation, source })
+        self.push_invoke(Invoke { prompts: prompts.into_prompts(), all_prompts: false, generation, source })
     }
 
     /// Looks at the runs on all prompts of the trace side by side.
     #[track_caller]
+    pub fn all_prompts(&self, generation: Option<Generation>) -> InvokeId {
+        self.push_invoke(Invoke { prompts: Vec::new(), all_prompts: true, generation, source: Some(Location::caller().into()) })
+    }
+
+    /// As [`Self::all_prompts`].
+    #[deprecated(since = "0.2.0", note = "renamed to `all_prompts`")]
+    #[track_caller]
     pub fn everything(&self, generation: Option<Generation>) -> InvokeId {
-        self.push_invoke(Invoke { prompts: Vec::new(), everything: true, generation, source: Some(Location::caller().into()) })
+        self.all_prompts(generation)
     }
 
     fn push_invoke(&self, invoke: Invoke) -> InvokeId {
         let mut recording = self.recording.borrow_mut();
         let id = InvokeId(recording.graph.invokes.len() as u32);
-        if invoke.everything {
+        if invoke.all_prompts {
             recording.wide.push(id);
         }
         recording.graph.invokes.push(invoke);
@@ -283,10 +290,10 @@ impl Tracer {
 
     /// Ends the body that was opened last, and records the loop; gives the values that it ends with.
     #[track_caller]
-    pub(crate) fn close_body(&self, initial: &[NodeId], over: Option<(NodeId, usize)>, condition: Option<NodeId>, gives: &[NodeId]) -> Vec<NodeId> {
+    pub(crate) fn close_body(&self, initial: &[NodeId], over: Option<(NodeId, usize)>, condition: Option<NodeId>, yields: &[NodeId]) -> Vec<NodeId> {
         let mut recording = self.recording.borrow_mut();
         let location = Location::caller();
-        let gives = gives.iter().map(|&id| recording.inside(id, location)).collect::<Vec<_>>();
+        let yields = yields.iter().map(|&id| recording.inside(id, location)).collect::<Vec<_>>();
         let condition = condition.map(|id| recording.inside(id, location));
         let Some(open) = recording.bodies.pop() else { return initial.to_vec() };
         recording.guards = open.guards;
@@ -302,12 +309,12 @@ impl Tracer {
             node
         });
         let body = Body {
-            carried: initial.len(),
+            loop_carried: initial.len(),
             over: over.map(|(_, axis)| axis),
             captured: open.captured.len(),
             nodes: nodes.collect(),
             condition: condition.map(renumber),
-            gives: gives.into_iter().map(renumber).collect(),
+            yields: yields.into_iter().map(renumber).collect(),
             limit: Body::ROUNDS,
         };
         let args = initial.iter().copied().chain(over.map(|(rows, _)| rows)).chain(open.captured).collect::<Vec<_>>();

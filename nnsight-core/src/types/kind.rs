@@ -53,7 +53,7 @@ impl Kind for Bool {
 #[diagnostic::on_unimplemented(
     message = "arithmetic needs numbers, and this value is of kind `{Self}`",
     label = "a value of kind `{Self}`",
-    note = "turn truth values into numbers with `.cast::<Float>()`, or choose between two values with `.where_(a, b)`"
+    note = "turn a boolean tensor into numbers with `.cast::<Float>()`, or choose between two values with `.where_(a, b)`"
 )]
 pub trait Number: Kind {}
 impl Number for Float {}

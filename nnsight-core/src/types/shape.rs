@@ -107,7 +107,7 @@ pub trait PermuteTo<T, I>: Shape {
 #[diagnostic::on_unimplemented(
     message = "shapes `{Self}` and `{R}` do not broadcast",
     label = "this has shape `{R}`",
-    note = "a value fits if it has the same shape, a suffix of it, `One` in place of an axis (`.mean_keep(Seq)`, `.expand(Seq)`), or is a number"
+    note = "a value fits if it has the same shape, a suffix of it, `One` in place of an axis (`.mean_keepdim(Seq)`, `.expand(Seq)`), or is a number"
 )]
 pub trait BroadcastFrom<R>: Shape {}
 
@@ -115,7 +115,7 @@ pub trait BroadcastFrom<R>: Shape {}
 #[diagnostic::on_unimplemented(
     message = "a value of shape `{R}` cannot be assigned to a place of shape `{Self}`",
     label = "this has shape `{R}`",
-    note = "an assignment wants the same axes: `.expand(Seq)` makes one that is missing, `.mean_keep(Seq)` keeps one that is reduced; `+=` broadcasts"
+    note = "an assignment wants the same axes: `.expand(Seq)` makes one that is missing, `.mean_keepdim(Seq)` keeps one that is reduced; `+=` broadcasts"
 )]
 pub trait ExpandedFrom<R>: Shape {}
 

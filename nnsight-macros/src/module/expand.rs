@@ -248,7 +248,7 @@ fn describe(module: &Module) -> TokenStream {
             );
         }
     };
-    let all = || quote!(::nnsight::__private::From::All);
+    let all = || quote!(::nnsight::__private::DependsOn::AllBefore);
     let (input, output) = ends.as_ref().map(|(input, output)| (site("input", input, all()), site("output", output, all()))).unzip();
     let inside = elements.iter().map(|Element { name, from, what, .. }| {
         let text = name.to_string();
@@ -256,7 +256,7 @@ fn describe(module: &Module) -> TokenStream {
             None => all(),
             Some(names) => {
                 let names = names.iter().map(Ident::to_string);
-                quote!(::nnsight::__private::From::These(&[#(#names),*]))
+                quote!(::nnsight::__private::DependsOn::Only(&[#(#names),*]))
             }
         };
         match what {
@@ -270,7 +270,7 @@ fn describe(module: &Module) -> TokenStream {
             What::List { ty } => quote!(registrar.list::<#ty>(#text, #from);),
             What::Tap { shape, mixes } => {
                 let site = site(&text, shape, from);
-                let mixing = mixes.then(|| quote!(registrar.mixes();));
+                let mixing = mixes.then(|| quote!(registrar.mixes_positions();));
                 quote!(#site #mixing)
             }
         }

@@ -19,7 +19,7 @@ pub struct Module {
     pub ends: Option<(Shape, Shape)>,
     /// The innermost axes, where it treats every position by itself.
     pub pointwise: Option<(Type, Type)>,
-    /// Children and taps in the order in which a forward pass comes by.
+    /// Children and taps in the order in which a forward pass reaches them.
     pub elements: Vec<Element>,
     /// The field of type `Place`.
     pub place: Ident,

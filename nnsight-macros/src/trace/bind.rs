@@ -32,7 +32,7 @@ pub enum Position {
 const PARTS: [&str; 5] = ["at", "slice", "head", "select", "grad"];
 
 /// Methods whose result is never a place of the model: those of values, and the commonest of plain Rust.
-const VALUES: [&str; 92] = [
+const VALUES: [&str; 100] = [
     "value",
     "exp",
     "ln",
@@ -56,27 +56,35 @@ const VALUES: [&str; 92] = [
     "gt",
     "ge",
     "sum",
+    "sum_keepdim",
     "sum_keep",
     "sum_all",
     "mean",
+    "mean_keepdim",
     "mean_keep",
     "mean_all",
     "max",
+    "max_keepdim",
     "max_keep",
     "max_all",
     "min",
+    "min_keepdim",
     "min_keep",
     "min_all",
     "var",
+    "var_keepdim",
     "var_keep",
     "var_all",
     "norm",
+    "norm_keepdim",
     "norm_keep",
     "norm_all",
     "argmax",
+    "argmax_keepdim",
     "argmax_keep",
     "argmax_all",
     "argmin",
+    "argmin_keepdim",
     "argmin_keep",
     "argmin_all",
     "softmax",
@@ -234,7 +242,8 @@ fn is_function(function: &Expr) -> bool {
     match function {
         Expr::Path(path) => path.path.segments.last().is_some_and(|last| {
             let name = last.ident.to_string();
-            name.starts_with(|first: char| first.is_lowercase()) && !["effect", "cat", "stack", "fold", "repeat_while"].contains(&name.as_str())
+            name.starts_with(|first: char| first.is_lowercase())
+                && !["effect", "cat", "stack", "fold", "while_loop", "repeat_while"].contains(&name.as_str())
         }),
         _ => false,
     }

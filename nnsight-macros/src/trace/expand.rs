@@ -58,8 +58,8 @@ impl Names {
         match (prompt, settings) {
             (Some(prompt), None) => quote!(::nnsight::__private::invoke(#handle, &#tracer, #prompt)),
             (Some(prompt), Some(settings)) => quote!(::nnsight::__private::generating(#handle, &#tracer, #prompt, #settings)),
-            (None, None) => quote!(::nnsight::__private::everything(#handle, &#tracer)),
-            (None, Some(settings)) => quote!(::nnsight::__private::everything_generating(#handle, &#tracer, #settings)),
+            (None, None) => quote!(::nnsight::__private::all_prompts(#handle, &#tracer)),
+            (None, Some(settings)) => quote!(::nnsight::__private::all_prompts_generating(#handle, &#tracer, #settings)),
         }
     }
 }

@@ -23,19 +23,19 @@ fn named(name: Option<OsString>) -> Result<PathBuf> {
     })
 }
 
-/// A file to be had, with the ways to get it in the order in which they are tried.
+/// A file to be had, with the mirrors that have it, in the order in which they are tried.
 pub struct Download<'a> {
     pub name: &'a str,
     pub file: &'a str,
     pub sha256: &'static str,
     /// Its length in bytes.
     pub size: u64,
-    pub ways: Vec<Way>,
+    pub mirrors: Vec<Mirror>,
     pub notices: &'a Notices,
 }
 
-/// One way to get a file: writes it to the path it is given.
-pub struct Way {
+/// Where a file can be downloaded from: writes it to the path it is given.
+pub struct Mirror {
     pub name: &'static str,
     #[allow(clippy::type_complexity)]
     pub fetch: Box<dyn Fn(&Path) -> Result<()>>,
@@ -67,15 +67,15 @@ pub fn find_or_download(cache: &Path, hashes: &Hashes, download: &Download<'_>) 
 fn fetch(cache: &Path, download: &Download<'_>, target: &Path) -> Result<()> {
     let mut reasons = Vec::new();
     let mut wrong = None;
-    for way in &download.ways {
+    for mirror in &download.mirrors {
         // Removed with everything in it, whatever happens.
         let folder = tempfile::Builder::new().prefix(".download-").tempdir_in(cache).map_err(at(cache))?;
         let file = folder.path().join(download.file);
-        download.notices.say(&format!("downloading {} ({} MB) from {} …", download.name, download.size / 1_000_000, way.name));
-        match (way.fetch)(&file).and_then(|()| check(&file, download)) {
+        download.notices.say(&format!("downloading {} ({} MB) from {} …", download.name, download.size / 1_000_000, mirror.name));
+        match (mirror.fetch)(&file).and_then(|()| check(&file, download)) {
             Ok(()) => return std::fs::rename(&file, target).map_err(at(target)),
             Err(error) => {
-                reasons.push(format!("from {}: {error}", way.name));
+                reasons.push(format!("from {}: {error}", mirror.name));
                 if let Error::Checksum { .. } = error {
                     wrong = Some(error);
                 }
@@ -106,12 +106,12 @@ mod tests {
     /// Of nothing at all.
     const SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    fn download(sha256: &'static str, ways: Vec<Way>) -> Download<'static> {
-        Download { name: "a-model", file: FILE, sha256, size: 5, ways, notices: Box::leak(Box::new(Notices::new(|_| {}))) }
+    fn download(sha256: &'static str, mirrors: Vec<Mirror>) -> Download<'static> {
+        Download { name: "a-model", file: FILE, sha256, size: 5, mirrors, notices: Box::leak(Box::new(Notices::new(|_| {}))) }
     }
 
-    fn way(name: &'static str, fetch: impl Fn(&Path) -> Result<()> + 'static) -> Way {
-        Way { name, fetch: Box::new(fetch) }
+    fn mirror(name: &'static str, fetch: impl Fn(&Path) -> Result<()> + 'static) -> Mirror {
+        Mirror { name, fetch: Box::new(fetch) }
     }
 
     fn writes(content: &'static str) -> impl Fn(&Path) -> Result<()> {
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_wrong_checksum_is_an_error_and_leaves_nothing() {
         let cache = tempfile::tempdir().unwrap();
-        let error = find(cache.path(), &download(SHA256, vec![way("somewhere", writes("wrong"))])).unwrap_err();
+        let error = find(cache.path(), &download(SHA256, vec![mirror("somewhere", writes("wrong"))])).unwrap_err();
         assert!(matches!(error, Error::Checksum { .. }), "{error}");
         assert_eq!(left(cache.path()), Vec::<String>::new());
     }
@@ -147,7 +147,7 @@ mod tests {
     fn an_interrupted_download_leaves_nothing_and_the_next_way_is_tried() {
         let cache = tempfile::tempdir().unwrap();
         let interrupted = || {
-            way("one", |path| {
+            mirror("one", |path| {
                 std::fs::write(path, "ri").map_err(at(path))?;
                 Err(Error::NotFound { name: "a-model".into(), reasons: vec!["the line went dead".into()] })
             })
@@ -155,7 +155,7 @@ mod tests {
         let message = find(cache.path(), &download(sum("right"), vec![interrupted()])).unwrap_err().to_string();
         assert!(message.contains("from one") && message.contains("the line went dead"), "{message}");
         assert_eq!(left(cache.path()), Vec::<String>::new());
-        let path = find(cache.path(), &download(sum("right"), vec![interrupted(), way("two", writes("right"))])).unwrap();
+        let path = find(cache.path(), &download(sum("right"), vec![interrupted(), mirror("two", writes("right"))])).unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "right");
         assert_eq!(left(cache.path()), [FILE]);
     }
@@ -168,7 +168,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let slow = way("slow", |path| {
+                    let slow = mirror("slow", |path| {
                         FETCHED.fetch_add(1, Ordering::SeqCst);
                         std::thread::sleep(std::time::Duration::from_millis(50));
                         writes("right")(path)
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn other_bytes_in_the_cache_are_not_used() {
         let cache = tempfile::tempdir().unwrap();
-        let right = || download(sum("right"), vec![way("somewhere", writes("right"))]);
+        let right = || download(sum("right"), vec![mirror("somewhere", writes("right"))]);
         let path = find(cache.path(), &right()).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
         std::fs::write(&path, "wrong").unwrap();
@@ -208,8 +208,8 @@ mod tests {
         let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let lines = std::sync::Arc::clone(&said);
         let notices = Notices::new(move |line| lines.lock().unwrap().push(line.to_string()));
-        let ways = vec![way("somewhere", writes("right"))];
-        let download = Download { name: "a-model", file: FILE, sha256: sum("right"), size: 98_000_000, ways, notices: &notices };
+        let mirrors = vec![mirror("somewhere", writes("right"))];
+        let download = Download { name: "a-model", file: FILE, sha256: sum("right"), size: 98_000_000, mirrors, notices: &notices };
         find(cache.path(), &download).unwrap();
         find(cache.path(), &download).unwrap();
         assert_eq!(*said.lock().unwrap(), ["downloading a-model (98 MB) from somewhere …"]);

@@ -9,7 +9,7 @@ use super::gguf::Gguf;
 use super::safetensors::Safetensors;
 use super::source::{Location, Source};
 use super::weights::{Files, Weights};
-use super::{known, regular};
+use super::{builtin, regular};
 use crate::config::{Config, end_tokens};
 use crate::error::at;
 use crate::tokenizer::Tokenizer;
@@ -51,12 +51,12 @@ pub(crate) fn open(source: &Source) -> Result<Checkpoint> {
 }
 
 fn find(source: &Source) -> Result<PathBuf> {
-    if let (Some(revision), Location::Known(name)) = (&source.revision, &source.location) {
+    if let (Some(revision), Location::Builtin(name)) = (&source.revision, &source.location) {
         let reasons = vec![format!("`{revision}` is a revision, which only a repository of the hub has, written `owner/name`")];
         return Err(Error::NotFound { name: name.clone(), reasons });
     }
     match &source.location {
-        Location::Known(name) => known::find(name, &source.notices),
+        Location::Builtin(name) => builtin::find(name, &source.notices),
         Location::Path(path) if source.revision.is_some() => {
             let reasons = vec!["a file has no revision; only a repository of the hub has".to_string()];
             Err(Error::NotFound { name: path.display().to_string(), reasons })

@@ -1,5 +1,6 @@
 //! From a name, a folder or a file to weights in memory.
 
+mod builtin;
 mod cache;
 mod checkpoint;
 mod fingerprint;
@@ -12,7 +13,6 @@ mod hashes;
 mod http;
 #[cfg(feature = "hub")]
 mod hub;
-mod known;
 mod notices;
 mod regular;
 mod safetensors;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
 
-use super::known;
+use super::builtin;
 use super::notices::Notices;
 use crate::layers::WeightFormat;
 use crate::{Error, Result};
@@ -38,7 +38,7 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// A model that this library knows by name: `smollm2-135m`.
-    Known(String),
+    Builtin(String),
     /// A repository of the Hugging Face hub: `HuggingFaceTB/SmolLM2-135M`.
     Hub(String),
     /// A folder with `config.json`; a `.gguf` file; or a `.safetensors` file with a `config.json` beside it, of which no other file is read.
@@ -48,7 +48,7 @@ pub enum Location {
 impl Default for Source {
     /// `smollm2-135m`: SmolLM2-135M-Instruct in 4 bits (Q4_1), 98 MB, which needs no account. Its bytes are pinned by their SHA-256, and checked.
     fn default() -> Self {
-        Source::from(known::DEFAULT)
+        Source::from(builtin::DEFAULT)
     }
 }
 
@@ -59,7 +59,7 @@ impl From<&str> for Source {
         let location = match is_path {
             true => Location::Path(PathBuf::from(name)),
             false if name.contains('/') => Location::Hub(name.to_string()),
-            false => Location::Known(name.to_string()),
+            false => Location::Builtin(name.to_string()),
         };
         Source::at(location)
     }

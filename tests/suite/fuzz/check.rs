@@ -8,8 +8,8 @@ use nnsight::candle_core::{DType, Device, Tensor as Candle};
 use nnsight::graph::{Axis, Facts, Invoke, Op};
 use nnsight::models::{Gpt2, Llama};
 use nnsight::module::Role;
-use nnsight::prelude::{Dynamic, Edited, Graph, Plan, Source};
-use nnsight::run::Watch;
+use nnsight::prelude::{Dynamic, Edited, Graph, Optimizations, Source};
+use nnsight::run::Observer;
 use nnsight::trace::Traceable;
 use nnsight::types::{KindTag, Saved};
 
@@ -67,9 +67,9 @@ pub fn subjects() -> &'static [Subject] {
         fn leak<T>(value: T) -> &'static T {
             Box::leak(Box::new(value))
         }
-        let llama = leak(Llama::<Dynamic>::load(Source::from(folder("tests/reference/llama"))).unwrap().with_plan(Plan::naive()));
-        let gpt2 = leak(Gpt2::<Dynamic>::load(Source::from(folder("tests/reference/gpt2"))).unwrap().with_plan(Plan::naive()));
-        let attach = |model: &'static Llama<Dynamic>| leak(model.attach("sae", Role::Through("layers.1.output"), sae()).unwrap());
+        let llama = leak(Llama::<Dynamic>::load(Source::from(folder("tests/reference/llama"))).unwrap().with_optimizations(Optimizations::naive()));
+        let gpt2 = leak(Gpt2::<Dynamic>::load(Source::from(folder("tests/reference/gpt2"))).unwrap().with_optimizations(Optimizations::naive()));
+        let attach = |model: &'static Llama<Dynamic>| leak(model.attach("sae", Role::Splice("layers.1.output"), sae()).unwrap());
         let model = tiny_llama();
         let edits = nnsight::edit!(model, { model.layers[1].mlp.output *= 0.5 });
         let edit = |model: &'static Llama<Dynamic>| leak(Edited::with(model, edits.as_ref().unwrap().edits().clone()));
@@ -92,8 +92,8 @@ fn subject<M: Traceable + Send + Sync>(name: &'static str, planned: &'static M, 
         name,
         sites: table.sites().iter().map(|site| (site.path.clone(), site.facts.kind, site.facts.axes.clone())).collect(),
         modules: table.modules().iter().filter(|module| module.pointwise.is_some()).map(|module| module.path.clone()).collect(),
-        planned: Box::new(|graph| Ok(planned.run(graph, Watch::default())?.into_iter().map(entries).collect())),
-        naive: Box::new(|graph| Ok(naive.run(graph, Watch::default())?.into_iter().map(entries).collect())),
+        planned: Box::new(|graph| Ok(planned.run(graph, Observer::default())?.into_iter().map(entries).collect())),
+        naive: Box::new(|graph| Ok(naive.run(graph, Observer::default())?.into_iter().map(entries).collect())),
         scan: Box::new(|graph| Ok(planned.scan(graph)?)),
     }
 }

@@ -34,10 +34,10 @@ fn begin(numbers: &mut Numbers) -> Graph {
         let generation = numbers.once_in(6).then(|| Generation::default().max_new_tokens(1 + numbers.below(3)));
         let one = numbers.pick(&prompts).cloned().unwrap_or_default();
         let prompts = (0..rows).map(|_| Prompt::Tokens(if numbers.once_in(3) { prompts[0].clone() } else { one.clone() })).collect();
-        invokes.push(Invoke { prompts, everything: false, generation, source: None });
+        invokes.push(Invoke { prompts, all_prompts: false, generation, source: None });
     }
     if numbers.once_in(8) {
-        invokes.push(Invoke { everything: true, generation: invokes[0].generation.clone(), ..Invoke::default() });
+        invokes.push(Invoke { all_prompts: true, generation: invokes[0].generation.clone(), ..Invoke::default() });
     }
     let constant =
         |values: Vec<f32>| Constant { names: vec!["Hidden".into()], tensor: Candle::new(values, &Device::Cpu).expect("a list has one axis") };
@@ -84,7 +84,7 @@ impl Growing<'_> {
             }
         }
         if let Op::Loop(body) = &self.graph.nodes[before.0].op {
-            let (carried, facts) = (body.carried, self.facts[self.graph.nodes[before.0].args[0].index()].clone());
+            let (carried, facts) = (body.loop_carried, self.facts[self.graph.nodes[before.0].args[0].index()].clone());
             for index in 0..carried {
                 self.graph.nodes.push(Node { op: Op::Item { index }, args: vec![id], guards: vec![], source });
                 self.graph.saves.push(NodeId(self.graph.nodes.len() as u32 - 1));
@@ -252,7 +252,8 @@ impl Growing<'_> {
             node(Op::Compare(Compare::Gt), vec![1, 2]),
         ];
         let rounds = self.values(|facts| facts.kind == KindTag::Float && facts.axes.is_empty());
-        let body = Body { carried: 2, over: None, captured: 0, nodes, condition: Some(NodeId(6)), gives: vec![NodeId(3), NodeId(5)], limit: 100 };
+        let body =
+            Body { loop_carried: 2, over: None, captured: 0, nodes, condition: Some(NodeId(6)), yields: vec![NodeId(3), NodeId(5)], limit: 100 };
         Some((Op::Loop(Box::new(body)), vec![a, *numbers.pick(&rounds)?]))
     }
 

@@ -62,7 +62,7 @@ const B: [u32; 5] = [3, 17, 9, 40, 22];
 fn written() -> Vec<(&'static str, Graph)> {
     let model = tiny_llama();
     let gpt2 = tiny_gpt2();
-    let attached = model.attach("sae", nnsight::module::Role::Through("layers.1.output"), sae()).unwrap();
+    let attached = model.attach("sae", nnsight::module::Role::Splice("layers.1.output"), sae()).unwrap();
     let mut all = vec![
         ("llama", nnsight::graph!(model, A.to_vec(), { model.lm_head.output.softmax(Vocab) })),
         (
@@ -90,7 +90,7 @@ fn written() -> Vec<(&'static str, Graph)> {
                 if h.mean_all().gt(0.0) {
                     model.layers[2].mlp.output *= 2.0;
                 }
-                let halved = repeat_while(h, |h| h.norm_all().gt(0.5), |h| h * 0.5);
+                let halved = while_loop(h, |h| h.norm_all().gt(0.5), |h| h * 0.5);
                 (halved, model.lm_head.output.cumsum(Seq))
             }),
         ),
@@ -152,7 +152,7 @@ fn named(model: &'static Llama<Dynamic>) -> Vec<(&'static str, nnsight::Result<G
     with_operation.saves.push(NodeId(with_operation.nodes.len() as u32 - 1));
     let mut session = plain;
     let generation = Generation::default().max_new_tokens(3);
-    session.invokes.push(Invoke { prompts: vec![Prompt::Tokens(B.to_vec())], everything: false, generation: Some(generation), source: None });
+    session.invokes.push(Invoke { prompts: vec![Prompt::Tokens(B.to_vec())], all_prompts: false, generation: Some(generation), source: None });
     let at = |step| At { step, ..At::prompt(InvokeId(1)) };
     session.nodes.push(node(Op::Set { at: at(0), site: SiteId(0), region: Default::default(), unused: Default::default() }, vec![0]));
     session.nodes.push(node(Op::Get { at: at(2), site: SiteId(0) }, vec![]));

@@ -13,9 +13,9 @@ impl<M: Stages> Interleaver<'_, M> {
     /// Runs a loop; gives what it carries at the end.
     pub(super) fn repeat(&mut self, body: &Body, args: Vec<Datum>, inside: &Inferred, source_line: &Option<Source>) -> Result<Vec<Datum>> {
         let mut args = args;
-        let shapes = args[..body.carried].iter().map(|carried| self.shape(carried)).collect::<Result<Vec<_>>>()?;
-        let rows = body.over.map(|axis| Ok::<_, Error>((self.precision.tensor(&args[body.carried])?, axis))).transpose()?;
-        let depth = self.depths.above(args.get(body.carried).filter(|_| rows.is_some()));
+        let shapes = args[..body.loop_carried].iter().map(|carried| self.shape(carried)).collect::<Result<Vec<_>>>()?;
+        let rows = body.over.map(|axis| Ok::<_, Error>((self.precision.tensor(&args[body.loop_carried])?, axis))).transpose()?;
+        let depth = self.depths.above(args.get(body.loop_carried).filter(|_| rows.is_some()));
         let rounds = match &rows {
             Some((rows, axis)) => rows.dim(*axis)?,
             None => usize::MAX,
@@ -29,13 +29,13 @@ impl<M: Stages> Interleaver<'_, M> {
                 self.meter.round(inside, body.parameters(), source_line)?;
             }
             if let Some((rows, axis)) = &rows {
-                args[body.carried] = self.bounded(depth, Datum::Tensor(rows.narrow(*axis, round, 1)?.squeeze(*axis)?))?;
+                args[body.loop_carried] = self.bounded(depth, Datum::Tensor(rows.narrow(*axis, round, 1)?.squeeze(*axis)?))?;
             }
             let (given, goes_on) = self.round(body, &args, inside, source_line)?;
             match given {
                 Some(given) => {
                     self.check_shapes(&shapes, &given, source_line)?;
-                    args.splice(..body.carried, given).for_each(drop);
+                    args.splice(..body.loop_carried, given).for_each(drop);
                 }
                 None => break,
             }
@@ -43,7 +43,7 @@ impl<M: Stages> Interleaver<'_, M> {
                 break;
             }
         }
-        args.truncate(body.carried);
+        args.truncate(body.loop_carried);
         Ok(args)
     }
 
@@ -51,7 +51,7 @@ impl<M: Stages> Interleaver<'_, M> {
         match datum {
             Datum::Tensor(tensor) => Ok(tensor.dims().to_vec()),
             Datum::Number(_) => Ok(Vec::new()),
-            Datum::Chain(_) | Datum::Several(_) => Ok(self.precision.tensor(datum)?.dims().to_vec()),
+            Datum::Fused(_) | Datum::Several(_) => Ok(self.precision.tensor(datum)?.dims().to_vec()),
         }
     }
 
@@ -85,7 +85,7 @@ impl<M: Stages> Interleaver<'_, M> {
         }
         let goes_on = checks_first || body.condition.map_or(Ok(true), |condition| truth(&values, condition, source_line))?;
         let missing = || Error::OutsideBranch { source_line: source_line.clone() };
-        let given = body.gives.iter().map(|given| values[given.index()].clone().ok_or_else(missing));
+        let given = body.yields.iter().map(|given| values[given.index()].clone().ok_or_else(missing));
         Ok((Some(given.collect::<Result<_>>()?), goes_on))
     }
 
@@ -135,12 +135,12 @@ fn truth(values: &[Option<Datum>], condition: NodeId, source_line: &Option<Sourc
     match &values[condition.index()] {
         Some(Datum::Number(number)) => Ok(*number != 0.0),
         Some(Datum::Tensor(tensor)) => Ok(first_is_true(tensor)?),
-        Some(Datum::Chain(chain)) => Ok(first_is_true(&chain.compute()?)?),
+        Some(Datum::Fused(chain)) => Ok(first_is_true(&chain.compute()?)?),
         Some(Datum::Several(_)) | None => Err(Error::OutsideBranch { source_line: source_line.clone() }),
     }
 }
 
-/// Whether the first entry of a tensor of truth values is true.
+/// Whether the first entry of a boolean tensor is true.
 pub(super) fn first_is_true(tensor: &Tensor) -> candle_core::Result<bool> {
     Ok(tensor.flatten_all()?.get(0)?.to_scalar::<u8>()? != 0)
 }

@@ -4,17 +4,17 @@ use candle_core::{DType, Device, Tensor};
 
 use super::Stages;
 use crate::Result;
-use crate::module::{Cx, Forward, Guest};
+use crate::module::{Attachment, Cx, Forward};
 
-/// The stages of a model whose passes come by attached modules.
-pub struct Hosting<'a, M> {
+/// The stages of a model whose passes reach attached modules.
+pub struct WithAttachments<'a, M> {
     /// The model.
     pub model: &'a M,
     /// What is attached to it.
-    pub guests: &'a [Guest<'a>],
+    pub attachments: &'a [Attachment<'a>],
 }
 
-impl<M: Stages> Stages for Hosting<'_, M> {
+impl<M: Stages> Stages for WithAttachments<'_, M> {
     fn device(&self) -> &Device {
         self.model.device()
     }
@@ -25,15 +25,15 @@ impl<M: Stages> Stages for Hosting<'_, M> {
         self.model.count()
     }
     fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let mut cx = cx.hosting(self.guests);
+        let mut cx = cx.with_attachments(self.attachments);
         self.model.stage(index, state, &mut cx)
     }
     fn head(&self) -> Option<usize> {
         self.model.head()
     }
     fn find(&self, path: &str) -> Option<&dyn Forward> {
-        let inside = |guest: &Guest<'_>| path.strip_prefix(guest.name)?.strip_prefix('.').map(str::to_string);
-        let attached = self.guests.iter().find_map(|guest| guest.module.find_inside(&inside(guest)?));
+        let inside = |attachment: &Attachment<'_>| path.strip_prefix(attachment.name)?.strip_prefix('.').map(str::to_string);
+        let attached = self.attachments.iter().find_map(|attachment| attachment.module.find_inside(&inside(attachment)?));
         attached.or_else(|| self.model.find(path))
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::order::{Order, Time};
+use super::order::{Order, SitePoint};
+use super::passes::PlanContext;
 use super::positions::{self, Positions};
 use super::readers::{Edit, Reader, Readers, Sight};
-use super::schedule::Circumstances;
 use super::unreachable::{check_branches, check_skipped, check_stopped};
 use crate::graph::{At, Graph, InvokeId, NodeId, Op, Region, Source, SourceId, Unused, Visited};
 use crate::module::SiteTable;
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::NoEffect`] for an edit that nothing needs, [`Error::OutsideBranch`] for a value of a branch that is used outside of it,
 /// [`Error::InsideSkipped`] for what touches the inside of a module that is not run.
-pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstances: Circumstances<'_>) -> Result<Reach> {
+pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, context: PlanContext<'_>) -> Result<Liveness> {
     check_branches(graph)?;
     check_skipped(graph, table, order)?;
     check_stopped(graph, order)?;
@@ -24,7 +24,7 @@ pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstan
         graph,
         table,
         order,
-        lengths: circumstances.lengths,
+        lengths: context.lengths,
         needed: vec![false; graph.nodes.len()],
         read: vec![Positions::default(); graph.nodes.len()],
         readers: graph.invokes.iter().map(|_| Readers::default()).collect(),
@@ -39,12 +39,12 @@ pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstan
         sweep.read[save.index()].add(Positions::All);
     }
     for (index, invoke) in graph.invokes.iter().enumerate() {
-        if circumstances.streams && invoke.generation.is_some() {
-            sweep.add_reader(InvokeId(index as u32), Reader { time: Time::END, node: None });
+        if context.streams && invoke.generation.is_some() {
+            sweep.add_reader(InvokeId(index as u32), Reader { time: SitePoint::END, node: None });
         }
     }
     let mut latest_first = graph.iter().map(|(id, _)| id).collect::<Vec<_>>();
-    latest_first.sort_by_key(|id| std::cmp::Reverse((order.moments[id.index()], *id)));
+    latest_first.sort_by_key(|id| std::cmp::Reverse((order.points[id.index()], *id)));
     for id in latest_first {
         sweep.visit(id)?;
     }
@@ -56,11 +56,11 @@ pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, circumstan
             return Err(Error::NoEffect { site, reason, source_line: graph.source(id) });
         }
     }
-    Ok(Reach { needed: sweep.needed, read: sweep.read })
+    Ok(Liveness { needed: sweep.needed, read: sweep.read })
 }
 
 /// What is needed.
-pub(super) struct Reach {
+pub(super) struct Liveness {
     /// The nodes.
     pub needed: Vec<bool>,
     /// Which positions of each reading.
@@ -144,10 +144,10 @@ impl Sweep<'_> {
         match node.op {
             Op::Get { at, site } => {
                 let position = self.order.positions[site.index()];
-                self.add_reader(at.invoke, Reader { time: self.order.moments[id.index()].time, node: Some(id) });
+                self.add_reader(at.invoke, Reader { time: self.order.points[id.index()].time, node: Some(id) });
                 self.replaced.forget(self.graph, at, position);
             }
-            Op::Tokens { invoke } => self.add_reader(invoke, Reader { time: Time::END, node: Some(id) }),
+            Op::Tokens { invoke } => self.add_reader(invoke, Reader { time: SitePoint::END, node: Some(id) }),
             Op::Grad => _ = self.gradients.insert(node.args[1]),
             _ => {}
         }
@@ -192,7 +192,7 @@ impl Sweep<'_> {
             self.replaced.entry(self.graph, at, position).add(region, id);
             // Later steps see what earlier layers held, through their keys and values.
             let once = self.graph.invokes[at.invoke.index()].generation.is_none();
-            if once && region.is_whole() && self.table.sites()[position].is_bottleneck {
+            if once && region.is_whole() && self.table.sites()[position].is_residual_boundary {
                 match self.graph.sees_all(at.invoke) {
                     true => {
                         std::mem::take(&mut self.reading).into_iter().for_each(|invoke| self.readers[invoke.index()].clear());

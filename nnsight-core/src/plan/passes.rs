@@ -7,22 +7,22 @@ use crate::graph::{Facts, Generation, InvokeId, NodeId, Span};
 
 /// What is run: some forward passes one after the other, and what happens at which site of each.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Schedule {
-    /// The passes.
-    pub waves: Vec<Wave>,
+pub struct Plan {
+    /// The batches of prompts, each with its forward passes.
+    pub batches: Vec<PassBatch>,
     /// How many nodes use each value, saves included.
     pub uses: Vec<u32>,
     /// Of which values a gradient is asked for.
     pub with_gradient: Vec<bool>,
     /// Which values are computed in one pass with their only user.
-    pub chained: Vec<bool>,
+    pub fused: Vec<bool>,
     /// Whether a pass ends where nothing more is needed.
     pub stops: bool,
 }
 
 /// One run of a batch of invokes: a forward pass, and those that follow it where it is continued.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Wave {
+pub struct PassBatch {
     /// What is in the batch.
     pub invokes: Vec<InvokeId>,
     /// How it is continued.
@@ -30,7 +30,7 @@ pub struct Wave {
     /// What runs before the pass.
     pub before: Vec<NodeId>,
     /// What runs at which site, in the order of the passes.
-    pub visits: Vec<Visit>,
+    pub visits: Vec<SiteVisit>,
     /// What runs after the last step, because it needs the generated tokens.
     pub after: Vec<NodeId>,
     /// The positions at which the head is needed, where not at all of them.
@@ -62,7 +62,7 @@ pub enum Share {
     },
     /// It branches off from another.
     Branch {
-        /// From which wave.
+        /// From which batch.
         base: usize,
         /// From which of its rows, all of which each invoke has.
         rows: Span,
@@ -84,9 +84,9 @@ pub struct Check {
     pub until: usize,
 }
 
-/// What runs while a pass comes by a site.
+/// What runs while a pass reaches a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Visit {
+pub struct SiteVisit {
     /// The step of the generation; 0 is the prompt's own pass.
     pub step: u32,
     /// The site.
@@ -95,9 +95,9 @@ pub struct Visit {
     pub node: NodeId,
 }
 
-/// What a schedule needs to know beside the graph and the sites.
+/// What a plan needs to know beside the graph and the sites.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Circumstances<'a> {
+pub struct PlanContext<'a> {
     /// The first site of the model's last stage, where that treats every position by itself.
     pub head: Option<usize>,
     /// The numbers of tokens of the invokes, where all prompts of one have the same.

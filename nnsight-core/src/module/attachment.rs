@@ -9,28 +9,48 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role<'p> {
     /// It sees what a site holds, and changes nothing: a probe. What it gives is used by the trace.
-    Beside(&'p str),
+    Probe(&'p str),
     /// What a site holds goes through it: an autoencoder spliced into the residual stream.
-    Through(&'p str),
+    Splice(&'p str),
     /// It is given what a module is given, and stands in for it; the module is not run: a transcoder.
-    InPlaceOf(&'p str),
+    Replace(&'p str),
+}
+
+/// The names that the roles had.
+#[allow(non_snake_case)]
+impl<'p> Role<'p> {
+    /// As [`Role::Probe`].
+    #[deprecated(since = "0.2.0", note = "renamed to `Role::Probe`")]
+    pub fn Beside(path: &'p str) -> Self {
+        Role::Probe(path)
+    }
+    /// As [`Role::Splice`].
+    #[deprecated(since = "0.2.0", note = "renamed to `Role::Splice`")]
+    pub fn Through(path: &'p str) -> Self {
+        Role::Splice(path)
+    }
+    /// As [`Role::Replace`].
+    #[deprecated(since = "0.2.0", note = "renamed to `Role::Replace`")]
+    pub fn InPlaceOf(path: &'p str) -> Self {
+        Role::Replace(path)
+    }
 }
 
 /// What a model does with an attached module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Beside,
-    Through,
-    InPlaceOf,
+pub(crate) enum AttachmentRole {
+    Probe,
+    Splice,
+    Replace,
 }
 
 impl Role<'_> {
     /// The site behind which the module is run, and how.
-    pub(crate) fn resolve(self, table: &SiteTable) -> Result<(usize, Place)> {
+    pub(crate) fn resolve(self, table: &SiteTable) -> Result<(usize, AttachmentRole)> {
         let (path, site, place) = match self {
-            Role::Beside(path) => (path, table.position(path), Place::Beside),
-            Role::Through(path) => (path, table.position(path), Place::Through),
-            Role::InPlaceOf(path) => (path, table.position(&format!("{path}.input")), Place::InPlaceOf),
+            Role::Probe(path) => (path, table.position(path), AttachmentRole::Probe),
+            Role::Splice(path) => (path, table.position(path), AttachmentRole::Splice),
+            Role::Replace(path) => (path, table.position(&format!("{path}.input")), AttachmentRole::Replace),
         };
         let suggestion = || crate::error::did_you_mean(table.suggest(path));
         site.map(|site| (site, place)).ok_or_else(|| Error::NoSite {
@@ -58,9 +78,9 @@ impl<M: Forward + Instrument> Callable for M {
 
 /// An attached module while a model runs.
 #[derive(Clone, Copy)]
-pub struct Guest<'a> {
+pub struct Attachment<'a> {
     pub(crate) name: &'a str,
-    pub(crate) host: usize,
-    pub(crate) place: Place,
+    pub(crate) target: usize,
+    pub(crate) place: AttachmentRole,
     pub(crate) module: &'a dyn Callable,
 }

@@ -5,12 +5,16 @@ use crate::types::Saved;
 
 /// Who is told of a run while it goes on. By default nobody.
 #[derive(Default)]
-pub struct Watch<'t> {
+pub struct Observer<'t> {
     /// Of every token that is generated.
     pub on_token: Option<&'t mut dyn FnMut(Token)>,
     /// Of every batch that is done.
     pub on_batch: Option<&'t mut (dyn FnMut(Progress) + Send)>,
 }
+
+/// As [`Observer`].
+#[deprecated(since = "0.2.0", note = "renamed to `Observer`")]
+pub type Watch<'t> = Observer<'t>;
 
 /// How far a run has come.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What the attention keeps of earlier positions.
+//! The KV cache.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,17 @@ use crate::graph::Span;
 
 /// The keys and values of earlier positions, by the module that keeps them. They are those that the model went on with, edits included.
 #[derive(Debug, Default)]
-pub struct Past {
+pub struct KvCache {
     kept: HashMap<usize, (Tensor, Tensor)>,
     /// Whether they are those of another run, which every run begins with and none adds to.
     is_borrowed: bool,
 }
 
-impl Past {
+/// As [`KvCache`].
+#[deprecated(since = "0.2.0", note = "renamed to `KvCache`")]
+pub type Past = KvCache;
+
+impl KvCache {
     /// Puts the keys and values of this pass behind those of `past` earlier positions, and keeps all of them.
     ///
     /// # Shapes
@@ -47,6 +51,6 @@ impl Past {
     pub(super) fn branch(&self, rows: Span, padding: usize, positions: usize) -> Result<Self> {
         let part = |x: &Tensor| x.narrow(0, rows.start, rows.len)?.narrow(2, padding, positions);
         let kept = self.kept.iter().map(|(&module, (k, v))| Ok((module, (part(k)?, part(v)?))));
-        Ok(Past { kept: kept.collect::<Result<_>>()?, is_borrowed: true })
+        Ok(KvCache { kept: kept.collect::<Result<_>>()?, is_borrowed: true })
     }
 }

@@ -12,7 +12,7 @@ use crate::types::{Bool, HasAxis, Kind, Shape, Signature};
     note = "what it can is a value or site, or a tuple of up to four"
 )]
 pub trait Carried<'t>: Sized {
-    /// What it is in the loop and behind it.
+    /// What it is in the loop and after it.
     type Value: Copy;
     #[doc(hidden)]
     #[track_caller]
@@ -58,7 +58,7 @@ carried_tuple!(A 0, B 1);
 carried_tuple!(A 0, B 1, D 2);
 carried_tuple!(A 0, B 1, D 2, E 3);
 
-/// Goes on while a condition on what is carried holds: `repeat_while(h, |h| h.norm_all().gt(1.0), |h| h * 0.5)`.
+/// Goes on while a condition on what is carried holds: `while_loop(h, |h| h.norm_all().gt(1.0), |h| h * 0.5)`.
 ///
 /// The closures are called once, to record a round; how many rounds there are is known when the trace runs. A round computes: it reads sites
 /// as they are before the loop, and writes to none.
@@ -66,7 +66,7 @@ carried_tuple!(A 0, B 1, D 2, E 3);
 /// # Errors
 /// The trace fails with this line where a round changes the shape of what it carries, or where there are more than 100,000 rounds.
 #[track_caller]
-pub fn repeat_while<'t, C: Signature, T: Carried<'t>, R: Carried<'t, Value = T::Value>>(
+pub fn while_loop<'t, C: Signature, T: Carried<'t>, R: Carried<'t, Value = T::Value>>(
     initial: T,
     condition: impl FnOnce(T::Value) -> Value<'t, C, (), Bool>,
     round: impl FnOnce(T::Value) -> R,
@@ -76,42 +76,64 @@ pub fn repeat_while<'t, C: Signature, T: Carried<'t>, R: Carried<'t, Value = T::
     let parameters = tracer.open_body(ids.len());
     let carried = T::from_ids(tracer, &mut parameters.into_iter());
     let condition = condition(carried).id;
-    let mut gives = Vec::new();
-    round(carried).ids(&mut gives);
-    T::from_ids(tracer, &mut tracer.close_body(&ids, None, Some(condition), &gives).into_iter())
+    let mut yields = Vec::new();
+    round(carried).ids(&mut yields);
+    T::from_ids(tracer, &mut tracer.close_body(&ids, None, Some(condition), &yields).into_iter())
 }
 
-/// What a round of [`fold`] gives: what is carried on, and perhaps whether the loop ends here.
+/// As [`while_loop`].
+#[deprecated(since = "0.2.0", note = "renamed to `while_loop`")]
+#[track_caller]
+pub fn repeat_while<'t, C: Signature, T: Carried<'t>, R: Carried<'t, Value = T::Value>>(
+    initial: T,
+    condition: impl FnOnce(T::Value) -> Value<'t, C, (), Bool>,
+    round: impl FnOnce(T::Value) -> R,
+) -> T::Value {
+    while_loop(initial, condition, round)
+}
+
+/// What a round of [`fold`] returns: what is carried on, and perhaps whether the loop ends here.
 pub trait Round<'t, C: Signature, V> {
     #[doc(hidden)]
     #[track_caller]
-    fn finish(self, gives: &mut Vec<NodeId>) -> Option<NodeId>;
+    fn finish(self, yields: &mut Vec<NodeId>) -> Option<NodeId>;
 }
 
 impl<'t, C: Signature, V, R: Carried<'t, Value = V>> Round<'t, C, V> for R {
-    fn finish(self, gives: &mut Vec<NodeId>) -> Option<NodeId> {
-        self.ids(gives);
+    fn finish(self, yields: &mut Vec<NodeId>) -> Option<NodeId> {
+        self.ids(yields);
         None
     }
 }
 
-/// What is carried on, and whether the loop goes on behind this round: what a `break` is in Rust.
+/// What is carried on, and whether the loop continues after this round: what a `break` is in Rust.
 #[derive(Clone, Copy, Debug)]
-pub struct GoOnIf<'t, C, R>(pub Value<'t, C, (), Bool>, pub R);
+pub struct ContinueIf<'t, C, R>(pub Value<'t, C, (), Bool>, pub R);
 
-impl<'t, C: Signature, V, R: Carried<'t, Value = V>> Round<'t, C, V> for GoOnIf<'t, C, R> {
-    fn finish(self, gives: &mut Vec<NodeId>) -> Option<NodeId> {
-        self.1.ids(gives);
+impl<'t, C: Signature, V, R: Carried<'t, Value = V>> Round<'t, C, V> for ContinueIf<'t, C, R> {
+    fn finish(self, yields: &mut Vec<NodeId>) -> Option<NodeId> {
+        self.1.ids(yields);
         Some(self.0.id)
     }
 }
 
+/// As [`ContinueIf`].
+#[deprecated(since = "0.2.0", note = "renamed to `ContinueIf`")]
+pub type GoOnIf<'t, C, R> = ContinueIf<'t, C, R>;
+
+/// As [`ContinueIf`].
+#[allow(non_snake_case)]
+#[deprecated(since = "0.2.0", note = "renamed to `ContinueIf`")]
+pub fn GoOnIf<'t, C, R>(condition: Value<'t, C, (), Bool>, carried: R) -> ContinueIf<'t, C, R> {
+    ContinueIf(condition, carried)
+}
+
 /// Goes over the rows of a value along an axis, carrying something on: `fold(h, Seq, h.at(Seq, 0), |sum, row| sum + row)`.
 ///
-/// A round that gives [`GoOnIf`]`(condition, carried)` is the last where its condition is false. Otherwise as [`repeat_while`].
+/// A round that returns [`ContinueIf`]`(condition, carried)` is the last where its condition is false. Otherwise as [`while_loop`].
 ///
 /// # Errors
-/// As [`repeat_while`].
+/// As [`while_loop`].
 #[track_caller]
 pub fn fold<'t, C: Signature, S: Shape + HasAxis<A, I>, K: Kind, A, I, T: Carried<'t>, R: Round<'t, C, T::Value>>(
     rows: impl Traced<'t, C, S, K>,
@@ -125,7 +147,7 @@ pub fn fold<'t, C: Signature, S: Shape + HasAxis<A, I>, K: Kind, A, I, T: Carrie
     let mut parameters = tracer.open_body(ids.len() + 1).into_iter();
     let carried = T::from_ids(tracer, &mut parameters);
     let row = Value::new(tracer, parameters.next().expect("the row is a parameter"));
-    let mut gives = Vec::new();
-    let condition = round(carried, row).finish(&mut gives);
-    T::from_ids(tracer, &mut tracer.close_body(&ids, Some((rows.id, S::POSITION)), condition, &gives).into_iter())
+    let mut yields = Vec::new();
+    let condition = round(carried, row).finish(&mut yields);
+    T::from_ids(tracer, &mut tracer.close_body(&ids, Some((rows.id, S::POSITION)), condition, &yields).into_iter())
 }

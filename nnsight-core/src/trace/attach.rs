@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use super::{Fingerprint, Traceable};
 use crate::graph::{Axis, Facts, Graph, Limits};
-use crate::module::{Cursor, Forward, Guest, GuestPlace, Instrument, Place, Registrar, Role, SiteTable};
-use crate::run::Watch;
+use crate::module::{Attachment, AttachmentRole, Cursor, Forward, Instrument, Place, Registrar, Role, SiteTable};
+use crate::run::Observer;
 use crate::types::Saved;
 use crate::{Error, Result};
 
 /// What modules can be attached to.
-pub trait Host: Traceable {
+pub trait Attach: Traceable {
     /// Runs a graph with attached modules, whose sites the table has.
     ///
     /// # Errors
     /// As [`Traceable::run`].
-    fn run_with(&self, table: &SiteTable, guests: &[Guest<'_>], graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>>;
+    fn run_with(&self, table: &SiteTable, attachments: &[Attachment<'_>], graph: Graph, observer: Observer<'_>) -> Result<Vec<Result<Saved>>>;
     /// As [`Traceable::scan`], with the table's sites.
     ///
     /// # Errors
@@ -30,12 +30,12 @@ pub struct Attached<'m, M, X> {
     model: &'m M,
     module: X,
     name: String,
-    host: usize,
-    place: GuestPlace,
+    target: usize,
+    place: AttachmentRole,
     table: Arc<SiteTable>,
 }
 
-impl<'m, M: Host, X> Attached<'m, M, X>
+impl<'m, M: Attach, X> Attached<'m, M, X>
 where
     X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
 {
@@ -44,10 +44,10 @@ where
     /// # Errors
     /// Where the model has no such place, the module does not take what is there, or the name is taken.
     pub fn new(model: &'m M, name: &str, role: Role<'_>, mut module: X) -> Result<Self> {
-        let (host, place) = role.resolve(model.table())?;
-        let table = model.table().attach::<X>(name, host, place != GuestPlace::Beside)?;
+        let (target, place) = role.resolve(model.table())?;
+        let table = model.table().attach::<X>(name, target, place != AttachmentRole::Probe)?;
         module.attach(&mut model.table().sites().len());
-        Ok(Attached { model, module, name: name.to_string(), host, place, table: Arc::new(table) })
+        Ok(Attached { model, module, name: name.to_string(), target, place, table: Arc::new(table) })
     }
 
     /// The module.
@@ -63,16 +63,16 @@ impl<M, X> Deref for Attached<'_, M, X> {
     }
 }
 
-impl<M: Host, X> Traceable for Attached<'_, M, X>
+impl<M: Attach, X> Traceable for Attached<'_, M, X>
 where
     X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
 {
-    type Network = WithGuest<M::Network, X>;
+    type Network = NetworkWithAttachment<M::Network, X>;
     fn table(&self) -> &Arc<SiteTable> {
         &self.table
     }
-    fn run(&self, graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>> {
-        self.run_with(&self.table, &[], graph, watch)
+    fn run(&self, graph: Graph, observer: Observer<'_>) -> Result<Vec<Result<Saved>>> {
+        self.run_with(&self.table, &[], graph, observer)
     }
     fn scan(&self, graph: Graph) -> Result<Vec<Facts>> {
         self.scan_with(&self.table, graph)
@@ -86,14 +86,14 @@ where
     }
 }
 
-impl<M: Host, X> Host for Attached<'_, M, X>
+impl<M: Attach, X> Attach for Attached<'_, M, X>
 where
     X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
 {
-    fn run_with(&self, table: &SiteTable, guests: &[Guest<'_>], graph: Graph, watch: Watch<'_>) -> Result<Vec<Result<Saved>>> {
-        let own = Guest { name: &self.name, host: self.host, place: self.place, module: &self.module };
-        let guests = [own].into_iter().chain(guests.iter().copied()).collect::<Vec<_>>();
-        self.model.run_with(table, &guests, graph, watch)
+    fn run_with(&self, table: &SiteTable, attachments: &[Attachment<'_>], graph: Graph, observer: Observer<'_>) -> Result<Vec<Result<Saved>>> {
+        let own = Attachment { name: &self.name, target: self.target, place: self.place, module: &self.module };
+        let attachments = [own].into_iter().chain(attachments.iter().copied()).collect::<Vec<_>>();
+        self.model.run_with(table, &attachments, graph, observer)
     }
     fn scan_with(&self, table: &SiteTable, graph: Graph) -> Result<Vec<Facts>> {
         self.model.scan_with(table, graph)
@@ -101,39 +101,39 @@ where
 }
 
 /// A network and an attached module.
-pub struct WithGuest<N, X>(PhantomData<fn() -> (N, X)>);
+pub struct NetworkWithAttachment<N, X>(PhantomData<fn() -> (N, X)>);
 
 /// The sites of a model and of a module attached to it. It derefs to those of the model.
-pub struct HostSites<'t, N: Instrument, X: Instrument> {
+pub struct SitesWithAttachment<'t, N: Instrument, X: Instrument> {
     /// The model's own.
     pub model: N::Sites<'t>,
     /// The attached module's.
     pub attached: X::Sites<'t>,
 }
 
-impl<N: Instrument, X: Instrument> Clone for HostSites<'_, N, X> {
+impl<N: Instrument, X: Instrument> Clone for SitesWithAttachment<'_, N, X> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<N: Instrument, X: Instrument> Copy for HostSites<'_, N, X> {}
+impl<N: Instrument, X: Instrument> Copy for SitesWithAttachment<'_, N, X> {}
 
-impl<'t, N: Instrument, X: Instrument> Deref for HostSites<'t, N, X> {
+impl<'t, N: Instrument, X: Instrument> Deref for SitesWithAttachment<'t, N, X> {
     type Target = N::Sites<'t>;
     fn deref(&self) -> &N::Sites<'t> {
         &self.model
     }
 }
 
-impl<N: Instrument, X: Instrument<Signature = N::Signature>> Instrument for WithGuest<N, X> {
+impl<N: Instrument, X: Instrument<Signature = N::Signature>> Instrument for NetworkWithAttachment<N, X> {
     type Signature = N::Signature;
-    type Sites<'t> = HostSites<'t, N, X>;
+    type Sites<'t> = SitesWithAttachment<'t, N, X>;
     const COUNT: Option<usize> = None;
     fn describe(registrar: &mut Registrar, path: &str, pointwise: Option<(Axis, Axis)>) {
         N::describe(registrar, path, pointwise);
     }
     fn sites<'t>(cursor: &mut Cursor<'t>) -> Self::Sites<'t> {
-        HostSites { model: N::sites(cursor), attached: X::sites(cursor) }
+        SitesWithAttachment { model: N::sites(cursor), attached: X::sites(cursor) }
     }
     fn attach(&mut self, _next: &mut usize) {}
     fn place(&self) -> Place {

@@ -1,13 +1,13 @@
-//! In which wave each invoke runs: as early as the values that it needs from others allow.
+//! In which batch each invoke runs: as early as the values that it needs from others allow.
 //!
-//! An invoke that writes at one moment what another holds at a later one runs after it; at an earlier one, beside it. So an invoke depends on
+//! An invoke that writes at one point what another holds at a later one runs after it; at an earlier one, beside it. So an invoke depends on
 //! values, and values on invokes. What lies on a circle of these runs at one level, and nothing on it may come too late; the levels of the
 //! circles follow from what they need. Both take one look at each node.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::components::components;
-use super::order::{Time, gives_what_is_there};
+use super::order::{SitePoint, gives_what_is_there};
 use crate::graph::{Generation, Graph, InvokeId, NodeId, Op};
 use crate::module::SiteTable;
 use crate::{Error, Result};
@@ -16,12 +16,12 @@ use crate::{Error, Result};
 const LINES: usize = 8;
 
 /// What is between the invokes of a graph.
-pub(super) struct Waves<'a> {
+pub(super) struct Batches<'a> {
     graph: &'a Graph,
     table: &'a SiteTable,
     positions: &'a [usize],
     /// When each node touches the model, if it does.
-    visits: &'a [Option<(InvokeId, Time)>],
+    visits: &'a [Option<(InvokeId, SitePoint)>],
     /// A number for each invoke, equal for those that can be in one batch.
     groups: Vec<usize>,
     /// For each invoke the nodes that need something before they touch it.
@@ -37,8 +37,8 @@ pub(super) struct Waves<'a> {
 struct Latest {
     /// The level of their invokes.
     level: usize,
-    /// The latest moment of one of them.
-    time: Time,
+    /// The latest point of one of them.
+    time: SitePoint,
     /// The group of their invokes, `None` if they are of several.
     group: Option<usize>,
 }
@@ -57,8 +57,8 @@ fn latest(of: impl Iterator<Item = Option<Latest>>) -> Option<Latest> {
     of.flatten().reduce(Latest::and)
 }
 
-impl<'a> Waves<'a> {
-    pub fn new(graph: &'a Graph, table: &'a SiteTable, positions: &'a [usize], visits: &'a [Option<(InvokeId, Time)>]) -> Self {
+impl<'a> Batches<'a> {
+    pub fn new(graph: &'a Graph, table: &'a SiteTable, positions: &'a [usize], visits: &'a [Option<(InvokeId, SitePoint)>]) -> Self {
         let mut waiting = vec![Vec::new(); graph.invokes.len()];
         for ((id, node), visit) in graph.iter().zip(visits) {
             if let Some((invoke, _)) = visit
@@ -68,14 +68,14 @@ impl<'a> Waves<'a> {
             }
         }
         let groups = groups(graph, table, positions);
-        let sees_all = graph.invokes.iter().any(|invoke| invoke.everything);
-        let mut waves = Waves { graph, table, positions, visits, groups, waiting, sees_all, components: Vec::new() };
-        let vertices = waves.all_invokes() + usize::from(sees_all);
-        waves.components = components(vertices, |vertex, edge| waves.needed(vertex, edge));
-        waves
+        let sees_all = graph.invokes.iter().any(|invoke| invoke.all_prompts);
+        let mut batches = Batches { graph, table, positions, visits, groups, waiting, sees_all, components: Vec::new() };
+        let vertices = batches.all_invokes() + usize::from(sees_all);
+        batches.components = components(vertices, |vertex, edge| batches.needed(vertex, edge));
+        batches
     }
 
-    /// The wave of each invoke: each level's invokes of one group.
+    /// The batch of each invoke: each level's invokes of one group.
     ///
     /// # Errors
     /// [`Error::TooLate`] or [`Error::Circle`].
@@ -83,9 +83,9 @@ impl<'a> Waves<'a> {
         self.check()?;
         let levels = self.levels();
         let keys = levels.iter().zip(&self.groups).map(|(&level, &group)| (level, group)).collect::<Vec<_>>();
-        let mut wave_of = keys.iter().map(|&key| (key, 0)).collect::<BTreeMap<_, _>>();
-        wave_of.values_mut().enumerate().for_each(|(index, wave)| *wave = index);
-        Ok(keys.iter().map(|key| wave_of[key]).collect())
+        let mut batch_of = keys.iter().map(|&key| (key, 0)).collect::<BTreeMap<_, _>>();
+        batch_of.values_mut().enumerate().for_each(|(index, batch)| *batch = index);
+        Ok(keys.iter().map(|key| batch_of[key]).collect())
     }
 
     // The vertices: the values of nodes; readings that wait for the branch that they are in; invokes; and one that joins all invokes if one of
@@ -132,8 +132,8 @@ impl<'a> Waves<'a> {
         }
     }
 
-    /// The invoke and the moment of a reading that lies on a circle with its invoke.
-    fn reading(&self, id: NodeId) -> Option<(Time, InvokeId)> {
+    /// The invoke and the point of a reading that lies on a circle with its invoke.
+    fn reading(&self, id: NodeId) -> Option<(SitePoint, InvokeId)> {
         let (invoke, time) = self.visits[id.index()].filter(|_| gives_what_is_there(&self.graph.node(id).op))?;
         (self.components[id.index()] == self.components[self.invoke(invoke)]).then_some((time, invoke))
     }
@@ -141,7 +141,7 @@ impl<'a> Waves<'a> {
     /// Checks that on no circle a value is needed before it is there.
     fn check(&self) -> Result<()> {
         // For each value the latest reading that it depends on along its circle.
-        let mut inside: Vec<Option<(Time, InvokeId)>> = Vec::with_capacity(self.graph.nodes.len());
+        let mut inside: Vec<Option<(SitePoint, InvokeId)>> = Vec::with_capacity(self.graph.nodes.len());
         let mut late = Vec::new();
         for (id, node) in self.graph.iter() {
             let on_circle = |component: usize| node.uses().filter(move |used| self.components[used.index()] == component);
@@ -177,10 +177,10 @@ impl<'a> Waves<'a> {
         Ok(())
     }
 
-    /// For each invoke the last moment that a node needs along its circle.
-    fn readings(&self, id: NodeId) -> BTreeMap<InvokeId, Time> {
+    /// For each invoke the last point that a node needs along its circle.
+    fn readings(&self, id: NodeId) -> BTreeMap<InvokeId, SitePoint> {
         let component = self.components[self.waits(id)];
-        let mut found: BTreeMap<InvokeId, Time> = BTreeMap::new();
+        let mut found: BTreeMap<InvokeId, SitePoint> = BTreeMap::new();
         let mut seen = std::collections::HashSet::new();
         let mut open = self.graph.node(id).uses().collect::<Vec<_>>();
         while let Some(id) = open.pop() {
@@ -219,7 +219,7 @@ impl<'a> Waves<'a> {
                 break;
             }
         }
-        if let Some(all) = members.iter().copied().find(|&invoke| self.graph.invokes[invoke].everything) {
+        if let Some(all) = members.iter().copied().find(|&invoke| self.graph.invokes[invoke].all_prompts) {
             let others = members.iter().filter(|&&other| self.groups[other] != self.groups[all]);
             lines.extend(others.map(|other| format!("invoke {other} and invoke {all} have to stand in one batch")).take(LINES));
         }
@@ -268,12 +268,12 @@ impl<'a> Waves<'a> {
         levels
     }
 
-    /// What a moment is called.
-    fn name(&self, time: Time) -> String {
+    /// What a point is called.
+    fn name(&self, time: SitePoint) -> String {
         match (time, time.visited(self.table)) {
-            (Time::END, _) | (_, None) => "the generated tokens".to_string(),
-            (Time { step: 0, .. }, Some(site)) => self.table.sites()[site].path.clone(),
-            (Time { step, .. }, Some(site)) => format!("{} at step {step}", self.table.sites()[site].path),
+            (SitePoint::END, _) | (_, None) => "the generated tokens".to_string(),
+            (SitePoint { step: 0, .. }, Some(site)) => self.table.sites()[site].path.clone(),
+            (SitePoint { step, .. }, Some(site)) => format!("{} at step {step}", self.table.sites()[site].path),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Which savings the planner makes.
+//! Which optimizations the planner makes.
 
-/// Which of the savings are made. Switching them off gives the same results, slower.
+/// Which of the optimizations are made. Switching them off gives the same results, slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct Optimizations {
     /// A pass, and a generation, ends where nothing more is needed.
     pub stop: bool,
     /// Runs on equal prompts share the layers before their first edits, and those that branch off from one position run side by side.
@@ -12,11 +12,11 @@ pub struct Plan {
     /// Where a run's only edit writes what is there already, bit for bit, nothing behind it is computed again.
     pub cutoff: bool,
     /// The head, and the last layer where nobody looks into it, is run for those positions only that are read.
-    pub head: bool,
-    /// What is computed twice is computed once.
-    pub common: bool,
+    pub lm_head: bool,
+    /// What is computed twice is computed once (common subexpressions).
+    pub cse: bool,
     /// A module that is applied by hand to many values is applied to all of them at once.
-    pub merge: bool,
+    pub batch_calls: bool,
     /// Element-wise operations one after the other are computed in one pass.
     pub fuse: bool,
     /// How much memory a batch may take.
@@ -54,28 +54,38 @@ fn free_memory() -> Option<usize> {
     Some(kilobytes * 1024)
 }
 
-impl Plan {
-    /// Everything as it is written: no saving is made, and all prompts that can stand in one batch do. What nothing needs is not run all the same:
+impl Optimizations {
+    /// Everything as it is written: nothing is optimized, and all prompts that can stand in one batch do. What nothing needs is not run all the same:
     /// that is what a graph means.
     pub fn naive() -> Self {
-        Plan {
+        Optimizations {
             stop: false,
             share: false,
             positions: false,
             cutoff: false,
-            head: false,
-            common: false,
-            merge: false,
+            lm_head: false,
+            cse: false,
+            batch_calls: false,
             fuse: false,
             budget: Budget::Unlimited,
         }
     }
 }
 
-impl Default for Plan {
-    /// All savings.
+impl Default for Optimizations {
+    /// All optimizations.
     fn default() -> Self {
-        Plan { stop: true, share: true, positions: true, cutoff: true, head: true, common: true, merge: true, fuse: true, budget: Budget::Auto }
+        Optimizations {
+            stop: true,
+            share: true,
+            positions: true,
+            cutoff: true,
+            lm_head: true,
+            cse: true,
+            batch_calls: true,
+            fuse: true,
+            budget: Budget::Auto,
+        }
     }
 }
 

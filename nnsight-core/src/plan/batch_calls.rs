@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use super::Budget;
-use super::order::{Order, Time};
+use super::order::{Order, SitePoint};
 use crate::graph::{Facts, Graph, NodeId, Op};
 
 /// Has the applications of modules wait for the end of their pass, where only what is saved depends on them, and where together they fit into
 /// the budget.
-pub(super) fn merge(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[Facts], budget: Budget) {
+pub(super) fn batch_calls(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[Facts], budget: Budget) {
     let is_call = |id: NodeId| matches!(graph.node(id).op, Op::Call { .. });
     let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
     if facts.len() != graph.nodes.len() || gradients || graph.iter().filter(|(id, _)| needed[id.index()] && is_call(*id)).count() < 2 {
@@ -26,13 +26,13 @@ pub(super) fn merge(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[
             node.guards.iter().for_each(|guard| free[guard.condition.index()] = false);
         }
     }
-    let continuing = graph.invokes.iter().zip(&order.waves).filter(|(invoke, _)| invoke.generation.is_some());
-    let continued = continuing.map(|(_, &wave)| wave).collect::<HashSet<_>>();
+    let continuing = graph.invokes.iter().zip(&order.batches).filter(|(invoke, _)| invoke.generation.is_some());
+    let continued = continuing.map(|(_, &batch)| batch).collect::<HashSet<_>>();
     let mut waits = vec![false; graph.nodes.len()];
     let mut size = 0;
     for (id, node) in graph.iter().filter(|(id, _)| needed[id.index()]) {
         let from_args = node.args.iter().any(|arg| waits[arg.index()]);
-        let starts = is_call(id) && free[id.index()] && node.guards.is_empty() && !continued.contains(&order.moments[id.index()].wave);
+        let starts = is_call(id) && free[id.index()] && node.guards.is_empty() && !continued.contains(&order.points[id.index()].batch);
         waits[id.index()] = from_args || starts;
         if waits[id.index()] {
             let entries = facts[id.index()].axes.iter().try_fold(1, |product: usize, axis| product.checked_mul(axis.size?));
@@ -43,13 +43,13 @@ pub(super) fn merge(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[
         }
     }
     for (id, _) in graph.iter().filter(|(id, _)| waits[id.index()]) {
-        let moment = &mut order.moments[id.index()];
-        // What waits for a value of another wave waits there already.
-        moment.time = Time::END;
+        let point = &mut order.points[id.index()];
+        // What waits for a value of another batch waits there already.
+        point.time = SitePoint::END;
     }
     for (id, node) in graph.iter().filter(|(id, _)| waits[id.index()]) {
-        let last = node.args.iter().map(|arg| order.moments[arg.index()]).max();
-        order.moments[id.index()] = order.moments[id.index()].max(last.unwrap_or_default());
+        let last = node.args.iter().map(|arg| order.points[arg.index()]).max();
+        order.points[id.index()] = order.points[id.index()].max(last.unwrap_or_default());
     }
 }
 

@@ -10,7 +10,7 @@ use crate::graph::{Graph, Node, NodeId, Op, Unary};
 /// The graph with every use of a value that an earlier node gives already taken from there. The other node is then needed by nobody.
 ///
 /// The graph is a valid one. Where gradients are asked for, nothing is changed: two equal values have different gradients.
-pub fn common(graph: &Graph) -> Cow<'_, Graph> {
+pub fn cse(graph: &Graph) -> Cow<'_, Graph> {
     let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
     if gradients {
         return Cow::Borrowed(graph);
@@ -152,7 +152,7 @@ mod tests {
         let exp = || Op::Unary(Unary::Exp);
         let add = || Op::Binary(Binary::Add);
         let graph = graph(vec![(get(), vec![]), (exp(), vec![0]), (get(), vec![]), (exp(), vec![2]), (add(), vec![1, 3])], vec![4, 3]);
-        let found = common(&graph);
+        let found = cse(&graph);
         assert_eq!(found.node(NodeId(4)).args, [NodeId(1), NodeId(1)]);
         assert_eq!(found.saves, [NodeId(4), NodeId(1)]);
     }
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_read_after_an_edit_is_another_value() {
         let graph = graph(vec![(get(), vec![]), (Op::Scalar(1.0), vec![]), (set(), vec![1]), (get(), vec![])], vec![0, 3]);
-        assert!(matches!(common(&graph), Cow::Borrowed(_)));
+        assert!(matches!(cse(&graph), Cow::Borrowed(_)));
     }
 
     #[test]
@@ -170,13 +170,13 @@ mod tests {
         if let Op::Set { site, .. } = &mut graph.nodes[2].op {
             *site = SiteId(1);
         }
-        assert!(matches!(common(&graph), Cow::Borrowed(_)));
+        assert!(matches!(cse(&graph), Cow::Borrowed(_)));
     }
 
     #[test]
     fn gradients_keep_equal_values_apart() {
         let sum = Op::Unary(Unary::Exp);
         let graph = graph(vec![(get(), vec![]), (sum.clone(), vec![0]), (sum, vec![0]), (Op::Grad, vec![1, 2])], vec![3]);
-        assert!(matches!(common(&graph), Cow::Borrowed(_)));
+        assert!(matches!(cse(&graph), Cow::Borrowed(_)));
     }
 }

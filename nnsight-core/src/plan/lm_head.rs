@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use candle_core::Tensor;
 
 use super::order::Order;
+use super::passes::PassBatch;
 use super::positions;
-use super::schedule::Wave;
 use crate::graph::{Graph, InvokeId, NodeId, Op, Region, Span};
 use crate::module::SiteTable;
 
@@ -50,15 +50,15 @@ impl Window {
     }
 }
 
-/// For each wave the positions that hold everything which is read from the sites `head` onwards, if nothing there is written; `None` for all of
+/// For each batch the positions that hold everything which is read from the sites `head` onwards, if nothing there is written; `None` for all of
 /// them. Later steps of a generation have one position anyway; that it has them, the last position must be there.
-pub(super) fn windows(graph: &Graph, table: &SiteTable, order: &Order, head: usize, waves: &[Wave], needed: &[bool]) -> Vec<Option<Window>> {
-    // Which wave reads each node in the head.
+pub(super) fn windows(graph: &Graph, table: &SiteTable, order: &Order, head: usize, batches: &[PassBatch], needed: &[bool]) -> Vec<Option<Window>> {
+    // Which batch reads each node in the head.
     let mut read_in: Vec<Option<usize>> = vec![None; graph.nodes.len()];
-    // The window of each wave so far, if it has one, and if anybody reads.
-    let mut windows = waves.iter().map(|wave| Some(wave.generation.is_some().then_some(Window::LAST))).collect::<Vec<_>>();
-    for (index, wave) in waves.iter().enumerate() {
-        for visit in wave.visits.iter().filter(|visit| visit.step == 0 && table.rank(visit.site) >= table.rank(head)) {
+    // The window of each batch so far, if it has one, and if anybody reads.
+    let mut windows = batches.iter().map(|batch| Some(batch.generation.is_some().then_some(Window::LAST))).collect::<Vec<_>>();
+    for (index, batch) in batches.iter().enumerate() {
+        for visit in batch.visits.iter().filter(|visit| visit.step == 0 && table.rank(visit.site) >= table.rank(head)) {
             let has_positions = || table.sites()[visit.site].facts.axes.iter().any(|axis| axis.name == "Seq");
             match graph.node(visit.node).op {
                 Op::Get { .. } if has_positions() => read_in[visit.node.index()] = Some(index),
@@ -68,14 +68,14 @@ pub(super) fn windows(graph: &Graph, table: &SiteTable, order: &Order, head: usi
         }
     }
     let conditions = graph.nodes.iter().flat_map(|node| node.guards.iter().map(|guard| guard.condition));
-    for wave in graph.saves.iter().copied().chain(conditions).filter_map(|id| read_in[id.index()]) {
-        windows[wave] = None;
+    for batch in graph.saves.iter().copied().chain(conditions).filter_map(|id| read_in[id.index()]) {
+        windows[batch] = None;
     }
     for (user, node) in graph.iter().filter(|(id, _)| needed[id.index()]) {
-        for wave in node.args.iter().filter_map(|arg| read_in[arg.index()]) {
-            if let Some(window) = windows[wave] {
+        for batch in node.args.iter().filter_map(|arg| read_in[arg.index()]) {
+            if let Some(window) = windows[batch] {
                 let own = from_the_end(graph, table, order, user);
-                windows[wave] = own.map(|own| Some(window.map_or(own, |window| window.and(own))));
+                windows[batch] = own.map(|own| Some(window.map_or(own, |window| window.and(own))));
             }
         }
     }

