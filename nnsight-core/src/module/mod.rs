@@ -3,6 +3,7 @@
 mod attachment;
 mod cursor;
 mod cx;
+mod interface;
 mod registrar;
 mod table;
 
@@ -14,12 +15,13 @@ pub use cursor::Cursor;
 pub(crate) use cursor::MISSING;
 pub use cx::{Cx, Place, Tap};
 pub(crate) use cx::{Hook, Skipped};
+pub use interface::{Interface, Of};
 pub use registrar::{DependsOn, Registrar};
 pub use table::{ModuleInfo, SiteInfo, SiteTable};
 
 use crate::Result;
 use crate::graph::Axis;
-use crate::types::{Dim, Signature};
+use crate::types::{DimName, Signature};
 
 /// What a module computes. Inside, submodules are called through the context: `cx.call(&self.mlp, &x)?`.
 pub trait Forward {
@@ -32,16 +34,14 @@ pub trait Forward {
 
 /// What the rest of the library needs to know of a module. Written by `derive(Module)`.
 pub trait Instrument: 'static {
-    /// The checkpoint that it belongs to.
-    type Signature: Signature;
-    /// Its sites as a struct with the names of its fields.
-    type Sites<'t>: Copy;
+    /// Its sites as a struct with the names of its fields, typed by a checkpoint.
+    type Sites<'t, C: Signature>: Copy;
     /// The number of its sites, or `None` where it depends on the number of layers.
     const COUNT: Option<usize>;
     /// Writes its sites into a table.
     fn describe(registrar: &mut Registrar, path: &str, pointwise: Option<(Axis, Axis)>);
     /// Makes the struct of its sites.
-    fn sites<'t>(cursor: &mut Cursor<'t>) -> Self::Sites<'t>;
+    fn sites<'t, C: Signature>(cursor: &mut Cursor<'t>) -> Self::Sites<'t, C>;
     /// Gives it and everything inside its place, `next` being the first free one.
     fn attach(&mut self, next: &mut usize);
     /// Its place.
@@ -52,11 +52,11 @@ pub trait Instrument: 'static {
 
 /// A module that treats every position by itself, and so can be applied by hand to a value of any shape that ends with its input's axis.
 #[diagnostic::on_unimplemented(message = "`{Self}` mixes positions and cannot be applied by hand")]
-pub trait Pointwise<C: Signature>: Forward {
-    /// The innermost axis of what it takes.
-    type In: Dim<C>;
-    /// The innermost axis of what it gives.
-    type Out: Dim<C>;
+pub trait Pointwise: Forward {
+    /// The innermost axis of its input.
+    type In: DimName;
+    /// The innermost axis of its output.
+    type Out: DimName;
 }
 
 impl Place {
@@ -74,7 +74,6 @@ impl Place {
 
 /// The innermost axes of a pointwise module.
 #[doc(hidden)]
-pub fn innermost<C: Signature, M: Pointwise<C>>() -> Option<(Axis, Axis)> {
-    use crate::types::DimName;
-    Some((Axis::new(M::In::NAME, M::In::SIZE), Axis::new(M::Out::NAME, M::Out::SIZE)))
+pub fn innermost<M: Pointwise>() -> Option<(Axis, Axis)> {
+    Some((Axis::new(M::In::NAME, M::In::FIXED), Axis::new(M::Out::NAME, M::Out::FIXED)))
 }

@@ -6,7 +6,6 @@ use candle_core::Tensor;
 
 use super::interleave::{Interleaver, Pass, Rows};
 use super::request::{Request, used_sites};
-use super::stages::Stages;
 use super::{KvCache, TokenBatch};
 use crate::Result;
 use crate::graph::{InvokeId, Span};
@@ -24,7 +23,7 @@ pub(super) struct Base {
 }
 
 /// Runs each prompt of a batch once.
-pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, planned: &PassBatch, request: &Request<'_, '_>) -> Result<Base> {
+pub(super) fn run_base(interleaver: &mut Interleaver<'_>, planned: &PassBatch, request: &Request<'_, '_>) -> Result<Base> {
     let (rows, keeps, until, remembers, checks, reads) = match &planned.share {
         Share::Base { rows, keeps, until, remembers, checks, reads } => (rows, keeps, *until, *remembers, checks, reads),
         _ => return Ok(Base::default()),
@@ -71,7 +70,7 @@ pub(super) fn run_base<M: Stages>(interleaver: &mut Interleaver<'_, M>, planned:
 }
 
 /// Runs a batch that branches off from a base, and grows where further runs come in.
-pub(super) fn run_branch<M: Stages>(interleaver: &mut Interleaver<'_, M>, planned: &PassBatch, base: &Base, request: &Request<'_, '_>) -> Result<()> {
+pub(super) fn run_branch(interleaver: &mut Interleaver<'_>, planned: &PassBatch, base: &Base, request: &Request<'_, '_>) -> Result<()> {
     let Share::Branch { rows, from, entries, .. } = &planned.share else { return Ok(()) };
     let (rows, from) = (*rows, *from);
     planned.before.iter().try_for_each(|&node| interleaver.run(node))?;

@@ -6,7 +6,6 @@ use candle_core::{DType, Tensor};
 
 use super::evaluate::{extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
-use super::stages::Stages;
 use crate::Result;
 use crate::graph::{InvokeId, NodeId, Op};
 use crate::kernels;
@@ -28,7 +27,7 @@ pub(super) struct Cutoff {
     shown: HashMap<usize, Tensor>,
 }
 
-impl<M: Stages> Interleaver<'_, M> {
+impl Interleaver<'_> {
     /// Prepares for the pass of a base; returns the sites that it has to look at for the sake of these checks. `reads` are those that the runs
     /// read after their edits.
     pub(super) fn start_checks(&mut self, checks: &BTreeMap<usize, Vec<Check>>, reads: &BTreeSet<usize>) -> Vec<usize> {

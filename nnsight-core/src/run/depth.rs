@@ -7,7 +7,6 @@ use candle_core::{Result, Tensor, TensorId};
 
 use super::evaluate::Datum;
 use super::interleave::Interleaver;
-use super::stages::Stages;
 
 /// How many nodes one may come to depend on through the others: of some, candle records about ten operations.
 const DEEPEST: u32 = 256;
@@ -43,7 +42,7 @@ impl Depths {
     }
 }
 
-impl<M: Stages> Interleaver<'_, M> {
+impl Interleaver<'_> {
     /// A value of a depth, cut from what it depends on if that is too deep.
     pub(super) fn bounded(&mut self, depth: u32, datum: Datum) -> Result<Datum> {
         match datum {

@@ -29,7 +29,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// What a computation fails with.
-pub fn forward(model: &impl Stages, batch: &TokenBatch) -> Result<Tensor> {
+pub fn forward(model: &dyn Stages, batch: &TokenBatch) -> Result<Tensor> {
     let mut cx = Cx::untouched(batch);
     (0..model.count()).try_fold(batch.tokens().clone(), |state, stage| model.stage(stage, state, &mut cx))
 }
@@ -38,7 +38,7 @@ pub fn forward(model: &impl Stages, batch: &TokenBatch) -> Result<Tensor> {
 ///
 /// # Errors
 /// What is wrong with the graph, before anything runs; then what a computation fails with. Each with the line in the user's program.
-pub fn execute<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Saved>>> {
+pub fn execute(model: &dyn Stages, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Saved>>> {
     graph.validate(&request.limits)?;
     share_prompts(graph, &mut request.tokens);
     let graph = &*simplified(model, table, graph, &request);
@@ -87,7 +87,7 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn progress<M: Stages>(&mut self, batch: usize, interleaver: &Interleaver<'_, M>, rows: &Rows, course: &Course<'_>) -> Result<Progress> {
+    fn progress(&mut self, batch: usize, interleaver: &Interleaver<'_>, rows: &Rows, course: &Course<'_>) -> Result<Progress> {
         self.done += self.weights.get(batch).copied().unwrap_or(0);
         let mut saved = Vec::new();
         for (place, reported) in self.reported.iter_mut().enumerate().filter(|(_, reported)| !**reported) {
@@ -108,7 +108,7 @@ fn whole_lengths(tokens: &[Vec<Vec<u32>>]) -> Vec<Vec<usize>> {
 ///
 /// # Errors
 /// What is wrong with the graph, with the line in the user's program.
-pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Explanation> {
+pub fn explain(model: &dyn Stages, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Explanation> {
     graph.validate(&request.limits)?;
     share_prompts(graph, &mut request.tokens);
     let graph = &*simplified(model, table, graph, &request);
@@ -116,7 +116,7 @@ pub fn explain<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, mut reque
 }
 
 /// The graph, which is a valid one, without what it computes twice, and with positions of the head counted from the end, so that the other end need not be there.
-fn simplified<'a, M: Stages>(model: &M, table: &SiteTable, graph: &'a Graph, request: &Request<'_, '_>) -> Cow<'a, Graph> {
+fn simplified<'a>(model: &dyn Stages, table: &SiteTable, graph: &'a Graph, request: &Request<'_, '_>) -> Cow<'a, Graph> {
     let simplified = if request.optimizations.cse { cse(graph) } else { Cow::Borrowed(graph) };
     match model.head().filter(|_| request.optimizations.lm_head) {
         Some(head) => counted_from_the_end(simplified, table, head, &common_lengths(&lengths(request))),
@@ -129,7 +129,7 @@ fn lengths(request: &Request<'_, '_>) -> Vec<Vec<Option<usize>>> {
     request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect()
 }
 
-fn plan<M: Stages>(model: &M, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<(Plan, Inferred)> {
+fn plan(model: &dyn Stages, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<(Plan, Inferred)> {
     let lengths = lengths(request);
     // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
     // positions, and a run that branches off has the later ones only.
@@ -206,7 +206,7 @@ pub fn share_prompts<T: Clone>(graph: &Graph, prompts: &mut [Vec<T>]) {
     graph.invokes.iter().zip(prompts).filter(|(invoke, _)| invoke.all_prompts).for_each(|(_, prompts)| prompts.clone_from(&all));
 }
 
-fn run_batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, planned: &PassBatch, request: &mut Request<'_, '_>) -> Result<()> {
+fn run_batch(interleaver: &mut Interleaver<'_>, planned: &PassBatch, request: &mut Request<'_, '_>) -> Result<()> {
     for &node in &planned.before {
         interleaver.run(node)?;
     }
@@ -236,8 +236,8 @@ fn run_batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, planned: &PassBatc
 }
 
 /// Runs the prompts' own pass, and those that follow it; gives how many there were.
-fn run_steps<M: Stages>(
-    interleaver: &mut Interleaver<'_, M>,
+fn run_steps(
+    interleaver: &mut Interleaver<'_>,
     mut batch: TokenBatch,
     planned: &PassBatch,
     mut generator: Option<&mut Generator<'_>>,
@@ -257,7 +257,7 @@ fn run_steps<M: Stages>(
             used[embedding] = true;
         }
         // A later pass begins with the token that this one leads to.
-        let goes_on = |interleaver: &Interleaver<'_, M>| generator.is_some() && (wants_tokens || !interleaver.pass_is_last());
+        let goes_on = |interleaver: &Interleaver<'_>| generator.is_some() && (wants_tokens || !interleaver.pass_is_last());
         let mut state = batch.tokens().clone();
         for stage in 0..model.count() {
             if interleaver.pass_is_done() && !goes_on(interleaver) {
@@ -280,7 +280,7 @@ fn run_steps<M: Stages>(
 }
 
 /// Puts the prompts of some invokes together.
-fn batch<M: Stages>(interleaver: &mut Interleaver<'_, M>, own: &[InvokeId], planned: &PassBatch, tokens: &[Vec<Vec<u32>>]) -> Result<TokenBatch> {
+fn batch(interleaver: &mut Interleaver<'_>, own: &[InvokeId], planned: &PassBatch, tokens: &[Vec<Vec<u32>>]) -> Result<TokenBatch> {
     let prompts = own.iter().flat_map(|invoke| &tokens[invoke.index()]).map(Vec::as_slice).collect::<Vec<_>>();
     let mut batch = TokenBatch::new(&prompts, interleaver.model.device())?;
     let graph = interleaver.graph;

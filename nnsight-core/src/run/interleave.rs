@@ -41,8 +41,8 @@ pub(super) struct Pass {
 }
 
 /// The values of a run.
-pub(super) struct Interleaver<'a, M> {
-    pub model: &'a M,
+pub(super) struct Interleaver<'a> {
+    pub model: &'a dyn Stages,
     pub graph: &'a Graph,
     pub table: &'a SiteTable,
     pub precision: Precision<'a>,
@@ -93,9 +93,9 @@ pub(super) struct Skipping {
     value: Datum,
 }
 
-impl<'a, M: Stages> Interleaver<'a, M> {
+impl<'a> Interleaver<'a> {
     pub fn new(
-        model: &'a M,
+        model: &'a dyn Stages,
         graph: &'a Graph,
         table: &'a SiteTable,
         (plan, inferred, meter): (&'a Plan, &'a Inferred, Meter),
@@ -323,7 +323,7 @@ impl<'a, M: Stages> Interleaver<'a, M> {
     }
 }
 
-impl<M: Stages> Hook for Interleaver<'_, M> {
+impl Hook for Interleaver<'_> {
     fn visit(&mut self, site: usize, mut value: Tensor) -> Result<Tensor> {
         // A module that a pass reaches twice would be edited once only.
         let now = (self.pass.step, self.table.rank(site));
@@ -475,7 +475,7 @@ mod tests {
         let layout = HashMap::from([(InvokeId(0), Rows { rows: whole(0, 1), positions: whole(0, 2), before: 0 })]);
         interleaver.start(layout, plan.batches[0].visits.clone(), Vec::new());
         let value = Tensor::new(&[[1f32, 2.0]], &Device::Cpu).unwrap();
-        let alive = |interleaver: &Interleaver<'_, Three>| interleaver.values.iter().flatten().count();
+        let alive = |interleaver: &Interleaver<'_>| interleaver.values.iter().flatten().count();
         interleaver.visit(0, value.clone()).unwrap();
         assert_eq!(alive(&interleaver), 1, "the sum alone waits for `c`");
         assert!(!interleaver.pass_is_done() && interleaver.finish_pass().is_err());

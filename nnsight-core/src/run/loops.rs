@@ -5,11 +5,10 @@ use candle_core::Tensor;
 use super::evaluate::Datum;
 use super::interleave::Interleaver;
 use super::rounding::evaluate;
-use super::stages::Stages;
 use crate::graph::{Body, Inferred, Node, NodeId, Op, Source, printable};
 use crate::{Error, Result};
 
-impl<M: Stages> Interleaver<'_, M> {
+impl Interleaver<'_> {
     /// Runs a loop; gives what it carries at the end.
     pub(super) fn repeat(&mut self, body: &Body, args: Vec<Datum>, inside: &Inferred, source_line: &Option<Source>) -> Result<Vec<Datum>> {
         let mut args = args;

@@ -4,7 +4,6 @@ use candle_core::{DType, Tensor, bail};
 
 use super::evaluate::{Datum, extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
-use super::stages::Stages;
 use super::whole;
 use crate::graph::{Facts, InvokeId, NodeId, Region, Source, Span};
 use crate::kernels::{self, Extent};
@@ -12,7 +11,7 @@ use crate::plan::Window;
 use crate::types::KindTag;
 use crate::{Error, Result};
 
-impl<M: Stages> Interleaver<'_, M> {
+impl Interleaver<'_> {
     /// The rows and positions of an invoke in the value that a site holds.
     pub(super) fn extents_of(&self, invoke: InvokeId, site: usize) -> Vec<Extent> {
         let facts: &Facts = &self.table.sites()[site].facts;

@@ -8,7 +8,6 @@ use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
 use super::loops::first_is_true;
 use super::rounding::evaluate;
-use super::stages::Stages;
 use crate::graph::{InvokeId, NodeId, Op, Source, Unreached, printable};
 use crate::kernels;
 use crate::module::Cx;
@@ -33,7 +32,7 @@ pub(super) enum Cause {
     Stopped(NodeId),
 }
 
-impl<M: Stages> Interleaver<'_, M> {
+impl Interleaver<'_> {
     /// The values to give back, or why there is none.
     pub fn results(mut self) -> Result<Vec<Result<Tensor>>> {
         let graph = self.graph;

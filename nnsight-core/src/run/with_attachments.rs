@@ -7,14 +7,14 @@ use crate::Result;
 use crate::module::{Attachment, Cx, Forward};
 
 /// The stages of a model whose passes reach attached modules.
-pub struct WithAttachments<'a, M> {
+pub struct WithAttachments<'a> {
     /// The model.
-    pub model: &'a M,
+    pub model: &'a dyn Stages,
     /// What is attached to it.
     pub attachments: &'a [Attachment<'a>],
 }
 
-impl<M: Stages> Stages for WithAttachments<'_, M> {
+impl Stages for WithAttachments<'_> {
     fn device(&self) -> &Device {
         self.model.device()
     }

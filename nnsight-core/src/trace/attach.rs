@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::{Fingerprint, Traceable};
-use crate::graph::{Axis, Facts, Graph, Limits};
-use crate::module::{Attachment, AttachmentRole, Cursor, Forward, Instrument, Place, Registrar, Role, SiteTable};
+use crate::graph::{Facts, Graph, Limits};
+use crate::module::{Attachment, AttachmentRole, Cursor, Forward, Instrument, Interface, Role, SiteTable};
 use crate::run::Observer;
 use crate::types::Saved;
 use crate::{Error, Result};
@@ -37,7 +37,7 @@ pub struct Attached<'m, M, X> {
 
 impl<'m, M: Attach, X> Attached<'m, M, X>
 where
-    X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
+    X: Instrument + Forward,
 {
     /// Attaches a module; its paths begin with `name`.
     ///
@@ -65,7 +65,7 @@ impl<M, X> Deref for Attached<'_, M, X> {
 
 impl<M: Attach, X> Traceable for Attached<'_, M, X>
 where
-    X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
+    X: Instrument + Forward,
 {
     type Network = NetworkWithAttachment<M::Network, X>;
     fn table(&self) -> &Arc<SiteTable> {
@@ -88,7 +88,7 @@ where
 
 impl<M: Attach, X> Attach for Attached<'_, M, X>
 where
-    X: Instrument<Signature = <M::Network as Instrument>::Signature> + Forward,
+    X: Instrument + Forward,
 {
     fn run_with(&self, table: &SiteTable, attachments: &[Attachment<'_>], graph: Graph, observer: Observer<'_>) -> Result<Vec<Result<Saved>>> {
         let own = Attachment { name: &self.name, target: self.target, place: self.place, module: &self.module };
@@ -104,42 +104,31 @@ where
 pub struct NetworkWithAttachment<N, X>(PhantomData<fn() -> (N, X)>);
 
 /// The sites of a model and of a module attached to it. It derefs to those of the model.
-pub struct SitesWithAttachment<'t, N: Instrument, X: Instrument> {
+pub struct SitesWithAttachment<'t, N: Interface, X: Instrument> {
     /// The model's own.
     pub model: N::Sites<'t>,
     /// The attached module's.
-    pub attached: X::Sites<'t>,
+    pub attached: X::Sites<'t, N::Signature>,
 }
 
-impl<N: Instrument, X: Instrument> Clone for SitesWithAttachment<'_, N, X> {
+impl<N: Interface, X: Instrument> Clone for SitesWithAttachment<'_, N, X> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<N: Instrument, X: Instrument> Copy for SitesWithAttachment<'_, N, X> {}
+impl<N: Interface, X: Instrument> Copy for SitesWithAttachment<'_, N, X> {}
 
-impl<'t, N: Instrument, X: Instrument> Deref for SitesWithAttachment<'t, N, X> {
+impl<'t, N: Interface, X: Instrument> Deref for SitesWithAttachment<'t, N, X> {
     type Target = N::Sites<'t>;
     fn deref(&self) -> &N::Sites<'t> {
         &self.model
     }
 }
 
-impl<N: Instrument, X: Instrument<Signature = N::Signature>> Instrument for NetworkWithAttachment<N, X> {
+impl<N: Interface, X: Instrument> Interface for NetworkWithAttachment<N, X> {
     type Signature = N::Signature;
     type Sites<'t> = SitesWithAttachment<'t, N, X>;
-    const COUNT: Option<usize> = None;
-    fn describe(registrar: &mut Registrar, path: &str, pointwise: Option<(Axis, Axis)>) {
-        N::describe(registrar, path, pointwise);
-    }
     fn sites<'t>(cursor: &mut Cursor<'t>) -> Self::Sites<'t> {
         SitesWithAttachment { model: N::sites(cursor), attached: X::sites(cursor) }
-    }
-    fn attach(&mut self, _next: &mut usize) {}
-    fn place(&self) -> Place {
-        Place::default()
-    }
-    fn find(&self, _path: &str) -> Option<&dyn Forward> {
-        None
     }
 }

@@ -8,7 +8,7 @@ use candle_core::DType;
 
 use super::{ModuleHandle, Results, Save, Site, Traceable, Tracer};
 use crate::graph::{At, NodeId, Op};
-use crate::module::Instrument;
+use crate::module::Interface;
 use crate::types::{Kind, KindTag, Saved, Shape, Signature, Tensor};
 use crate::{Error, Result};
 
@@ -165,9 +165,9 @@ impl<'t> Save<'t> for Caching {
 }
 
 /// The sites of a model, to name one of them.
-pub struct View<'t, M: Instrument>(M::Sites<'t>);
+pub struct View<'t, M: Interface>(M::Sites<'t>);
 
-impl<'t, M: Instrument> std::ops::Deref for View<'t, M> {
+impl<'t, M: Interface> std::ops::Deref for View<'t, M> {
     type Target = M::Sites<'t>;
     fn deref(&self) -> &M::Sites<'t> {
         &self.0
@@ -212,8 +212,8 @@ impl Cache {
     pub fn field<M: Traceable, S: Shape, K: Kind>(
         &self,
         model: &M,
-        field: impl for<'t> FnOnce(View<'t, M::Network>) -> Site<'t, <M::Network as Instrument>::Signature, S, K>,
-    ) -> Result<Tensor<<M::Network as Instrument>::Signature, S, K>> {
+        field: impl for<'t> FnOnce(View<'t, M::Network>) -> Site<'t, <M::Network as Interface>::Signature, S, K>,
+    ) -> Result<Tensor<<M::Network as Interface>::Signature, S, K>> {
         let tracer = super::tracer(model);
         let path = field(View(tracer.sites::<M::Network>(None))).path();
         tracer.finish(Vec::new())?;

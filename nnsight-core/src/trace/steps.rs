@@ -6,7 +6,7 @@ use super::index::Index;
 use super::{Caching, Keep, Tracer, Value};
 use crate::Error;
 use crate::graph::{At, Generation, InvokeId, Op, Unreached};
-use crate::module::Instrument;
+use crate::module::Interface;
 use crate::types::{Batch, Int, Seq};
 
 /// A model whose prompts are continued, as the block of `generate!` sees it.
@@ -14,7 +14,7 @@ use crate::types::{Batch, Int, Seq};
 /// A site belongs to a step: [`prompt`](Self::prompt), the same as `step(0)`, is the prompts' own pass, which also chooses the first token;
 /// every later step reads the token of the step before it, at one position. The model itself has no sites to read or to edit here, only
 /// modules to be applied by hand, such as `model.norm(h)`.
-pub struct Generating<'t, M: Instrument> {
+pub struct Generating<'t, M: Interface> {
     tracer: &'t Tracer,
     invoke: InvokeId,
     /// How many steps there are at most.
@@ -23,21 +23,21 @@ pub struct Generating<'t, M: Instrument> {
     modules: M::Sites<'t>,
 }
 
-impl<M: Instrument> Clone for Generating<'_, M> {
+impl<M: Interface> Clone for Generating<'_, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<M: Instrument> Copy for Generating<'_, M> {}
+impl<M: Interface> Copy for Generating<'_, M> {}
 
-impl<'t, M: Instrument> Deref for Generating<'t, M> {
+impl<'t, M: Interface> Deref for Generating<'t, M> {
     type Target = M::Sites<'t>;
     fn deref(&self) -> &M::Sites<'t> {
         &self.modules
     }
 }
 
-impl<'t, M: Instrument> Generating<'t, M> {
+impl<'t, M: Interface> Generating<'t, M> {
     pub(crate) fn new(tracer: &'t Tracer, invoke: InvokeId, generation: &Generation) -> Self {
         let steps = u32::try_from(generation.max_new_tokens).unwrap_or(u32::MAX);
         Generating { tracer, invoke, steps, modules: tracer.sites::<M>(None) }
@@ -92,28 +92,28 @@ impl<'t, M: Instrument> Generating<'t, M> {
 }
 
 /// The sites of a model at one step of a generation.
-pub struct Step<'t, M: Instrument> {
+pub struct Step<'t, M: Interface> {
     tracer: &'t Tracer,
     at: At,
     steps: u32,
     sites: M::Sites<'t>,
 }
 
-impl<M: Instrument> Clone for Step<'_, M> {
+impl<M: Interface> Clone for Step<'_, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<M: Instrument> Copy for Step<'_, M> {}
+impl<M: Interface> Copy for Step<'_, M> {}
 
-impl<'t, M: Instrument> Deref for Step<'t, M> {
+impl<'t, M: Interface> Deref for Step<'t, M> {
     type Target = M::Sites<'t>;
     fn deref(&self) -> &M::Sites<'t> {
         &self.sites
     }
 }
 
-impl<M: Instrument> Step<'_, M> {
+impl<M: Interface> Step<'_, M> {
     /// Its number; 0 is the prompts' own pass.
     pub fn index(&self) -> usize {
         self.at.step as usize
@@ -133,9 +133,9 @@ impl<M: Instrument> Step<'_, M> {
 }
 
 /// Some steps of a generation, in order.
-pub struct StepList<'t, M: Instrument>(Vec<Step<'t, M>>);
+pub struct StepList<'t, M: Interface>(Vec<Step<'t, M>>);
 
-impl<'t, M: Instrument> StepList<'t, M> {
+impl<'t, M: Interface> StepList<'t, M> {
     /// A value for each step. Saved, it becomes a list that is as long as the run was.
     pub fn map<T>(self, each: impl FnMut(Step<'t, M>) -> T) -> Vec<T> {
         self.0.into_iter().map(each).collect()
@@ -147,7 +147,7 @@ impl<'t, M: Instrument> StepList<'t, M> {
     }
 }
 
-impl<'t, M: Instrument> IntoIterator for StepList<'t, M> {
+impl<'t, M: Interface> IntoIterator for StepList<'t, M> {
     type Item = Step<'t, M>;
     type IntoIter = std::vec::IntoIter<Step<'t, M>>;
     fn into_iter(self) -> Self::IntoIter {

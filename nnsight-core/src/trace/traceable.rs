@@ -7,7 +7,7 @@ use super::edit::{Edit, Edited};
 use super::scan::Scan;
 use super::{Fingerprint, Generating, IntoPrompts, Results, Save, Tracer};
 use crate::graph::{At, Facts, Generation, Graph, Limits};
-use crate::module::{Instrument, SiteTable};
+use crate::module::{Interface, SiteTable};
 use crate::run::{Observer, Token};
 use crate::types::Saved;
 use crate::{Error, Result};
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a model that can be traced", note = "`trace!` takes a model as its first argument")]
 pub trait Traceable {
     /// The model whose sites are used.
-    type Network: Instrument;
+    type Network: Interface;
     /// The sites.
     fn table(&self) -> &Arc<SiteTable>;
     /// Runs a graph; gives for each of its saved values a tensor, or why there is none. Whoever watches is told of it while it goes
@@ -81,13 +81,13 @@ pub fn tracer(model: &impl Traceable) -> Tracer {
 }
 
 /// The sites of a model outside of any prompt.
-pub fn sites<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
+pub fn sites<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Interface>::Sites<'t> {
     tracer.sites::<M::Network>(None)
 }
 
 /// The sites of a model as seen by new prompts.
 #[track_caller]
-pub fn invoke<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, prompts: impl IntoPrompts) -> <M::Network as Instrument>::Sites<'t> {
+pub fn invoke<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, prompts: impl IntoPrompts) -> <M::Network as Interface>::Sites<'t> {
     tracer.sites::<M::Network>(Some(At::prompt(tracer.invoke(prompts, None))))
 }
 
@@ -99,14 +99,14 @@ pub fn sweep_on(tracer: &Tracer, prompts: impl IntoPrompts) -> Vec<crate::graph:
 
 /// The sites of a model as seen by all prompts of the trace side by side.
 #[track_caller]
-pub fn all_prompts<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
+pub fn all_prompts<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Interface>::Sites<'t> {
     tracer.sites::<M::Network>(Some(At::prompt(tracer.all_prompts(None))))
 }
 
 /// As [`all_prompts`].
 #[deprecated(since = "0.2.0", note = "renamed to `all_prompts`")]
 #[track_caller]
-pub fn everything<'t, M: Traceable>(model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
+pub fn everything<'t, M: Traceable>(model: &M, tracer: &'t Tracer) -> <M::Network as Interface>::Sites<'t> {
     all_prompts(model, tracer)
 }
 
@@ -136,7 +136,7 @@ pub fn everything_generating<'t, M: Traceable>(model: &M, tracer: &'t Tracer, ge
 
 /// The sites of a model for every prompt that an edited view of it will see.
 #[track_caller]
-pub fn template<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Instrument>::Sites<'t> {
+pub fn template<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Interface>::Sites<'t> {
     tracer.sites::<M::Network>(Some(At::prompt(tracer.all_prompts(None))))
 }
 

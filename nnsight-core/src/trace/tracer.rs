@@ -12,7 +12,7 @@ use crate::graph::{
     At, Body, Constant, ConstantId, Function, FunctionId, Generation, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source,
     SourceId, Unused, Visited,
 };
-use crate::module::{Cursor, Instrument, SiteTable};
+use crate::module::{Cursor, Interface, SiteTable};
 use crate::{Error, Result};
 
 /// Records what a block does as a [`Graph`]. Values and sites borrow it, which is what keeps them inside of the block.
@@ -135,7 +135,7 @@ impl Tracer {
     }
 
     /// The sites of a model at one pass; outside of any, only its modules can be used.
-    pub fn sites<M: Instrument>(&self, at: Option<At>) -> M::Sites<'_> {
+    pub fn sites<M: Interface>(&self, at: Option<At>) -> M::Sites<'_> {
         M::sites(&mut Cursor::new(self, at))
     }
 

@@ -4,6 +4,8 @@
 pub trait DimName: Copy + Default + 'static {
     /// As it is written in a shape: `Hidden`.
     const NAME: &'static str;
+    /// The number of entries, if it is the same for every model.
+    const FIXED: Option<usize> = None;
     /// Whether this is [`Batch`], which comes before every other axis.
     #[doc(hidden)]
     type Batched;
@@ -38,9 +40,9 @@ macro_rules! dim {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         $vis struct $name;
-        $crate::__dim_name!($name);
+        $crate::__dim_name!($name $(, $size)?);
         impl<C> $crate::types::Dim<C> for $name {
-            const SIZE: Option<usize> = $crate::__dim_size!($($size)?);
+            const SIZE: Option<usize> = <$name as $crate::types::DimName>::FIXED;
         }
     )+};
 }
@@ -48,9 +50,10 @@ macro_rules! dim {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __dim_name {
-    ($name:ident) => {
+    ($name:ident $(, $size:expr)?) => {
         impl $crate::types::DimName for $name {
             const NAME: &'static str = stringify!($name);
+            $(const FIXED: Option<usize> = Some($size);)?
             type Batched = $crate::types::IsNotBatch;
         }
         impl $crate::types::Fits<$name> for $name {}
@@ -72,17 +75,6 @@ macro_rules! __dim_axis {
                 $crate::types::named::<C, S, $name, I, K>(result)
             }
         }
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __dim_size {
-    () => {
-        None
-    };
-    ($size:expr) => {
-        Some($size)
     };
 }
 
@@ -118,6 +110,7 @@ crate::dim!(
 pub struct One;
 impl DimName for One {
     const NAME: &'static str = "One";
+    const FIXED: Option<usize> = Some(1);
     type Batched = IsNotBatch;
 }
 impl Fits<One> for One {}

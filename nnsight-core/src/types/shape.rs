@@ -16,6 +16,8 @@ pub trait Shape: Default + Copy + 'static {
     const RANK: usize;
     /// The names of the axes, outermost first.
     const NAMES: &'static [&'static str];
+    /// The axes, with the sizes that are the same for every model.
+    fn fixed_axes() -> Vec<Axis>;
 }
 
 /// A shape whose sizes are known as far as the signature `C` knows them.
@@ -183,6 +185,9 @@ macro_rules! shape {
         impl<$($d: DimName),*> Shape for ($($d,)*) {
             const RANK: usize = $rank;
             const NAMES: &'static [&'static str] = &[$($d::NAME),*];
+            fn fixed_axes() -> Vec<Axis> {
+                vec![$(Axis::new($d::NAME, $d::FIXED)),*]
+            }
         }
         impl<Sig, $($d: Dim<Sig>),*> ShapeOf<Sig> for ($($d,)*) {
             fn axes() -> Vec<Axis> {

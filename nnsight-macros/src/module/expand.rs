@@ -43,17 +43,34 @@ fn lifetime(module: &Module) -> syn::Lifetime {
     syn::Lifetime::new(&format!("'{}", fresh(module, "t")), proc_macro2::Span::call_site())
 }
 
+/// The checkpoint that types the sites: a parameter of the module, or one of its struct of sites alone.
+fn signature(module: &Module) -> Ident {
+    module.signature.clone().unwrap_or_else(|| fresh(module, "C"))
+}
+
+/// The parameters of the struct of sites.
+fn site_generics(module: &Module) -> syn::Generics {
+    let mut generics = module.generics.clone();
+    let (t, signature) = (lifetime(module), signature(module));
+    if module.signature.is_none() {
+        let lifetimes = generics.lifetimes().count();
+        generics.params.insert(lifetimes, syn::parse_quote!(#signature: ::nnsight::__private::Signature));
+    }
+    generics.params.insert(0, syn::parse_quote!(#t));
+    generics
+}
+
 fn site_type(module: &Module, shape: &Shape) -> TokenStream {
-    let (t, signature, dims, kind) = (lifetime(module), &module.signature, &shape.dims, shape.kind());
+    let (t, signature, dims, kind) = (lifetime(module), signature(module), &shape.dims, shape.kind());
     quote!(::nnsight::__private::Site<#t, #signature, #dims, #kind>)
 }
 
 /// The struct with a field for every site and every child, and a method for every child that can be applied by hand.
 fn sites_struct(module: &Module) -> TokenStream {
-    let Module { name, visibility, sites, signature, ends, elements, .. } = module;
+    let Module { name, visibility, sites, ends, elements, .. } = module;
+    let signature = &signature(module);
     let (t, value, shape, kind_name) = (lifetime(module), fresh(module, "V"), fresh(module, "S"), fresh(module, "K"));
-    let mut generics = module.generics.clone();
-    generics.params.insert(0, syn::parse_quote!(#t));
+    let generics = site_generics(module);
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let ends = ends.as_ref().map(|(input, output)| {
         let (input, output) = (site_type(module, input), site_type(module, output));
@@ -61,9 +78,9 @@ fn sites_struct(module: &Module) -> TokenStream {
     });
     let (input, output) = ends.unzip();
     let fields = elements.iter().map(|Element { name, docs, what, .. }| match what {
-        What::Child { ty, .. } => quote!(#(#docs)* pub #name: <#ty as ::nnsight::__private::Instrument>::Sites<#t>,),
+        What::Child { ty, .. } => quote!(#(#docs)* pub #name: <#ty as ::nnsight::__private::Instrument>::Sites<#t, #signature>,),
         What::List { ty } => {
-            quote!(#(#docs)* pub #name: ::nnsight::__private::Layers<#t, #signature, <#ty as ::nnsight::__private::Instrument>::Sites<#t>>,)
+            quote!(#(#docs)* pub #name: ::nnsight::__private::Layers<#t, #signature, <#ty as ::nnsight::__private::Instrument>::Sites<#t, #signature>>,)
         }
         What::Tap { shape, .. } => {
             let ty = site_type(module, shape);
@@ -75,7 +92,7 @@ fn sites_struct(module: &Module) -> TokenStream {
         What::Child { ty, pointwise: true } => {
             let doc = format!("Puts a value through `{name}`, wherever the pass is.\n\n# Shapes\nAny that ends with the module's input axis.");
             let (from, to) =
-                (quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::In), quote!(<#ty as ::nnsight::__private::Pointwise<#signature>>::Out));
+                (quote!(<#ty as ::nnsight::__private::Pointwise>::In), quote!(<#ty as ::nnsight::__private::Pointwise>::Out));
             Some(quote! {
                 #[doc = #doc]
                 #[must_use = "this computes a new value and changes nothing"]
@@ -105,7 +122,7 @@ fn sites_struct(module: &Module) -> TokenStream {
         }
     });
     let doc = format!("The sites of a [`{name}`].");
-    let parameters = module.generics.type_params().map(|parameter| &parameter.ident);
+    let parameters = generics.type_params().map(|parameter| &parameter.ident);
     quote! {
         #[doc = #doc]
         #visibility struct #sites #generics #where_clause {
@@ -157,18 +174,17 @@ fn sites_struct(module: &Module) -> TokenStream {
 }
 
 fn instrument(module: &Module) -> TokenStream {
-    let Module { name, sites, signature, ends, elements, place, .. } = module;
+    let Module { name, sites, ends, elements, place, .. } = module;
     let (impl_generics, type_generics, where_clause) = module.generics.split_for_impl();
-    let mut site_generics = module.generics.clone();
-    let t = lifetime(module);
-    site_generics.params.insert(0, syn::parse_quote!(#t));
+    let (t, signature, checkpoint) = (lifetime(module), signature(module), fresh(module, "C"));
+    let site_generics = site_generics(module);
     let (_, site_types, _) = site_generics.split_for_impl();
     let names = elements.iter().map(|element| &element.name);
     let (input, output) = ends.as_ref().map(|_| (quote!(let input = cursor.site();), quote!(let output = cursor.site();))).unzip();
     let (input_name, output_name) = ends.as_ref().map(|_| (quote!(input,), quote!(output,))).unzip();
     let make = elements.iter().map(|Element { name, what, .. }| match what {
-        What::Child { ty, .. } => quote!(let #name = <#ty as ::nnsight::__private::Instrument>::sites(cursor);),
-        What::List { ty } => quote!(let #name = cursor.list(<#ty as ::nnsight::__private::Instrument>::sites);),
+        What::Child { ty, .. } => quote!(let #name = <#ty as ::nnsight::__private::Instrument>::sites::<#signature>(cursor);),
+        What::List { ty } => quote!(let #name = cursor.list(<#ty as ::nnsight::__private::Instrument>::sites::<#signature>);),
         What::Tap { .. } => quote!(let #name = cursor.site();),
     });
     let attach = elements.iter().map(|Element { name, what, .. }| match what {
@@ -182,11 +198,10 @@ fn instrument(module: &Module) -> TokenStream {
     let count = count(module, elements);
     quote! {
         impl #impl_generics ::nnsight::__private::Instrument for #name #type_generics #where_clause {
-            type Signature = #signature;
-            type Sites<#t> = #sites #site_types;
+            type Sites<#t, #checkpoint: ::nnsight::__private::Signature> = #sites #site_types;
             const COUNT: ::core::option::Option<usize> = #count;
             #describe
-            fn sites<#t>(cursor: &mut ::nnsight::__private::Cursor<#t>) -> Self::Sites<#t> {
+            fn sites<#t, #checkpoint: ::nnsight::__private::Signature>(cursor: &mut ::nnsight::__private::Cursor<#t>) -> Self::Sites<#t, #checkpoint> {
                 let __module = cursor.module();
                 #input
                 #(#make)*
@@ -235,7 +250,7 @@ fn find(element: &Element) -> Option<TokenStream> {
 }
 
 fn describe(module: &Module) -> TokenStream {
-    let Module { name, signature, ends, elements, .. } = module;
+    let Module { name, ends, elements, .. } = module;
     let type_name = name.to_string();
     let site = |name: &str, shape: &Shape, from: TokenStream| {
         let (dims, kind) = (&shape.dims, shape.kind());
@@ -243,7 +258,7 @@ fn describe(module: &Module) -> TokenStream {
             registrar.site(
                 #name,
                 <#kind as ::nnsight::__private::Kind>::TAG,
-                <#dims as ::nnsight::__private::ShapeOf<#signature>>::axes(),
+                <#dims as ::nnsight::__private::Shape>::fixed_axes(),
                 #from,
             );
         }
@@ -262,7 +277,7 @@ fn describe(module: &Module) -> TokenStream {
         match what {
             What::Child { ty, pointwise } => {
                 let axes = match pointwise {
-                    true => quote!(::nnsight::__private::innermost::<#signature, #ty>()),
+                    true => quote!(::nnsight::__private::innermost::<#ty>()),
                     false => quote!(::core::option::Option::None),
                 };
                 quote!(registrar.child::<#ty>(#text, #from, #axes);)
@@ -311,11 +326,11 @@ fn count(module: &Module, elements: &[Element]) -> TokenStream {
 }
 
 fn pointwise(module: &Module) -> Option<TokenStream> {
-    let Module { name, signature, .. } = module;
+    let Module { name, .. } = module;
     let (from, to) = module.pointwise.as_ref()?;
     let (impl_generics, type_generics, where_clause) = module.generics.split_for_impl();
     Some(quote! {
-        impl #impl_generics ::nnsight::__private::Pointwise<#signature> for #name #type_generics #where_clause {
+        impl #impl_generics ::nnsight::__private::Pointwise for #name #type_generics #where_clause {
             type In = #from;
             type Out = #to;
         }

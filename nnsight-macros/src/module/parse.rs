@@ -11,8 +11,8 @@ pub struct Module {
     pub name: Ident,
     pub visibility: Visibility,
     pub generics: Generics,
-    /// The signature's type parameter.
-    pub signature: Ident,
+    /// The type parameter for its signature, if it has one of its own.
+    pub signature: Option<Ident>,
     /// The name of the struct of sites.
     pub sites: Ident,
     /// What it takes and gives; a model and its containers have neither.
@@ -176,9 +176,7 @@ impl Module {
         for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("module")) {
             arguments = errors.keep(attribute.parse_args())?;
         }
-        let Some(signature) = signature_of(&input.generics) else {
-            return fail(errors, input, "a module has a type parameter for its signature: `struct Name<C: Signature>`");
-        };
+        let signature = signature_of(&input.generics);
         let ends = match (arguments.input, arguments.output) {
             (Some(input), Some(output)) => Some((input, output)),
             (None, None) => None,
@@ -213,7 +211,7 @@ impl Module {
 /// The most children and taps of a module, beside its input and output: what depends on what is kept as bits of a word.
 const ELEMENTS: usize = 62;
 
-/// The parameter that stands for the checkpoint: the one that is bound to be a `Signature`, or else the first.
+/// The parameter that stands for the checkpoint: the one that is bound to be a `Signature`.
 fn signature_of(generics: &Generics) -> Option<Ident> {
     let is_signature = |bound: &syn::TypeParamBound| match bound {
         syn::TypeParamBound::Trait(bound) => bound.path.segments.last().is_some_and(|last| last.ident == "Signature"),
@@ -229,7 +227,7 @@ fn signature_of(generics: &Generics) -> Option<Ident> {
             _ => None,
         })
     };
-    by_bound.or_else(by_clause).or_else(|| generics.type_params().next().map(|parameter| parameter.ident.clone()))
+    by_bound.or_else(by_clause)
 }
 
 /// Every name in a `from(…)` is that of an element before it.
