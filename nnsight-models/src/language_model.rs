@@ -11,6 +11,7 @@ use nnsight_core::plan::{Explanation, Plan, Window};
 use nnsight_core::run::{Hosting, Request, Stages, TokenBatch, Vocabulary, Watch, execute, explain, forward, prepare};
 use nnsight_core::trace::{Attached, Edits, Fingerprint, Host, Traceable};
 use nnsight_core::types::{Describes, Saved, Signature, Sizes};
+use nnsight_kernels::with_hot_pool;
 
 use crate::config::Config;
 use crate::error::at;
@@ -19,7 +20,6 @@ use crate::prompts::Reader;
 use crate::tokenizer::Tokenizer;
 use crate::transformer_lens::Layout;
 use crate::tree::Tree;
-use crate::workers::among_workers;
 use crate::{Error, NoTokenizer, Result};
 
 /// An architecture: what builds it from a checkpoint.
@@ -252,7 +252,7 @@ impl<N: Network> LanguageModel<N> {
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
         batch.window = Some(Window::LAST);
         batch.cuts_last_layer = true;
-        Ok(among_workers(|| forward(&self.network, &batch))?.squeeze(1)?)
+        Ok(with_hot_pool(|| forward(&self.network, &batch))?.squeeze(1)?)
     }
 
     fn reader(&self) -> Reader<'_> {
@@ -322,7 +322,7 @@ impl<N: Network> Host for LanguageModel<N> {
             // Who is told of tokens is told of them here.
             [] if request.watch.on_token.is_none() => {
                 let Request { tokens, plan, limits, watch: Watch { on_batch, .. }, .. } = request;
-                among_workers(|| {
+                with_hot_pool(|| {
                     let watch = Watch { on_batch, ..Watch::default() };
                     execute(&self.network, table, &graph, Request { tokens, vocabulary: self, plan, limits, watch })
                 })

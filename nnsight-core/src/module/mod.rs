@@ -7,6 +7,7 @@ mod registrar;
 mod table;
 
 use candle_core::Tensor;
+use nnsight_kernels::MaybeOwned;
 
 pub use cursor::Cursor;
 pub(crate) use cursor::MISSING;
@@ -28,6 +29,15 @@ pub trait Forward {
     /// # Errors
     /// What a computation or an intervention fails with.
     fn forward(&self, input: &Tensor, cx: &mut Cx) -> Result<Tensor>;
+
+    /// As [`Forward::forward`], for a caller that overwrites the result if nobody else holds it. A module that ends with a kernel passes on
+    /// whether its result is owned; of others it is not.
+    ///
+    /// # Errors
+    /// As [`Forward::forward`].
+    fn forward_owned(&self, input: &Tensor, cx: &mut Cx) -> Result<MaybeOwned> {
+        self.forward(input, cx).map(MaybeOwned::shared)
+    }
 }
 
 /// What the rest of the library needs to know of a module. Written by `derive(Module)`.

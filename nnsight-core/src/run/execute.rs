@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use candle_core::{DType, Tensor};
+use nnsight_kernels::Extent;
 
 use super::branch::{run_base, run_branch};
 use super::budget::Estimate;
@@ -16,7 +17,6 @@ use super::stages::Stages;
 use super::watch::Progress;
 use super::{Past, Prompts, TokenBatch};
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer, not_finite};
-use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
 use crate::plan::{Budget, Circumstances, Explanation, Plan, Schedule, Share, Wave, common, counted_from_the_end};
 use crate::types::Saved;
