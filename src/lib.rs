@@ -41,11 +41,14 @@
 //! | declare a checkpoint of your own | [`signature!`] |
 //! | write a model of your own | [`derive(Module)`](macro@Module), [`module`] |
 //!
-//! The crate itself only puts together the core, the models and the macros.
+//! The crate itself only puts together the core, the models, the kernels and the macros.
+
+#![forbid(unsafe_code)]
 
 pub use candle_core;
 pub use nnsight_core::Error as TraceError;
-pub use nnsight_core::{dim, graph, kernels, module, outside, plan, run, stop, trace, types};
+pub use nnsight_core::{dim, graph, module, outside, plan, run, stop, trace, types};
+pub use nnsight_kernels as kernels;
 pub use nnsight_macros::{Module, Save, edit, generate, graph, intervene, invoke, scan, session, signature, sweep, trace};
 pub use nnsight_models::{self as models, Error, Result, gpt2, llama};
 

@@ -1,14 +1,15 @@
 //! The typed intervention graph of nnsight, and the interleaver that runs it inside a forward pass. It knows no model.
 //!
 //! Data flows one way: a block is recorded by a [`trace::Tracer`] as a [`graph::Graph`], ordered by a [`plan::Plan`], and run by
-//! [`run::execute`], which calls the [`kernels`].
+//! [`run::execute`], which calls the kernels of `nnsight_kernels`.
+
+#![forbid(unsafe_code)]
 
 // Generated code names this crate by the facade's name.
 extern crate self as nnsight;
 
 mod error;
 pub mod graph;
-pub mod kernels;
 pub mod module;
 pub mod outside;
 pub mod plan;

@@ -3,6 +3,8 @@
 //! `trace!`, its kin and `#[intervene]` rewrite syntax only: assignments to places, literal layer indices, `if` and `match` on a value,
 //! `invoke!`. Names and shapes are checked by rustc, at the user's own tokens.
 
+#![forbid(unsafe_code)]
+
 mod errors;
 mod module;
 mod save;

@@ -2,16 +2,16 @@
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
-use nnsight_core::kernels::widen_for_sums;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
 use nnsight_core::types::{Batch, Context, Dim, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Signature, Vocab};
+use nnsight_kernels::{MaybeOwned, add, gelu, upcast_for_sums};
 use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{Between, Embedding, LayerNorm, Linear, add, attention, gelu, mask, merge_heads, split_heads, without_last};
+use crate::layers::{AttentionTaps, Embedding, LayerNorm, Linear, attention, mask, merge_heads, split_heads, without_last};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -126,28 +126,27 @@ impl<C: Signature> Transformer<C> {
 impl<C: Signature> Forward for DecoderLayer<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         // 16 bits are rounded to where the layer ends, and where somebody looks.
-        let (dtype, [x]) = (x.dtype(), &widen_for_sums([x])?);
+        let (dtype, [x]) = (x.dtype(), &upcast_for_sums([x])?);
         let normed = cx.call(&self.ln_1, x)?;
-        let attention = cx.call(&self.attn, &normed)?;
-        Ok(self.behind_attention(x, &attention, cx)?.to_dtype(dtype)?)
+        let attention = cx.call_owned(&self.attn, &normed)?;
+        Ok(self.after_attention(x, attention, cx)?.to_dtype(dtype)?)
     }
 }
 
 impl<C: Signature> DecoderLayer<C> {
-    fn behind_attention(&self, x: &Tensor, attention: &Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let own = !cx.looks_into(&self.attn);
-        let middle = cx.tap(Self::RESID_MID, add(attention, x, own)?)?;
+    fn after_attention(&self, x: &Tensor, attention: MaybeOwned, cx: &mut Cx) -> Result<Tensor> {
+        let middle = cx.tap(Self::RESID_MID, add(attention, x)?.into_tensor())?;
         let normed = cx.call(&self.ln_2, &middle)?;
-        Ok(add(&cx.call(&self.mlp, &normed)?, &middle, !cx.looks_into(&self.mlp))?)
+        Ok(add(cx.call_owned(&self.mlp, &normed)?, &middle)?.into_tensor())
     }
 
     /// What the layer gives at some positions, which is all that is needed of it, and nobody looks into it.
     fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
-        let (dtype, [x]) = (x.dtype(), &widen_for_sums([x])?);
+        let (dtype, [x]) = (x.dtype(), &upcast_for_sums([x])?);
         cx.within(self, |cx| {
             let normed = cx.call(&self.ln_1, x)?;
             let attention = cx.within(&self.attn, |cx| self.attn.at_window(&normed, window, cx))?;
-            Ok(self.behind_attention(&window.of(x)?, &attention, cx)?.to_dtype(dtype)?)
+            Ok(self.after_attention(&window.of(x)?, attention, cx)?.to_dtype(dtype)?)
         })
     }
 }
@@ -159,20 +158,24 @@ impl<C: Signature> SelfAttention<C> {
         cx.extend(k.to_dtype(dtype)?, v.to_dtype(dtype)?)
     }
 
-    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
+    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<MaybeOwned> {
         let hidden = x.dim(2)?;
         let qkv = cx.call(&self.c_attn, x)?;
         let part = |qkv: &Tensor, index: usize| split_heads(&qkv.narrow(2, index * hidden, hidden)?, self.heads);
         let (k, v) = self.extend(&part(&qkv, 1)?, &part(&qkv, 2)?, cx)?;
         let q = part(&window.of(&qkv)?, 0)?;
-        let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
-        let z = attention(cx, between, [&q, &without_last(&k, window.behind)?, &without_last(&v, window.behind)?], None)?;
-        cx.call(&self.c_proj, &merge_heads(&z)?)
+        let taps = AttentionTaps { scores: Self::SCORES, pattern: Self::PATTERN };
+        let z = attention(cx, taps, [&q, &without_last(&k, window.behind)?, &without_last(&v, window.behind)?], None)?;
+        cx.call_owned(&self.c_proj, &merge_heads(&z)?)
     }
 }
 
 impl<C: Signature> Forward for SelfAttention<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        Ok(self.forward_owned(x, cx)?.into_tensor())
+    }
+
+    fn forward_owned(&self, x: &Tensor, cx: &mut Cx) -> Result<MaybeOwned> {
         let hidden = x.dim(2)?;
         let mask = mask(cx, Self::ATTENTION_MASK, self.c_attn.dtype())?;
         let qkv = cx.call(&self.c_attn, x)?;
@@ -181,18 +184,22 @@ impl<C: Signature> Forward for SelfAttention<C> {
         let k = cx.tap(Self::K, part(1)?)?;
         let v = cx.tap(Self::V, part(2)?)?;
         let (k, v) = self.extend(&k, &v, cx)?;
-        let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
-        let z = attention(cx, between, [&q, &k, &v], mask)?;
+        let taps = AttentionTaps { scores: Self::SCORES, pattern: Self::PATTERN };
+        let z = attention(cx, taps, [&q, &k, &v], mask)?;
         let z = cx.tap(Self::Z, z)?;
-        cx.call(&self.c_proj, &merge_heads(&z)?)
+        cx.call_owned(&self.c_proj, &merge_heads(&z)?)
     }
 }
 
 impl<C: Signature> Forward for FeedForward<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        Ok(self.forward_owned(x, cx)?.into_tensor())
+    }
+
+    fn forward_owned(&self, x: &Tensor, cx: &mut Cx) -> Result<MaybeOwned> {
         let hidden = cx.call(&self.c_fc, x)?;
         let act = cx.tap(Self::ACT, gelu(&hidden)?)?;
-        cx.call(&self.c_proj, &act)
+        cx.call_owned(&self.c_proj, &act)
     }
 }
 
@@ -221,7 +228,7 @@ impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
             };
         }
         let state = cx.batch().for_head(state)?;
-        let [wide] = widen_for_sums([&state])?;
+        let [wide] = upcast_for_sums([&state])?;
         let normed = cx.call(&self.transformer.ln_f, &wide)?;
         Ok(cx.call(&self.lm_head, &normed)?.to_dtype(state.dtype())?)
     }

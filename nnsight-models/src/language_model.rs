@@ -11,6 +11,7 @@ use nnsight_core::plan::{Explanation, Optimizations, Window};
 use nnsight_core::run::{Observer, Request, Stages, TokenBatch, Vocabulary, WithAttachments, execute, explain, forward, prepare};
 use nnsight_core::trace::{Attach, Attached, Edits, Fingerprint, Traceable};
 use nnsight_core::types::{Describes, Saved, Signature, Sizes};
+use nnsight_kernels::with_hot_pool;
 
 use crate::config::Config;
 use crate::error::at;
@@ -19,7 +20,6 @@ use crate::prompts::Reader;
 use crate::tokenizer::Tokenizer;
 use crate::transformer_lens::Layout;
 use crate::tree::Tree;
-use crate::workers::among_workers;
 use crate::{Error, NoTokenizer, Result};
 
 /// An architecture: what builds it from a checkpoint.
@@ -259,7 +259,7 @@ impl<N: Network> LanguageModel<N> {
         let mut batch = TokenBatch::new(&rows, self.network.device())?;
         batch.window = Some(Window::LAST);
         batch.cuts_last_layer = true;
-        Ok(among_workers(|| forward(&self.network, &batch))?.squeeze(1)?)
+        Ok(with_hot_pool(|| forward(&self.network, &batch))?.squeeze(1)?)
     }
 
     fn reader(&self) -> Reader<'_> {
@@ -330,7 +330,7 @@ impl<N: Network> Attach for LanguageModel<N> {
             // Who is told of tokens is told of them here.
             [] if request.observer.on_token.is_none() => {
                 let Request { tokens, optimizations, limits, observer: Observer { on_batch, .. }, .. } = request;
-                among_workers(|| {
+                with_hot_pool(|| {
                     let observer = Observer { on_batch, ..Observer::default() };
                     execute(&self.network, table, &graph, Request { tokens, vocabulary: self, optimizations, limits, observer })
                 })

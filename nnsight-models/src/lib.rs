@@ -1,5 +1,7 @@
 //! GPT-2 and Llama with every activation accessible, and the loading of their checkpoints.
 
+#![forbid(unsafe_code)]
+
 // Generated code names the core by the facade's name.
 extern crate nnsight_core as nnsight;
 
@@ -20,7 +22,6 @@ mod token_ids;
 mod tokenizer;
 mod transformer_lens;
 mod tree;
-mod workers;
 
 pub use attribution::integrated_gradients;
 pub use causal::{CausalAttention, CausalBlock, CausalLm};

@@ -2,19 +2,17 @@
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
-use nnsight_core::kernels::widen_for_sums;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
 use nnsight_core::types::{Batch, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Query, Seq, Signature, Vocab};
+use nnsight_kernels::{MaybeOwned, add, mul, silu, silu_mul, upcast_for_sums};
 use nnsight_macros::Module;
 use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::{LanguageModel, Network};
-use crate::layers::{
-    Between, Embedding, Linear, RmsNorm, Rotary, add, attention, mask, merge_heads, mul, silu, silu_mul, split_heads, together, without_last,
-};
+use crate::layers::{AttentionTaps, Embedding, Linear, RmsNorm, Rotary, attention, fused_linear, mask, merge_heads, split_heads, without_last};
 use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
@@ -117,29 +115,28 @@ pub struct GatedMlp<C: Signature> {
 impl<C: Signature> Forward for DecoderLayer<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         // 16 bits are rounded to where the layer ends, and where somebody looks.
-        let (dtype, [x]) = (x.dtype(), &widen_for_sums([x])?);
+        let (dtype, [x]) = (x.dtype(), &upcast_for_sums([x])?);
         let normed = cx.call(&self.input_layernorm, x)?;
-        let attention = cx.call(&self.self_attn, &normed)?;
-        Ok(self.behind_attention(x, &attention, cx)?.to_dtype(dtype)?)
+        let attention = cx.call_owned(&self.self_attn, &normed)?;
+        Ok(self.after_attention(x, attention, cx)?.to_dtype(dtype)?)
     }
 }
 
 impl<C: Signature> DecoderLayer<C> {
-    fn behind_attention(&self, x: &Tensor, attention: &Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let own = !cx.looks_into(&self.self_attn);
-        let middle = cx.tap(Self::RESID_MID, add(attention, x, own)?)?;
+    fn after_attention(&self, x: &Tensor, attention: MaybeOwned, cx: &mut Cx) -> Result<Tensor> {
+        let middle = cx.tap(Self::RESID_MID, add(attention, x)?.into_tensor())?;
         let normed = cx.call(&self.post_attention_layernorm, &middle)?;
-        Ok(add(&cx.call(&self.mlp, &normed)?, &middle, !cx.looks_into(&self.mlp))?)
+        Ok(add(cx.call_owned(&self.mlp, &normed)?, &middle)?.into_tensor())
     }
 
     /// What the layer gives at some positions, which is all that is needed of it, and nobody looks into it: of the other positions only
     /// keys and values are computed.
     fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
-        let (dtype, [x]) = (x.dtype(), &widen_for_sums([x])?);
+        let (dtype, [x]) = (x.dtype(), &upcast_for_sums([x])?);
         cx.within(self, |cx| {
             let normed = cx.call(&self.input_layernorm, x)?;
             let attention = cx.within(&self.self_attn, |cx| self.self_attn.at_window(&normed, window, cx))?;
-            Ok(self.behind_attention(&window.of(x)?, &attention, cx)?.to_dtype(dtype)?)
+            Ok(self.after_attention(&window.of(x)?, attention, cx)?.to_dtype(dtype)?)
         })
     }
 }
@@ -151,49 +148,58 @@ impl<C: Signature> SelfAttention<C> {
         cx.extend(k.to_dtype(dtype)?, v.to_dtype(dtype)?)
     }
 
-    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
+    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<MaybeOwned> {
         let positions = cx.batch().whole_positions()?;
-        let [k, v] = together([&self.k_proj, &self.v_proj], x, cx)?;
-        let [q] = together([&self.q_proj], &window.of(x)?, cx)?;
+        let [k, v] = fused_linear([&self.k_proj, &self.v_proj], x, cx)?.map(MaybeOwned::into_tensor);
+        let [q] = fused_linear([&self.q_proj], &window.of(x)?, cx)?.map(MaybeOwned::into_tensor);
         let (k, v) = (split_heads(&k, self.kv_heads)?, split_heads(&v, self.kv_heads)?);
         let q = self.rotary.apply(&split_heads(&q, self.heads)?, Some(&window.of(&positions)?))?;
         let (k, v) = self.extend(&self.rotary.apply(&k, Some(&positions))?, &v, cx)?;
-        let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
-        let z = attention(cx, between, [&q, &without_last(&k, window.behind)?, &without_last(&v, window.behind)?], None)?;
-        cx.call(&self.o_proj, &merge_heads(&z)?)
+        let taps = AttentionTaps { scores: Self::SCORES, pattern: Self::PATTERN };
+        let z = attention(cx, taps, [&q, &without_last(&k, window.behind)?, &without_last(&v, window.behind)?], None)?;
+        cx.call_owned(&self.o_proj, &merge_heads(&z)?)
     }
 }
 
 impl<C: Signature> Forward for SelfAttention<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        Ok(self.forward_owned(x, cx)?.into_tensor())
+    }
+
+    fn forward_owned(&self, x: &Tensor, cx: &mut Cx) -> Result<MaybeOwned> {
         let positions = match cx.wants(&[Self::POSITION_IDS]) {
             false => cx.batch().positions().cloned(),
             true => Some(cx.tap(Self::POSITION_IDS, cx.batch().whole_positions()?)?),
         };
         let mask = mask(cx, Self::ATTENTION_MASK, self.v_proj.dtype())?;
-        let [q, k, v] = together([&self.q_proj, &self.k_proj, &self.v_proj], x, cx)?;
+        let [q, k, v] = fused_linear([&self.q_proj, &self.k_proj, &self.v_proj], x, cx)?.map(MaybeOwned::into_tensor);
         let q = cx.tap(Self::Q, split_heads(&q, self.heads)?)?;
         let k = cx.tap(Self::K, split_heads(&k, self.kv_heads)?)?;
         let v = cx.tap(Self::V, split_heads(&v, self.kv_heads)?)?;
         let q = cx.tap(Self::Q_ROT, self.rotary.apply(&q, positions.as_ref())?)?;
         let k = cx.tap(Self::K_ROT, self.rotary.apply(&k, positions.as_ref())?)?;
         let (k, v) = self.extend(&k, &v, cx)?;
-        let between = Between { scores: Self::SCORES, pattern: Self::PATTERN };
-        let z = attention(cx, between, [&q, &k, &v], mask)?;
+        let taps = AttentionTaps { scores: Self::SCORES, pattern: Self::PATTERN };
+        let z = attention(cx, taps, [&q, &k, &v], mask)?;
         let z = cx.tap(Self::Z, z)?;
-        cx.call(&self.o_proj, &merge_heads(&z)?)
+        cx.call_owned(&self.o_proj, &merge_heads(&z)?)
     }
 }
 
 impl<C: Signature> Forward for GatedMlp<C> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let [gate, up] = together([&self.gate_proj, &self.up_proj], x, cx)?;
+        Ok(self.forward_owned(x, cx)?.into_tensor())
+    }
+
+    fn forward_owned(&self, x: &Tensor, cx: &mut Cx) -> Result<MaybeOwned> {
+        let [gate, up] = fused_linear([&self.gate_proj, &self.up_proj], x, cx)?;
+        let up = up.into_tensor();
         // The activation by itself exists only where somebody looks at it.
         let neurons = match cx.wants(&[Self::ACT]) {
-            true => mul(&cx.tap(Self::ACT, silu(&gate)?)?, &up)?,
-            false => silu_mul(&gate, &up, !cx.looks_into(&self.gate_proj))?,
+            true => mul(&cx.tap(Self::ACT, silu(&gate.into_tensor())?)?, &up)?,
+            false => silu_mul(gate, &up)?.into_tensor(),
         };
-        cx.call(&self.down_proj, &neurons)
+        cx.call_owned(&self.down_proj, &neurons)
     }
 }
 
@@ -222,7 +228,7 @@ impl<C: Signature> Stages for LlamaForCausalLm<C> {
             };
         }
         let state = cx.batch().for_head(state)?;
-        let [wide] = widen_for_sums([&state])?;
+        let [wide] = upcast_for_sums([&state])?;
         let normed = cx.call(&self.norm, &wide)?;
         Ok(cx.call(&self.lm_head, &normed)?.to_dtype(state.dtype())?)
     }

@@ -3,12 +3,12 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use nnsight_core::Error;
 use nnsight_core::graph::{At, Graph, Invoke, InvokeId, Node, NodeId, Op, Prompt, SiteId, Source, SourceId};
-use nnsight_core::kernels::widen;
 use nnsight_core::trace::{Index, Site, Traceable};
 use nnsight_core::types::{Batch, HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Signature, Vocab};
+use nnsight_kernels::{softmax, upcast};
 
 use crate::causal::{CausalAttention, CausalBlock, CausalLm};
 use crate::language_model::{LanguageModel, Network};
@@ -156,7 +156,7 @@ impl<N: Network> LanguageModel<N> {
             sites,
             ..Graph::default()
         };
-        let found = self.execute(graph)?.iter().map(widen).collect::<candle_core::Result<Vec<_>>>();
+        let found = self.execute(graph)?.iter().map(upcast).collect::<candle_core::Result<Vec<_>>>();
         let mut found = found?;
         let mut stream = found.pop().unwrap_or(Tensor::zeros(1, self.network().dtype(), self.network().device())?);
         for (names, values) in names.chunks(13).zip(found.chunks(13)) {
@@ -165,7 +165,7 @@ impl<N: Network> LanguageModel<N> {
             same(0, &stream, pre, "it is not what the layer before it gives")?;
             same(1, &(pre + attn)?, mid, "it is not `hook_resid_pre` and `hook_attn_out` added up")?;
             same(2, &(mid + mlp)?, post, "it is not `hook_resid_mid` and `hook_mlp_out` added up")?;
-            same(9, &candle_nn::ops::softmax(scores, D::Minus1)?, pattern, "it is not the softmax of `hook_attn_scores`")?;
+            same(9, &softmax(scores)?, pattern, "it is not the softmax of `hook_attn_scores`")?;
             let heads = pattern.dim(1)? / v.dim(1)?;
             let repeated = repeat_heads(v, heads)?;
             same(10, &pattern.contiguous()?.matmul(&repeated)?, z, "it is not what `hook_pattern` gathers of `hook_v`")?;

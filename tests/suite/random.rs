@@ -246,7 +246,7 @@ proptest! {
     #[test]
     fn patching_on_the_cpu_is_patching(dims in prop::collection::vec(1..5usize, 1..5), parts in prop::collection::vec((any::<usize>(), any::<usize>(), any::<usize>()), 0..4), transposed in any::<bool>()) {
         use nnsight::graph::Span;
-        use nnsight::kernels::{Extent, part, patch, patch_reference};
+        use nnsight::kernels::{Extent, part, patch, reference};
         let mut base = Candle::rand(-1f32, 1.0, dims.as_slice(), &Device::Cpu).unwrap();
         if transposed && dims.len() > 1 {
             base = base.transpose(0, dims.len() - 1).unwrap();
@@ -263,7 +263,7 @@ proptest! {
         let value = Candle::rand(2f32, 3.0, sizes.as_slice(), &Device::Cpu).unwrap();
         let before = base.copy().unwrap();
         let patched = patch(&base, &extents, &value).unwrap();
-        prop_assert!(identical(&patched, &patch_reference(&base, &extents, &value).unwrap()));
+        prop_assert!(identical(&patched, &reference::patch(&base, &extents, &value).unwrap()));
         prop_assert!(identical(&part(&patched, &extents).unwrap(), &value));
         prop_assert!(identical(&base, &before));
     }

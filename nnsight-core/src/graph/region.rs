@@ -1,5 +1,6 @@
 //! A part of a tensor: one entry or a range along some of its axes.
 
+pub use nnsight_kernels::Span;
 use serde::{Deserialize, Serialize};
 
 /// Entries `start..end` of an axis; negative numbers count from the end, as in Python.
@@ -13,15 +14,6 @@ pub struct Step {
     pub end: Option<i64>,
     /// Whether this is one entry, so that the axis is gone from the part.
     pub single: bool,
-}
-
-/// What a [`Step`] denotes once the size of the axis is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// The first entry.
-    pub start: usize,
-    /// How many entries.
-    pub len: usize,
 }
 
 impl Step {

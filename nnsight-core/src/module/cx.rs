@@ -1,10 +1,10 @@
 //! The context that a forward pass runs in: what makes submodules and named values visible.
 
 use candle_core::{DType, Tensor};
+use nnsight_kernels::{MaybeOwned, is_half};
 
 use super::{Attachment, AttachmentRole, Forward, Instrument};
 use crate::Result;
-use crate::kernels::is_half;
 use crate::run::{KvCache, TokenBatch};
 
 /// Where a module's sites stand in the [`SiteTable`](super::SiteTable). Every module has one as its field `place`; it is set when the
@@ -104,19 +104,27 @@ impl<'a> Cx<'a> {
     /// # Errors
     /// What the submodule fails with, and what an intervention in it fails with.
     pub fn call<M: Forward + Instrument>(&mut self, module: &M, input: &Tensor) -> Result<Tensor> {
+        Ok(self.call_owned(module, input)?.into_tensor())
+    }
+
+    /// As [`Cx::call`], for a caller that overwrites the result if nobody else holds it.
+    ///
+    /// # Errors
+    /// As [`Cx::call`].
+    pub fn call_owned<M: Forward + Instrument>(&mut self, module: &M, input: &Tensor) -> Result<MaybeOwned> {
         let Some((first, last)) = module.place().sites else {
-            return module.forward(input, self);
+            return module.forward_owned(input, self);
         };
         let outer = std::mem::replace(&mut self.here, first);
         let stand_in = self.attachments.iter().find(|attachment| attachment.place == AttachmentRole::Replace && attachment.target == first).copied();
         // What is attached to the input is run there also where nobody uses it.
         let is_target = self.attachments.iter().any(|attachment| attachment.target == first);
         let result = match self.is_used(first) || is_target {
-            false => module.forward(input, self),
+            false => module.forward_owned(input, self),
             true => self.call_visited(module, input, (first, last), stand_in),
         };
         self.here = outer;
-        self.fire(last, result?)
+        self.fire_owned(last, result?)
     }
 
     /// Runs a submodule whose input somebody uses, or that is skipped, or another in place of it.
@@ -126,20 +134,20 @@ impl<'a> Cx<'a> {
         input: &Tensor,
         (first, last): (usize, usize),
         stand_in: Option<Attachment<'a>>,
-    ) -> Result<Tensor> {
+    ) -> Result<MaybeOwned> {
         let input = self.fire(first, input.clone())?;
         let skipped = self.hook.as_ref().map_or(Skipped::No, |hook| hook.skipped(last));
         let given = match skipped {
             Skipped::Wholly => None,
             Skipped::No | Skipped::Partly => Some(match stand_in {
-                Some(attachment) => attachment.module.call(&self.rounded(&input)?, self)?,
-                None => module.forward(&input, self)?,
+                Some(attachment) => MaybeOwned::shared(attachment.module.call(&self.rounded(&input)?, self)?),
+                None => module.forward_owned(&input, self)?,
             }),
         };
         match (&mut self.hook, given, skipped) {
             (_, Some(given), Skipped::No) => Ok(given),
-            (Some(hook), given, _) => hook.replacement(last, given),
-            (None, given, _) => given.map_or_else(|| module.forward(&input, self), Ok),
+            (Some(hook), given, _) => Ok(MaybeOwned::shared(hook.replacement(last, given.map(MaybeOwned::into_tensor))?)),
+            (None, given, _) => given.map_or_else(|| module.forward_owned(&input, self), Ok),
         }
     }
 
@@ -210,6 +218,14 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// As [`Cx::fire`]; what nobody sees stays owned.
+    fn fire_owned(&mut self, site: usize, value: MaybeOwned) -> Result<MaybeOwned> {
+        match self.is_used(site) || self.attachments.iter().any(|attachment| attachment.target == site) {
+            true => Ok(MaybeOwned::shared(self.fire(site, value.into_tensor())?)),
+            false => Ok(value),
+        }
+    }
+
     fn fire(&mut self, site: usize, value: Tensor) -> Result<Tensor> {
         let shown = if self.is_used(site) { Some(self.rounded(&value)?) } else { None };
         let value = match (&mut self.hook, shown) {
@@ -223,12 +239,12 @@ impl<'a> Cx<'a> {
         };
         match self.attachments.is_empty() {
             true => Ok(value),
-            false => self.visit_guests(site, value),
+            false => self.visit_attachments(site, value),
         }
     }
 
     /// Runs what was attached to a site.
-    fn visit_guests(&mut self, site: usize, mut value: Tensor) -> Result<Tensor> {
+    fn visit_attachments(&mut self, site: usize, mut value: Tensor) -> Result<Tensor> {
         let attachments = self.attachments;
         for attachment in attachments.iter().filter(|attachment| attachment.target == site) {
             match attachment.place {

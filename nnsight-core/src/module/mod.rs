@@ -8,6 +8,7 @@ mod registrar;
 mod table;
 
 use candle_core::Tensor;
+use nnsight_kernels::MaybeOwned;
 
 pub(crate) use attachment::AttachmentRole;
 pub use attachment::{Attachment, Role};
@@ -30,6 +31,15 @@ pub trait Forward {
     /// # Errors
     /// What a computation or an intervention fails with.
     fn forward(&self, input: &Tensor, cx: &mut Cx) -> Result<Tensor>;
+
+    /// As [`Forward::forward`], for a caller that overwrites the result if nobody else holds it. A module that ends with a kernel passes on
+    /// whether its result is owned; of others it is not.
+    ///
+    /// # Errors
+    /// As [`Forward::forward`].
+    fn forward_owned(&self, input: &Tensor, cx: &mut Cx) -> Result<MaybeOwned> {
+        self.forward(input, cx).map(MaybeOwned::shared)
+    }
 }
 
 /// What the rest of the library needs to know of a module. Written by `derive(Module)`.

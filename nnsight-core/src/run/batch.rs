@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
+use nnsight_kernels::largest;
 
 use crate::Result;
-use crate::kernels::largest;
 use crate::plan::Window;
 
 /// Prompts side by side, the shorter ones padded on the left, so that every prompt's last token stands at the end. A batch may continue an

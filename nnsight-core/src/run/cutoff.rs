@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use candle_core::{DType, Tensor};
+use nnsight_kernels as kernels;
 
 use super::evaluate::{extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
 use crate::Result;
 use crate::graph::{InvokeId, NodeId, Op};
-use crate::kernels;
 use crate::plan::{Check, Window};
 
 /// The runs that may stay the base's, and what the base holds where they read.

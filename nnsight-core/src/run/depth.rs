@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use candle_core::{Result, Tensor, TensorId};
+use nnsight_kernels::MaybeOwned;
 
 use super::evaluate::Datum;
 use super::interleave::Interleaver;
@@ -69,14 +70,14 @@ impl Interleaver<'_> {
     }
 
     /// What the model goes on with after `written` was written into it, cut if it is too deep.
-    pub(super) fn held_at_depth(&mut self, value: Tensor, written: &Datum) -> Result<Tensor> {
+    pub(super) fn held_at_depth(&mut self, value: MaybeOwned, written: &Datum) -> Result<MaybeOwned> {
         if !value.track_op() {
             return Ok(value);
         }
         let depth = self.depths.above([written]).max(self.depths.held + 1);
-        let (value, depth) = self.bounded_tensor(depth, value)?;
+        let (value, depth) = self.bounded_tensor(depth, value.into_tensor())?;
         self.depths.held = depth;
-        Ok(value)
+        Ok(MaybeOwned::shared(value))
     }
 
     /// The model goes on with a leaf.

@@ -1,12 +1,12 @@
 //! What each operation computes, in candle's terms.
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
+use nnsight_kernels::{self as kernels, Extent, FusedElementwise, Operand, reference};
 
 use super::cumsum::cumsum;
 use super::reduce::{Sums, reduce};
 use super::{random, whole};
 use crate::graph::{Binary, Compare, Facts, Function, Logic, Op, Region, Unary, operation};
-use crate::kernels::{self, Extent, FusedElementwise, Operand};
 use crate::types::{KindTag, kind_of};
 
 /// A value while the graph runs.
@@ -242,22 +242,7 @@ fn unary(op: Unary, x: &Tensor) -> Result<Tensor> {
     if whole::holds(x) {
         return whole::unary(op, x);
     }
-    match op {
-        Unary::Neg => x.neg(),
-        Unary::Exp => x.exp(),
-        Unary::Ln => x.log(),
-        Unary::Sqrt => x.sqrt(),
-        Unary::Sqr => x.sqr(),
-        Unary::Abs => x.abs(),
-        Unary::Tanh => x.tanh(),
-        Unary::Sigmoid => (x.neg()?.exp()? + 1.0)?.recip(),
-        Unary::Gelu => x.gelu(),
-        Unary::Silu => x.silu(),
-        Unary::Relu => x.relu(),
-        Unary::Recip => x.recip(),
-        Unary::Powf(exponent) => x.powf(exponent),
-        Unary::Clamp(low, high) => x.clamp(low, high),
-    }
+    reference::unary(op, x)
 }
 
 fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<Tensor> {
@@ -275,14 +260,7 @@ fn binary(op: Binary, a: &Datum, b: &Datum, precision: Precision<'_>) -> Result<
     if whole::holds(&a) && whole::holds(&b) {
         return whole::binary(op, &a, &b);
     }
-    match op {
-        Binary::Add => a.broadcast_add(&b),
-        Binary::Sub => a.broadcast_sub(&b),
-        Binary::Mul => a.broadcast_mul(&b),
-        Binary::Div => a.broadcast_div(&b),
-        Binary::Maximum => a.broadcast_maximum(&b),
-        Binary::Minimum => a.broadcast_minimum(&b),
-    }
+    reference::binary(op, &a, &b)
 }
 
 /// Refuses what a function returned, if its entries are of another kind than was declared.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use candle_core::{DType, Tensor};
+use nnsight_kernels::Extent;
 
 use super::branch::{run_base, run_branch};
 use super::budget::Estimate;
@@ -16,7 +17,6 @@ use super::rows::{Course, Rows, differ};
 use super::stages::Stages;
 use super::{KvCache, Prompts, TokenBatch};
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer, not_finite};
-use crate::kernels::Extent;
 use crate::module::{Cx, SiteTable};
 use crate::plan::{Budget, Explanation, Optimizations, PassBatch, Plan, PlanContext, Share, counted_from_the_end, cse};
 use crate::types::Saved;

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 
 use candle_core::{Result, Tensor, Var};
+use nnsight_kernels::{self as kernels, Extent};
 
 use crate::graph::NodeId;
-use crate::kernels::{self, Extent};
 
 /// The cuts of a run, and how far the gradients of each loss have come back.
 #[derive(Default)]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Tensor};
+use nnsight_kernels::{self as kernels, Extent, MaybeOwned};
 
 use super::budget::Meter;
 use super::cutoff::Cutoff;
@@ -13,7 +14,6 @@ use super::gradient::Gradients;
 use super::stages::Stages;
 use super::values::{Cause, Unavailable};
 use crate::graph::{Graph, Inferred, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
-use crate::kernels::{self, Extent};
 use crate::module::{Hook, SiteTable, Skipped};
 use crate::plan::{Plan, SiteVisit, Window};
 use crate::{Error, Result};
@@ -269,8 +269,8 @@ impl<'a> Interleaver<'a> {
         self.touches(id).is_some_and(|(invoke, _)| self.stopped.contains_key(&invoke))
     }
 
-    /// Does what a node does at a site; gives what the model goes on with. `own` says whether nobody else holds that.
-    fn act(&mut self, site: usize, id: NodeId, mut value: Tensor, own: &mut bool) -> Result<Tensor> {
+    /// Does what a node does at a site; returns what the model goes on with.
+    fn act(&mut self, site: usize, id: NodeId, mut value: MaybeOwned) -> Result<MaybeOwned> {
         if self.touches(id).is_none() || self.unavailable_input(id).is_some() {
             self.run(id)?;
             return Ok(value);
@@ -286,20 +286,21 @@ impl<'a> Interleaver<'a> {
         let failed = |this: &Self, error: candle_core::Error| this.compute_error(id, error);
         match &graph.node(id).op {
             Op::Get { at, .. } => {
-                *own = false;
+                let mut held = value.into_tensor();
                 if self.with_gradient[id.index()] {
                     let part = self.extents_of(at.invoke, site);
-                    value = self.gradients.cut(id, &value, part).map_err(|error| failed(self, error))?;
+                    held = self.gradients.cut(id, &held, part).map_err(|error| failed(self, error))?;
                     self.held_is_cut();
                 }
-                let read = self.read(at.invoke, site, &value).map_err(|error| failed(self, error))?;
+                let read = self.read(at.invoke, site, &held).map_err(|error| failed(self, error))?;
+                value = MaybeOwned::shared(held);
                 self.read_at_depth(&read);
                 self.note_cut(id, site);
                 self.keep(id, Datum::Tensor(read));
             }
             Op::Set { at, region, .. } => {
                 let new = self.datum(graph.node(id).args[0], id)?.clone();
-                value = self.write((at.invoke, site), &value, region, &new, own).map_err(|error| failed(self, error))?;
+                value = self.write((at.invoke, site), value, region, &new).map_err(|error| failed(self, error))?;
                 value = self.held_at_depth(value, &new).map_err(|error| failed(self, error))?;
                 self.release(id);
             }
@@ -324,19 +325,18 @@ impl<'a> Interleaver<'a> {
 }
 
 impl Hook for Interleaver<'_> {
-    fn visit(&mut self, site: usize, mut value: Tensor) -> Result<Tensor> {
+    fn visit(&mut self, site: usize, value: Tensor) -> Result<Tensor> {
         // A module that a pass reaches twice would be edited once only.
         let now = (self.pass.step, self.table.rank(site));
         if self.last.replace(now).is_some_and(|last| last >= now) {
             return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None });
         }
+        let mut value = MaybeOwned::shared(value);
         if self.pass.step == 0 && !self.embeddings.is_empty() && self.table.embedding() == Some(site) {
-            let mut own = false;
             for (extents, embeddings) in &self.embeddings {
-                value = kernels::patch_own(&value, extents, embeddings, &mut own)?;
+                value = kernels::patch_owned(value, extents, embeddings)?;
             }
         }
-        let mut own = false;
         while let Some(&visit) = self.pending.get(self.next) {
             let due = (visit.step, self.table.rank(visit.site));
             if due > now {
@@ -344,13 +344,14 @@ impl Hook for Interleaver<'_> {
             }
             self.next += 1;
             if due == now {
-                value = self.act(site, visit.node, value, &mut own)?;
+                value = self.act(site, visit.node, value)?;
             } else if self.needs_no_pass(visit.node) {
                 self.act_outside(visit)?;
             } else {
                 return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None });
             }
         }
+        let value = value.into_tensor();
         self.check(site, &value)?;
         Ok(value)
     }
@@ -372,16 +373,15 @@ impl Hook for Interleaver<'_> {
         let (here, rest) = std::mem::take(&mut self.skipping).into_iter().partition(|skipping| skipping.output == site);
         self.skipping = rest;
         let here: Vec<Skipping> = here;
-        let mut output = match (computed, here.first()) {
+        let mut output = MaybeOwned::shared(match (computed, here.first()) {
             (Some(computed), _) => computed,
             (None, skipping) => self.blank(site, skipping.and_then(|skipping| self.graph.source(skipping.node)))?,
-        };
-        let mut own = false;
+        });
         for Skipping { invoke, node, value, .. } in here {
-            output = self.write((invoke, site), &output, &Region::default(), &value, &mut own).map_err(|error| self.compute_error(node, error))?;
+            output = self.write((invoke, site), output, &Region::default(), &value).map_err(|error| self.compute_error(node, error))?;
             output = self.held_at_depth(output, &value).map_err(|error| self.compute_error(node, error))?;
         }
-        Ok(output)
+        Ok(output.into_tensor())
     }
 }
 

@@ -1,12 +1,12 @@
 //! Which part of what the model holds belongs to an invoke, and reading and writing it.
 
 use candle_core::{DType, Tensor, bail};
+use nnsight_kernels::{self as kernels, Extent, MaybeOwned};
 
 use super::evaluate::{Datum, extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
 use super::whole;
 use crate::graph::{Facts, InvokeId, NodeId, Region, Source, Span};
-use crate::kernels::{self, Extent};
 use crate::plan::Window;
 use crate::types::KindTag;
 use crate::{Error, Result};
@@ -70,17 +70,16 @@ impl Interleaver<'_> {
         }
     }
 
-    /// Writes into an invoke's part of what a site holds; `own` is that of [`kernels::patch_own`].
+    /// Writes into an invoke's part of what a site holds: in place if nobody else holds that.
     pub(super) fn write(
         &self,
         (invoke, site): (InvokeId, usize),
-        whole: &Tensor,
+        whole: MaybeOwned,
         region: &Region,
         value: &Datum,
-        own: &mut bool,
-    ) -> candle_core::Result<Tensor> {
+    ) -> candle_core::Result<MaybeOwned> {
         let mut all = self.extents_of(invoke, site);
-        let mut dims = kernels::part(whole, &all)?.dims().to_vec();
+        let mut dims = kernels::part_dims(whole.dims(), &all)?;
         let missing = self.missing(invoke, site);
         if let Some((axis, before)) = missing {
             dims[axis] += before;
@@ -101,7 +100,8 @@ impl Interleaver<'_> {
         if whole.dtype() == DType::U32 && whole::holds(&value) {
             check_unsigned(&value)?;
         }
-        kernels::patch_own(whole, &all, &unsqueeze(value, region, whole.rank())?, own)
+        let value = unsqueeze(value, region, whole.rank())?;
+        kernels::patch_owned(whole, &all, &value)
     }
 
     /// Zeros in the shape that a site has in this pass.

@@ -1,10 +1,10 @@
 //! One number from many.
 
 use candle_core::{DType, Result, Tensor, bail};
+use nnsight_kernels::sum_in_portions;
 
 use super::whole;
 use crate::graph::Reduce;
-use crate::kernels::sum_in_portions;
 
 /// How sums are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Operations in a model of 16 bits: computed in `f32`, rounded once.
 
 use candle_core::{DType, Result, Tensor, bail};
+use nnsight_kernels as kernels;
 
 use super::evaluate::{Datum, Precision, compute};
 use super::reduce::Sums;
 use crate::graph::{Facts, Function, Op};
-use crate::kernels;
 
 /// Runs an operation that needs nothing but its arguments. `facts` are those of its value. In a model of 16 bits it is computed in `f32` and rounded once; so is its gradient.
 pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precision: Precision<'_>, facts: &Facts) -> Result<Datum> {
@@ -13,7 +13,7 @@ pub(super) fn evaluate(op: &Op, args: &[&Datum], functions: &[Function], precisi
         return compute(op, args, functions, precision, Sums::Plain, facts);
     }
     let widened = args.iter().map(|arg| match arg {
-        Datum::Tensor(tensor) => kernels::widen(tensor).map(Datum::Tensor),
+        Datum::Tensor(tensor) => kernels::upcast(tensor).map(Datum::Tensor),
         other => Ok(Datum::clone(other)),
     });
     let widened = widened.collect::<Result<Vec<_>>>()?;
@@ -46,7 +46,7 @@ fn is_in_f32(op: &Op, args: &[&Datum]) -> bool {
     match op {
         Op::Unary(_) | Op::Binary(_) | Op::Reduce { .. } | Op::Softmax { .. } | Op::CumSum { .. } => true,
         // Devices other than the CPU have products of 16 bits that add up in `f32`.
-        Op::MatMul => tensors().any(|tensor| tensor.track_op() || tensor.device().is_cpu()),
+        Op::MatMul => tensors().any(|tensor| !kernels::accumulates_in_f32(tensor)),
         Op::Patch(_) | Op::Pick { .. } | Op::Gather { .. } | Op::IndexSelect { .. } => tensors().any(Tensor::track_op),
         Op::Scatter { .. } | Op::Cat { .. } | Op::Stack { .. } | Op::Where | Op::TopK { .. } => tensors().any(Tensor::track_op),
         _ => false,

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use candle_core::{D, Tensor};
+use nnsight_kernels as kernels;
 
 use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
 use super::loops::first_is_true;
 use super::rounding::evaluate;
 use crate::graph::{InvokeId, NodeId, Op, Source, Unreached, printable};
-use crate::kernels;
 use crate::module::Cx;
 use crate::plan::without_what_is_behind;
 use crate::run::TokenBatch;

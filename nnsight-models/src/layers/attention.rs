@@ -1,11 +1,10 @@
 //! Scaled dot-product attention in its steps, so that each of them can be a site.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 use nnsight_core::Result;
-use nnsight_core::kernels::{is_half, largest, softmax, widen, widen_for_sums};
 use nnsight_core::module::{Cx, Tap};
-
-use super::cpu;
+use nnsight_kernels::reference::{attend, scores};
+use nnsight_kernels::{self as kernels, Mask, is_half, largest, softmax, upcast_for_sums};
 
 /// `(Batch, Seq, Heads * HeadDim)` as `(Batch, Heads, Seq, HeadDim)`.
 ///
@@ -35,35 +34,17 @@ pub fn without_last(x: &Tensor, count: usize) -> Result<Tensor> {
     Ok(x.narrow(2, 0, x.dim(2)?.saturating_sub(count))?)
 }
 
-/// How much each position looks at each other, before the softmax: `q k^T / sqrt(HeadDim)`, with the lowest finite number where it may
-/// not look.
-///
-/// # Shapes
-/// `q`: `(Batch, Heads, Seq, HeadDim)`, `k`: `(Batch, KvHeads, Seq, HeadDim)`, `mask`: broadcasts to the result; the result: `(Batch, Heads, Query, Key)`.
-///
-/// # Errors
-/// Where a computation fails.
-pub fn scores(q: &Tensor, k: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let (rows, heads, width, head_dim) = q.dims4()?;
-    let scaled = grouped(q, k.dim(1)?)?.affine(1.0 / (head_dim as f64).sqrt(), 0.0)?;
-    let scores = scaled.matmul(&k.contiguous()?.t()?)?.reshape((rows, heads, width, k.dim(2)?))?;
-    match mask {
-        None => Ok(scores),
-        Some(mask) => Ok(scores.broadcast_add(mask)?),
-    }
-}
-
-/// The values of an attention between its inputs and what the heads gather.
+/// The sites of an attention between its inputs and what the heads gather.
 #[derive(Clone, Copy, Debug)]
-pub struct Between {
+pub struct AttentionTaps {
     /// Before the softmax.
     pub scores: Tap,
     /// After it.
     pub pattern: Tap,
 }
 
-/// What each head gathers: in one pass where nobody looks at what lies between. What is written to the scores does not unmask: where the mask hides a
-/// position, they are the lowest finite number of their type again.
+/// What each head gathers: in one pass if nobody uses the scores or the pattern. Writing to the scores does not unmask: if the mask hides a position,
+/// its score is the lowest finite number of its type again.
 ///
 /// # Shapes
 /// `q`: `(Batch, Heads, Seq, HeadDim)`; `k`, `v`: `(Batch, KvHeads, Key, HeadDim)`, in the model's type; `mask`: what [`mask`] gave; the result:
@@ -71,29 +52,29 @@ pub struct Between {
 ///
 /// # Errors
 /// What an intervention fails with.
-pub fn attention(cx: &mut Cx, between: Between, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>) -> Result<Tensor> {
-    let (given, dtype, [q, k, v]) = (q.dtype(), v.dtype(), &widen_for_sums([q, k, v])?);
-    if cpu::takes(&[q, k, v]) && mask.is_none() && !cx.wants(&[between.scores, between.pattern]) {
-        let mask = if cx.batch().is_causal() { None } else { cx.batch().mask(dtype)? };
-        let mask = mask.map(|mask| own_part(&widen(mask)?, q, k)).transpose()?;
-        return Ok(cpu::attention(q, k, v, mask.as_ref())?.to_dtype(given)?);
+pub fn attention(cx: &mut Cx, taps: AttentionTaps, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>) -> Result<Tensor> {
+    if mask.is_none() && !cx.wants(&[taps.scores, taps.pattern]) {
+        let own = || -> Result<Option<Tensor>> { Ok(cx.batch().mask(v.dtype())?.map(|mask| own_part(mask, q, k)).transpose()?) };
+        let mask = if cx.batch().is_causal() { Mask::Causal(own) } else { Mask::Padded(own) };
+        return kernels::attention([q, k, v], mask);
     }
+    let (given, dtype, [q, k, v]) = (q.dtype(), v.dtype(), &upcast_for_sums([q, k, v])?);
     let mask = match mask {
         Some(mask) => Some(mask),
         None => cx.batch().mask(dtype)?.map(|mask| own_part(mask, q, k)).transpose()?,
     };
     let mut scores = scores(q, k, mask.as_ref().map(|mask| mask.to_dtype(q.dtype())).transpose()?.as_ref())?;
-    if cx.wants(&[between.scores]) {
+    if cx.wants(&[taps.scores]) {
         // As they are shown, so that the pattern is theirs.
         let shown = if is_half(dtype) { scores.maximum(-largest(dtype))?.to_dtype(dtype)? } else { scores };
-        scores = cx.tap(between.scores, shown.clone())?;
+        scores = cx.tap(taps.scores, shown.clone())?;
         if let Some(mask) = mask.filter(|_| scores.id() != shown.id()) {
             scores = masked(&scores, &mask)?;
         }
     }
     let mut pattern = softmax(&scores)?;
-    if cx.wants(&[between.pattern]) {
-        pattern = cx.tap(between.pattern, pattern.to_dtype(dtype)?)?;
+    if cx.wants(&[taps.pattern]) {
+        pattern = cx.tap(taps.pattern, pattern.to_dtype(dtype)?)?;
     }
     Ok(attend(&pattern.to_dtype(v.dtype())?, v)?.to_dtype(given)?)
 }
@@ -129,26 +110,4 @@ fn own_part(mask: &Tensor, q: &Tensor, k: &Tensor) -> candle_core::Result<Tensor
     let (queries, keys) = (q.dim(2)?, k.dim(2)?);
     let behind = mask.dim(3)? - keys;
     mask.narrow(2, mask.dim(2)? - behind - queries, queries)?.narrow(3, 0, keys)
-}
-
-/// What each head gathers: `pattern v`.
-///
-/// # Shapes
-/// `pattern`: `(Batch, Heads, Query, Key)`, `v`: `(Batch, KvHeads, Seq, HeadDim)`; the result: `(Batch, Heads, Seq, HeadDim)`.
-///
-/// # Errors
-/// Where a computation fails.
-pub fn attend(pattern: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let (rows, heads, width, _) = pattern.dims4()?;
-    let gathered = grouped(pattern, v.dim(1)?)?.matmul(&v.contiguous()?)?;
-    Ok(gathered.reshape((rows, heads, width, v.dim(D::Minus1)?))?)
-}
-
-/// The heads that share a key and value head as one, so that these need not be repeated.
-fn grouped(x: &Tensor, kv_heads: usize) -> candle_core::Result<Tensor> {
-    let (rows, heads, width, last) = x.dims4()?;
-    match heads == kv_heads {
-        true => x.contiguous(),
-        false => x.contiguous()?.reshape((rows, kv_heads, heads / kv_heads * width, last)),
-    }
 }

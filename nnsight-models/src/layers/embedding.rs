@@ -4,12 +4,10 @@ use std::marker::PhantomData;
 
 use candle_core::{DType, Tensor};
 use nnsight_core::Result;
-use nnsight_core::kernels::widen;
 use nnsight_core::module::{Cx, Forward, Place};
 use nnsight_core::types::{Batch, Dim, Seq, Signature};
+use nnsight_kernels::{Matrix, upcast};
 use nnsight_macros::Module;
-
-use super::matrix::Matrix;
 
 /// Looks up a row of the axis `O` for every index into the axis `E`.
 #[derive(Module)]
@@ -37,7 +35,7 @@ impl<C: Signature, E: Dim<C>, O: Dim<C>> Forward for Embedding<C, E, O> {
             true => {
                 let weight = cx.parameter(Self::WEIGHT, &self.weight.tensor()?.t()?.contiguous()?)?;
                 // A row's gradient is added up over all tokens that take it.
-                let rows = if weight.track_op() { widen(&weight)? } else { weight.clone() }.index_select(&flat, 0)?;
+                let rows = if weight.track_op() { upcast(&weight)? } else { weight.clone() }.index_select(&flat, 0)?;
                 rows.to_dtype(weight.dtype())?
             }
         };

@@ -4,13 +4,10 @@ use std::marker::PhantomData;
 
 use candle_core::{DType, Tensor};
 use nnsight_core::Result;
-use nnsight_core::kernels::widen_for_sums;
 use nnsight_core::module::{Cx, Forward, Place};
 use nnsight_core::types::{Batch, Dim, Seq, Signature};
+use nnsight_kernels::{Matrix, MaybeOwned, add_bias, fused_matmul, matmul, upcast_for_sums};
 use nnsight_macros::Module;
-
-use super::matrix::Matrix;
-use super::product::{product, products};
 
 /// `y = x W + b`, from the axis `I` to the axis `O`.
 #[derive(Module)]
@@ -39,15 +36,19 @@ impl<C: Signature, I: Dim<C>, O: Dim<C>> Linear<C, I, O> {
 
 impl<C: Signature, I: Dim<C>, O: Dim<C>> Forward for Linear<C, I, O> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
+        Ok(self.forward_owned(x, cx)?.into_tensor())
+    }
+
+    fn forward_owned(&self, x: &Tensor, cx: &mut Cx) -> Result<MaybeOwned> {
         let y = match cx.wants(&[Self::WEIGHT]) {
             false => {
-                let [y] = products(x, [&self.weight])?;
+                let [y] = fused_matmul(x, [&self.weight])?;
                 y
             }
             true => {
                 let weight = cx.parameter(Self::WEIGHT, &self.weight.tensor()?)?;
-                let [wide_x, _] = widen_for_sums([x, &weight])?;
-                product(&wide_x, &weight)?
+                let [wide_x, _] = upcast_for_sums([x, &weight])?;
+                MaybeOwned::shared(matmul(&wide_x, &weight)?)
             }
         };
         self.with_bias(y, x.dtype())
@@ -62,44 +63,44 @@ pub trait Map {
     ///
     /// # Errors
     /// Where the shapes do not fit.
-    fn with_bias(&self, y: Tensor, dtype: DType) -> Result<Tensor>;
+    fn with_bias(&self, y: MaybeOwned, dtype: DType) -> Result<MaybeOwned>;
     /// Whether somebody uses one of its sites.
     fn is_looked_into(&self, cx: &Cx) -> bool;
     /// Runs it by itself.
     ///
     /// # Errors
     /// What an intervention fails with.
-    fn call(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor>;
+    fn call(&self, x: &Tensor, cx: &mut Cx) -> Result<MaybeOwned>;
 }
 
 impl<C: Signature, I: Dim<C>, O: Dim<C>> Map for Linear<C, I, O> {
     fn matrix(&self) -> &Matrix {
         &self.weight
     }
-    fn with_bias(&self, y: Tensor, dtype: DType) -> Result<Tensor> {
+    fn with_bias(&self, y: MaybeOwned, dtype: DType) -> Result<MaybeOwned> {
         let y = match &self.bias {
             None => y,
-            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
+            Some(bias) => add_bias(y, bias)?,
         };
         Ok(y.to_dtype(dtype)?)
     }
     fn is_looked_into(&self, cx: &Cx) -> bool {
         cx.looks_into(self)
     }
-    fn call(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
-        cx.call(self, x)
+    fn call(&self, x: &Tensor, cx: &mut Cx) -> Result<MaybeOwned> {
+        cx.call_owned(self, x)
     }
 }
 
-/// Several maps of the same input: as one product, where nobody looks into one of them.
+/// Several maps of the same input: as one product, if nobody looks into one of them.
 ///
 /// # Errors
 /// As the maps by themselves.
-pub fn together<const N: usize>(maps: [&dyn Map; N], x: &Tensor, cx: &mut Cx) -> Result<[Tensor; N]> {
+pub fn fused_linear<const N: usize>(maps: [&dyn Map; N], x: &Tensor, cx: &mut Cx) -> Result<[MaybeOwned; N]> {
     let mut results = match maps.iter().any(|map| map.is_looked_into(cx)) {
         true => maps.iter().map(|map| map.call(x, cx)).collect::<Result<Vec<_>>>()?,
         false => {
-            let products = products(x, maps.map(Map::matrix))?.into_iter().zip(maps);
+            let products = fused_matmul(x, maps.map(Map::matrix))?.into_iter().zip(maps);
             products.map(|(y, map)| map.with_bias(y, x.dtype())).collect::<Result<Vec<_>>>()?
         }
     }

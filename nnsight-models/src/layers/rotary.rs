@@ -2,11 +2,9 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
-use nnsight_core::kernels::{is_half, widen};
-
-use super::cpu;
+use nnsight_kernels::{is_half, rotate};
 
 /// How the frequencies are stretched for contexts longer than the model was trained on.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +110,6 @@ impl Rotary {
     /// # Errors
     /// Where a computation fails.
     pub fn apply(&self, x: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
-        let (dtype, x) = (x.dtype(), &widen(x)?);
         let turn = |table: &Tensor| match positions {
             None => table.narrow(0, 0, x.dim(2)?),
             Some(positions) => {
@@ -121,22 +118,7 @@ impl Rotary {
             }
         };
         let Tables { cos, sin } = self.tables(x.dim(2)?, positions)?;
-        let (cos, sin) = (turn(&cos)?, turn(&sin)?);
-        let turned = match x.track_op() {
-            false if cpu::takes(&[x, &cos, &sin]) => cpu::rotate(x, &cos, &sin)?,
-            false => candle_nn::rotary_emb::rope(&x.contiguous()?, &cos, &sin)?,
-            // The fused form has no gradient.
-            true => {
-                let whole = |half: &Tensor| {
-                    let half = if half.rank() == 2 { half.unsqueeze(0)? } else { half.clone() };
-                    Tensor::cat(&[&half, &half], D::Minus1)?.unsqueeze(1)
-                };
-                let half = x.dim(D::Minus1)? / 2;
-                let turned = Tensor::cat(&[&x.narrow(D::Minus1, half, half)?.neg()?, &x.narrow(D::Minus1, 0, half)?], D::Minus1)?;
-                (x.broadcast_mul(&whole(&cos)?)? + turned.broadcast_mul(&whole(&sin)?)?)?
-            }
-        };
-        Ok(turned.to_dtype(dtype)?)
+        Ok(rotate(x, &turn(&cos)?, &turn(&sin)?)?)
     }
 }
 

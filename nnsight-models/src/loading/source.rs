@@ -163,7 +163,7 @@ impl Source {
         }
         match self.format {
             Some(format) if self.dtype != DType::F32 => Err(Error::FormatUnfit { format, found: format!("{:?}", self.dtype) }),
-            Some(format) if !self.device.is_cpu() => Err(Error::FormatUnfit { format, found: "another device".into() }),
+            Some(format) if !format.exists_on(&self.device) => Err(Error::FormatUnfit { format, found: "another device".into() }),
             _ => Ok(()),
         }
     }

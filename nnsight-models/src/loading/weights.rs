@@ -153,8 +153,8 @@ impl Weights {
         match self.format {
             // The zeros in place of a missing tensor are not laid out.
             _ if !self.missing.is_empty() => Ok(Matrix::from(weight)),
-            None => Ok(Matrix::laid_out(weight)?),
-            Some(format) => Ok(Matrix::packed(&weight, format)?),
+            None => Ok(Matrix::packed(weight)?),
+            Some(format) => Ok(Matrix::quantized(&weight, format)?),
         }
     }
 
@@ -164,7 +164,7 @@ impl Weights {
     /// As [`Weights::get`] and [`Weights::matrix`]; [`Error::OtherHead`] if they are tied, and the files hold another head.
     pub fn embedding_and_head(&mut self, table: &str, head: &str, is_tied: bool, (vocab, hidden): (usize, usize)) -> Result<(Matrix, Matrix)> {
         let weight = self.get(table, &[vocab, hidden])?.t()?;
-        let embedding = if self.missing.is_empty() { Matrix::laid_out(weight.clone())? } else { Matrix::from(weight.clone()) };
+        let embedding = if self.missing.is_empty() { Matrix::packed(weight.clone())? } else { Matrix::from(weight.clone()) };
         let head = match (is_tied, self.format) {
             (false, _) => self.get(head, &[vocab, hidden])?.t()?,
             (true, format) => {
