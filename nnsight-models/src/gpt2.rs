@@ -16,18 +16,18 @@ use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
 /// A GPT-2 with the signature `C`, ready to be traced.
-pub type Gpt2<C> = LanguageModel<Gpt2LmHeadModel<C>>;
+pub type Gpt2<C> = LanguageModel<Gpt2LmHeadModel, C>;
 
 /// The whole network.
 #[derive(Module)]
 #[module(sites = Model)]
-pub struct Gpt2LmHeadModel<C: Signature> {
+pub struct Gpt2LmHeadModel {
     /// Everything but the head.
     #[child]
-    transformer: Transformer<C>,
+    transformer: Transformer,
     /// From the residual stream to logits.
     #[child(pointwise)]
-    lm_head: Linear<C, Hidden, Vocab>,
+    lm_head: Linear<Hidden, Vocab>,
     device: Device,
     dtype: DType,
     place: Place,
@@ -38,40 +38,40 @@ pub struct Gpt2LmHeadModel<C: Signature> {
 /// Its value `embed` is the sum of both embeddings, the residual stream before the first layer.
 #[derive(Module)]
 #[module(sites = TransformerSites)]
-pub struct Transformer<C: Signature> {
+pub struct Transformer {
     /// The token embedding.
     #[child]
-    wte: Embedding<C, Vocab, Hidden>,
+    wte: Embedding<Vocab, Hidden>,
     /// The position embedding.
     #[child(from())]
-    wpe: Embedding<C, Context, Hidden>,
+    wpe: Embedding<Context, Hidden>,
     /// The layers.
     #[tap(embed: (Batch, Seq, Hidden))]
     #[child]
-    h: Vec<DecoderLayer<C>>,
+    h: Vec<DecoderLayer>,
     /// The norm before the head.
     #[child(pointwise)]
-    ln_f: LayerNorm<C>,
+    ln_f: LayerNorm,
     place: Place,
 }
 
 /// One layer. Its input and output are the residual stream before and after it.
 #[derive(Module)]
 #[module(sites = Block, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
-pub struct DecoderLayer<C: Signature> {
+pub struct DecoderLayer {
     /// The norm before the attention.
     #[child(pointwise)]
-    ln_1: LayerNorm<C>,
+    ln_1: LayerNorm,
     /// The attention.
     #[child]
-    attn: SelfAttention<C>,
+    attn: SelfAttention,
     /// The norm before the MLP.
     #[tap(resid_mid: (Batch, Seq, Hidden))]
     #[child(pointwise)]
-    ln_2: LayerNorm<C>,
+    ln_2: LayerNorm,
     /// The MLP.
     #[child(pointwise)]
-    mlp: FeedForward<C>,
+    mlp: FeedForward,
     place: Place,
 }
 
@@ -81,11 +81,11 @@ pub struct DecoderLayer<C: Signature> {
 /// written to them, what `attention_mask` hides stays hidden); `pattern` after it; `z`, what each head gathered.
 #[derive(Module)]
 #[module(sites = Attention, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
-pub struct SelfAttention<C: Signature> {
+pub struct SelfAttention {
     /// Queries, keys and values side by side.
     #[tap(attention_mask: (Batch, Query, Key), from())]
     #[child(pointwise, from(input))]
-    c_attn: Linear<C, Hidden, Qkv>,
+    c_attn: Linear<Hidden, Qkv>,
     /// From what the heads gathered back to the residual stream.
     #[tap(q: (Batch, Heads, Seq, HeadDim), from(c_attn))]
     #[tap(k: (Batch, Heads, Seq, HeadDim), from(c_attn))]
@@ -94,7 +94,7 @@ pub struct SelfAttention<C: Signature> {
     #[tap(pattern: (Batch, Heads, Query, Key), from(scores, attention_mask))]
     #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]
     #[child(pointwise, from(z))]
-    c_proj: Linear<C, Hidden, Hidden>,
+    c_proj: Linear<Hidden, Hidden>,
     heads: usize,
     place: Place,
 }
@@ -102,18 +102,18 @@ pub struct SelfAttention<C: Signature> {
 /// `proj(gelu(fc(x)))`
 #[derive(Module)]
 #[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden), pointwise(Hidden, Hidden))]
-pub struct FeedForward<C: Signature> {
+pub struct FeedForward {
     /// To the neurons, before their activation.
     #[child(pointwise)]
-    c_fc: Linear<C, Hidden, Mlp>,
+    c_fc: Linear<Hidden, Mlp>,
     /// Back to the residual stream; its input is what the neurons give.
     #[tap(act: (Batch, Seq, Mlp))]
     #[child(pointwise)]
-    c_proj: Linear<C, Mlp, Hidden>,
+    c_proj: Linear<Mlp, Hidden>,
     place: Place,
 }
 
-impl<C: Signature> Transformer<C> {
+impl Transformer {
     fn embed(&self, tokens: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         let positions = cx.batch().whole_positions()?;
         let token = cx.call(&self.wte, tokens)?;
@@ -123,7 +123,7 @@ impl<C: Signature> Transformer<C> {
     }
 }
 
-impl<C: Signature> Forward for DecoderLayer<C> {
+impl Forward for DecoderLayer {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         // 16 bits are rounded to where the layer ends, and where somebody looks.
         let (dtype, [x]) = (x.dtype(), &upcast_for_sums([x])?);
@@ -133,7 +133,7 @@ impl<C: Signature> Forward for DecoderLayer<C> {
     }
 }
 
-impl<C: Signature> DecoderLayer<C> {
+impl DecoderLayer {
     fn after_attention(&self, x: &Tensor, attention: MaybeOwned, cx: &mut Cx) -> Result<Tensor> {
         let middle = cx.tap(Self::RESID_MID, add(attention, x)?.into_tensor())?;
         let normed = cx.call(&self.ln_2, &middle)?;
@@ -151,7 +151,7 @@ impl<C: Signature> DecoderLayer<C> {
     }
 }
 
-impl<C: Signature> SelfAttention<C> {
+impl SelfAttention {
     /// Keys and values with those of earlier positions, in the model's type whether these are kept or not.
     fn extend(&self, k: &Tensor, v: &Tensor, cx: &mut Cx) -> Result<(Tensor, Tensor)> {
         let dtype = self.c_attn.dtype();
@@ -170,7 +170,7 @@ impl<C: Signature> SelfAttention<C> {
     }
 }
 
-impl<C: Signature> Forward for SelfAttention<C> {
+impl Forward for SelfAttention {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         Ok(self.forward_owned(x, cx)?.into_tensor())
     }
@@ -191,7 +191,7 @@ impl<C: Signature> Forward for SelfAttention<C> {
     }
 }
 
-impl<C: Signature> Forward for FeedForward<C> {
+impl Forward for FeedForward {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         Ok(self.forward_owned(x, cx)?.into_tensor())
     }
@@ -203,7 +203,7 @@ impl<C: Signature> Forward for FeedForward<C> {
     }
 }
 
-impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
+impl Stages for Gpt2LmHeadModel {
     fn device(&self) -> &Device {
         &self.device
     }
@@ -242,7 +242,7 @@ impl<C: Signature> Stages for Gpt2LmHeadModel<C> {
     }
 }
 
-impl<C: Signature> Network for Gpt2LmHeadModel<C> {
+impl Network for Gpt2LmHeadModel {
     const MODEL_TYPE: &'static str = "gpt2";
     const LAYOUT: Layout =
         Layout { layers: "transformer.h", embed: "transformer.embed", norm: "transformer.ln_f", attn: "attn", pre: "c_fc", down: "c_proj" };
@@ -263,7 +263,7 @@ impl<C: Signature> Network for Gpt2LmHeadModel<C> {
     }
 }
 
-impl<C: Signature> DecoderLayer<C> {
+impl DecoderLayer {
     fn build(config: &Gpt2Config, weights: &mut Weights, path: &str) -> crate::Result<Self> {
         let sizes = config.sizes;
         let attn = SelfAttention {
@@ -282,14 +282,14 @@ impl<C: Signature> DecoderLayer<C> {
     }
 }
 
-fn norm<C: Signature>(config: &Gpt2Config, weights: &mut Weights, path: &str) -> crate::Result<LayerNorm<C>> {
+fn norm(config: &Gpt2Config, weights: &mut Weights, path: &str) -> crate::Result<LayerNorm> {
     let shape = [config.sizes.hidden];
     let (weight, bias) = (weights.get(&format!("{path}.weight"), &shape)?, weights.get(&format!("{path}.bias"), &shape)?);
     Ok(LayerNorm::new(weight, bias, config.layer_norm_epsilon))
 }
 
 /// A linear map as GPT-2 stores it: the weight is `(in, out)`.
-fn conv1d<C: Signature, I: Dim<C>, O: Dim<C>>(weights: &mut Weights, path: &str, from: usize, to: usize) -> crate::Result<Linear<C, I, O>> {
+fn conv1d<I: DimName, O: DimName>(weights: &mut Weights, path: &str, from: usize, to: usize) -> crate::Result<Linear<I, O>> {
     let weight = weights.get(&format!("{path}.weight"), &[from, to])?;
     let weight = weights.matrix(weight)?;
     Ok(Linear::new(weight, Some(weights.get(&format!("{path}.bias"), &[to])?)))

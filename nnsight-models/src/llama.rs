@@ -17,24 +17,24 @@ use crate::loading::Weights;
 use crate::transformer_lens::Layout;
 
 /// A Llama with the signature `C`, ready to be traced.
-pub type Llama<C> = LanguageModel<LlamaForCausalLm<C>>;
+pub type Llama<C> = LanguageModel<LlamaForCausalLm, C>;
 
 /// The whole network.
 #[derive(Module)]
 #[module(sites = Model)]
-pub struct LlamaForCausalLm<C: Signature> {
+pub struct LlamaForCausalLm {
     /// The token embedding.
     #[child]
-    embed_tokens: Embedding<C, Vocab, Hidden>,
+    embed_tokens: Embedding<Vocab, Hidden>,
     /// The layers.
     #[child]
-    layers: Vec<DecoderLayer<C>>,
+    layers: Vec<DecoderLayer>,
     /// The norm before the head.
     #[child(pointwise)]
-    norm: RmsNorm<C>,
+    norm: RmsNorm,
     /// From the residual stream to logits.
     #[child(pointwise)]
-    lm_head: Linear<C, Hidden, Vocab>,
+    lm_head: Linear<Hidden, Vocab>,
     device: Device,
     dtype: DType,
     place: Place,
@@ -43,20 +43,20 @@ pub struct LlamaForCausalLm<C: Signature> {
 /// One layer. Its input and output are the residual stream before and after it.
 #[derive(Module)]
 #[module(sites = Block, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
-pub struct DecoderLayer<C: Signature> {
+pub struct DecoderLayer {
     /// The norm before the attention.
     #[child(pointwise)]
-    input_layernorm: RmsNorm<C>,
+    input_layernorm: RmsNorm,
     /// The attention.
     #[child]
-    self_attn: SelfAttention<C>,
+    self_attn: SelfAttention,
     /// The norm before the MLP.
     #[tap(resid_mid: (Batch, Seq, Hidden))]
     #[child(pointwise)]
-    post_attention_layernorm: RmsNorm<C>,
+    post_attention_layernorm: RmsNorm,
     /// The MLP.
     #[child(pointwise)]
-    mlp: GatedMlp<C>,
+    mlp: GatedMlp,
     place: Place,
 }
 
@@ -66,18 +66,18 @@ pub struct DecoderLayer<C: Signature> {
 /// (whatever is written to them, what `attention_mask` hides stays hidden); `pattern` after it; `z`, what each head gathered.
 #[derive(Module)]
 #[module(sites = Attention, input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
-pub struct SelfAttention<C: Signature> {
+pub struct SelfAttention {
     /// Queries.
     #[tap(position_ids: (Batch, Seq) Int, from())]
     #[tap(attention_mask: (Batch, Query, Key), from())]
     #[child(pointwise, from(input))]
-    q_proj: Linear<C, Hidden, HeadsHidden>,
+    q_proj: Linear<Hidden, HeadsHidden>,
     /// Keys.
     #[child(pointwise, from(input))]
-    k_proj: Linear<C, Hidden, KvHidden>,
+    k_proj: Linear<Hidden, KvHidden>,
     /// Values.
     #[child(pointwise, from(input))]
-    v_proj: Linear<C, Hidden, KvHidden>,
+    v_proj: Linear<Hidden, KvHidden>,
     /// From what the heads gathered back to the residual stream.
     #[tap(q: (Batch, Heads, Seq, HeadDim), from(q_proj))]
     #[tap(k: (Batch, KvHeads, Seq, HeadDim), from(k_proj))]
@@ -88,7 +88,7 @@ pub struct SelfAttention<C: Signature> {
     #[tap(pattern: (Batch, Heads, Query, Key), from(scores, attention_mask))]
     #[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]
     #[child(pointwise, from(z))]
-    o_proj: Linear<C, HeadsHidden, Hidden>,
+    o_proj: Linear<HeadsHidden, Hidden>,
     rotary: Arc<Rotary>,
     heads: usize,
     kv_heads: usize,
@@ -98,21 +98,21 @@ pub struct SelfAttention<C: Signature> {
 /// `down(silu(gate(x)) * up(x))` (Shazeer 2020).
 #[derive(Module)]
 #[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden), pointwise(Hidden, Hidden))]
-pub struct GatedMlp<C: Signature> {
+pub struct GatedMlp {
     /// The gate, before its activation.
     #[child(pointwise, from(input))]
-    gate_proj: Linear<C, Hidden, Mlp>,
+    gate_proj: Linear<Hidden, Mlp>,
     /// What the gate lets through.
     #[child(pointwise, from(input))]
-    up_proj: Linear<C, Hidden, Mlp>,
+    up_proj: Linear<Hidden, Mlp>,
     /// Back to the residual stream; its input is what the neurons give.
     #[tap(act: (Batch, Seq, Mlp), from(gate_proj))]
     #[child(pointwise)]
-    down_proj: Linear<C, Mlp, Hidden>,
+    down_proj: Linear<Mlp, Hidden>,
     place: Place,
 }
 
-impl<C: Signature> Forward for DecoderLayer<C> {
+impl Forward for DecoderLayer {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         // 16 bits are rounded to where the layer ends, and where somebody looks.
         let (dtype, [x]) = (x.dtype(), &upcast_for_sums([x])?);
@@ -122,7 +122,7 @@ impl<C: Signature> Forward for DecoderLayer<C> {
     }
 }
 
-impl<C: Signature> DecoderLayer<C> {
+impl DecoderLayer {
     fn after_attention(&self, x: &Tensor, attention: MaybeOwned, cx: &mut Cx) -> Result<Tensor> {
         let middle = cx.tap(Self::RESID_MID, add(attention, x)?.into_tensor())?;
         let normed = cx.call(&self.post_attention_layernorm, &middle)?;
@@ -141,7 +141,7 @@ impl<C: Signature> DecoderLayer<C> {
     }
 }
 
-impl<C: Signature> SelfAttention<C> {
+impl SelfAttention {
     /// Keys and values with those of earlier positions, in the model's type whether these are kept or not.
     fn extend(&self, k: &Tensor, v: &Tensor, cx: &mut Cx) -> Result<(Tensor, Tensor)> {
         let dtype = self.v_proj.dtype();
@@ -161,7 +161,7 @@ impl<C: Signature> SelfAttention<C> {
     }
 }
 
-impl<C: Signature> Forward for SelfAttention<C> {
+impl Forward for SelfAttention {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         Ok(self.forward_owned(x, cx)?.into_tensor())
     }
@@ -186,7 +186,7 @@ impl<C: Signature> Forward for SelfAttention<C> {
     }
 }
 
-impl<C: Signature> Forward for GatedMlp<C> {
+impl Forward for GatedMlp {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         Ok(self.forward_owned(x, cx)?.into_tensor())
     }
@@ -203,7 +203,7 @@ impl<C: Signature> Forward for GatedMlp<C> {
     }
 }
 
-impl<C: Signature> Stages for LlamaForCausalLm<C> {
+impl Stages for LlamaForCausalLm {
     fn device(&self) -> &Device {
         &self.device
     }
@@ -242,7 +242,7 @@ impl<C: Signature> Stages for LlamaForCausalLm<C> {
     }
 }
 
-impl<C: Signature> Network for LlamaForCausalLm<C> {
+impl Network for LlamaForCausalLm {
     const MODEL_TYPE: &'static str = "llama";
     const LAYOUT: Layout =
         Layout { layers: "layers", embed: "embed_tokens.output", norm: "norm", attn: "self_attn", pre: "gate_proj", down: "down_proj" };
@@ -263,7 +263,7 @@ impl<C: Signature> Network for LlamaForCausalLm<C> {
     }
 }
 
-impl<C: Signature> DecoderLayer<C> {
+impl DecoderLayer {
     fn build(config: &LlamaConfig, rotary: &Arc<Rotary>, weights: &mut Weights, path: &str) -> crate::Result<Self> {
         let sizes = config.sizes;
         let mut norm = |name: &str| {
@@ -292,7 +292,7 @@ impl<C: Signature> DecoderLayer<C> {
 }
 
 /// A linear map as PyTorch stores it: the weight is `(out, in)`.
-fn linear<C, I, O>(weights: &mut Weights, path: &str, from: usize, to: usize, bias: bool) -> crate::Result<Linear<C, I, O>>
+fn linear<I: DimName, O: DimName>(weights: &mut Weights, path: &str, from: usize, to: usize, bias: bool) -> crate::Result<Linear<I, O>>
 where
     C: Signature,
     I: nnsight_core::types::Dim<C>,
