@@ -5,7 +5,7 @@ use super::value::Value;
 use super::{Gradient, Site, SitePart, Tracer};
 use crate::Error;
 use crate::graph::{Binary, Constant, NodeId, Op};
-use crate::types::{Bool, BroadcastFrom, ExpandedFrom, Float, Int, Kind, Number, SameKind, SameModel, Scaled, Shape, Signature, Tensor};
+use crate::types::{BroadcastFrom, ExpandedFrom, Float, Int, Kind, Number, SameKind, SameModel, Scaled, Shape, Signature, Tensor};
 
 /// What may be combined with something of the shape `S` and the kind `K`, which it may broadcast to.
 #[diagnostic::on_unimplemented(
@@ -35,25 +35,6 @@ pub trait Assigned<'t, C, S, K> {
     fn assigned(self, tracer: &'t Tracer) -> NodeId;
 }
 
-/// Whole numbers beside a fraction: never, and so this is implemented by nothing. `C` is there since a bound without a parameter is refused where it is
-/// written, and not where it is used.
-#[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "whole numbers (a value of kind `Int`) cannot be combined with a fraction of type `{Self}`",
-    label = "a whole number would cut the fraction",
-    note = "make floating-point numbers of the whole ones first: `.cast::<Float>()`"
-)]
-pub trait FractionBesideWholeNumbers<C> {}
-
-/// Booleans beside a number: never, and so this is implemented by nothing.
-#[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "arithmetic on a boolean value (of kind `Bool`) with a number of type `{Self}`",
-    label = "a boolean is not a number",
-    note = "make floating-point numbers of it first: `.cast::<Float>()` has 1 for true and 0 for false; `&`, `|` and `!` combine booleans"
-)]
-pub trait NumberBesideBooleans<C> {}
-
 /// A number as the program writes it, for something of the kind `K`.
 #[diagnostic::on_unimplemented(
     message = "a number of type `{Self}` does not fit a value of kind `{K}`",
@@ -77,48 +58,28 @@ macro_rules! numbers {
 numbers!(Float: f64, f32, i32, i64, u32, usize);
 numbers!(Int: i32, i64, u32, usize);
 
-// One by one, and not for all `NumberFor`: the compiler then says of anything else what it lacks. A literal without a type may be any of several
-// numbers, and if more than one implementation is in question for it, the compiler says only that none fits. Hence for each kind that it does not fit there is
-// exactly one, of the type that a literal has in the end, and that one says why.
+// One by one, and not for all `NumberFor`: the compiler then says of anything else what it lacks.
 macro_rules! number_operands {
-    ($kind:ident: $($number:ty),+) => {$(
-        impl<'t, C, S> Operand<'t, C, S, $kind> for $number {
+    ($($number:ty),+) => {$(
+        impl<'t, C, S, K: Number> Operand<'t, C, S, K> for $number
+        where
+            $number: NumberFor<K>,
+        {
             fn operand(self, tracer: &'t Tracer) -> NodeId {
-                tracer.push(Op::Scalar(NumberFor::<$kind>::number(self)), &[])
+                tracer.push(Op::Scalar(NumberFor::<K>::number(self)), &[])
             }
         }
-        impl<'t, C, S> Assigned<'t, C, S, $kind> for $number {
+        impl<'t, C, S, K: Number> Assigned<'t, C, S, K> for $number
+        where
+            $number: NumberFor<K>,
+        {
             fn assigned(self, tracer: &'t Tracer) -> NodeId {
-                tracer.push(Op::Scalar(NumberFor::<$kind>::number(self)), &[])
+                tracer.push(Op::Scalar(NumberFor::<K>::number(self)), &[])
             }
         }
     )+};
 }
-number_operands!(Float: f64, f32, i32, i64, u32, usize);
-number_operands!(Int: i32, i64, u32, usize);
-
-macro_rules! numbers_that_do_not_fit {
-    ($kind:ident, $bound:ident: $($number:ty),+) => {$(
-        impl<'t, C, S> Operand<'t, C, S, $kind> for $number
-        where
-            $number: $bound<C>,
-        {
-            fn operand(self, tracer: &'t Tracer) -> NodeId {
-                tracer.push(Op::Scalar(f64::from(self)), &[])
-            }
-        }
-        impl<'t, C, S> Assigned<'t, C, S, $kind> for $number
-        where
-            $number: $bound<C>,
-        {
-            fn assigned(self, tracer: &'t Tracer) -> NodeId {
-                tracer.push(Op::Scalar(f64::from(self)), &[])
-            }
-        }
-    )+};
-}
-numbers_that_do_not_fit!(Int, FractionBesideWholeNumbers: f64);
-numbers_that_do_not_fit!(Bool, NumberBesideBooleans: f64, i32);
+number_operands!(f64, f32, i32, i64, u32, usize);
 
 macro_rules! traced {
     ($($place:ident),+) => {$(
