@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use nnsight_core::first_line;
+use nnsight_core::graph::Source as Line;
 
 /// What went wrong, and what to do about it.
 ///
@@ -269,6 +270,14 @@ pub enum Error {
         /// What the template or its language says.
         problem: String,
     },
+    /// A model cannot be loaded or converted.
+    #[error("{source_line}: {problem}")]
+    Loading {
+        /// What is wrong.
+        problem: Box<Error>,
+        /// The line of the program that loads it.
+        source_line: Line,
+    },
 }
 
 struct NamedTemplates<'a>(&'a [String]);
@@ -314,6 +323,24 @@ pub enum NoTokenizer {
 }
 
 impl Error {
+    /// The line of the program that it is about, if that is known.
+    pub fn source_line(&self) -> Option<&Line> {
+        match self {
+            Error::Trace(error) => error.source_line(),
+            Error::Loading { source_line, .. } => Some(source_line),
+            _ => None,
+        }
+    }
+
+    /// Says which line of the program loads the model.
+    pub(crate) fn of_loading_at(self, place: &'static std::panic::Location<'static>) -> Self {
+        match self {
+            Error::Trace(error) => Error::Trace(error.or_at(Some(place.into()))),
+            known @ Error::Loading { .. } => known,
+            problem => Error::Loading { problem: Box::new(problem), source_line: place.into() },
+        }
+    }
+
     /// A key of a config asks for something that cannot be run.
     pub(crate) fn refused(key: &str, found: impl std::fmt::Display, known: &str) -> Self {
         Error::Config(format!("`{key}` is `{found}`; what can be run is {known}"))

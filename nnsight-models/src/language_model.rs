@@ -63,11 +63,20 @@ impl<N: Network> LanguageModel<N> {
     /// let model = Llama::<SmolLm2_135M>::load(Source::default())?;
     /// # Ok::<(), nnsight_models::Error>(())
     /// ```
+    #[track_caller]
     pub fn load(source: impl Into<Source>) -> Result<Self>
     where
         N::Signature: Describes<LanguageModel<N>>,
     {
-        let Checkpoint { config, ends, tokenizer, mut weights, fingerprint } = open(&source.into())?;
+        let place = Location::caller();
+        Self::read(&source.into()).map_err(|error| error.of_loading_at(place))
+    }
+
+    fn read(source: &Source) -> Result<Self>
+    where
+        N::Signature: Describes<LanguageModel<N>>,
+    {
+        let Checkpoint { config, ends, tokenizer, mut weights, fingerprint } = open(source)?;
         let found = config.model_type()?;
         if found != N::MODEL_TYPE {
             return Err(Error::OtherArchitecture { expected: N::MODEL_TYPE, found: found.to_string() });
@@ -98,8 +107,14 @@ impl<N: Network> LanguageModel<N> {
     ///
     /// # Errors
     /// As [`LanguageModel::load`], and where the folder cannot be written.
+    #[track_caller]
     pub fn convert(source: impl Into<Source>, folder: &Path) -> Result<()> {
-        let Checkpoint { config, ends, tokenizer, mut weights, .. } = open(&source.into())?;
+        let place = Location::caller();
+        Self::rewrite(&source.into(), folder).map_err(|error| error.of_loading_at(place))
+    }
+
+    fn rewrite(source: &Source, folder: &Path) -> Result<()> {
+        let Checkpoint { config, ends, tokenizer, mut weights, .. } = open(source)?;
         weights.remember();
         N::build(&config, &mut weights)?;
         weights.finish()?;

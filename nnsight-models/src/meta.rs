@@ -1,5 +1,6 @@
 //! A model without weights, for shapes.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use nnsight_core::graph::{Facts, Graph};
@@ -26,7 +27,7 @@ impl<N: Network> LanguageModel<N> {
     /// The model without weights, as its signature describes it: `Llama::<Llama3_1_405B>::meta()`.
     ///
     /// # Errors
-    /// [`Error::NoSizes`] where the signature does not know any sizes.
+    /// [`Error::Loading`] of [`Error::NoSizes`] if the signature does not know any sizes.
     ///
     /// # Examples
     /// ```
@@ -34,11 +35,14 @@ impl<N: Network> LanguageModel<N> {
     /// println!("{}", Llama::<Llama3_1_405B>::meta()?.tree());
     /// # Ok::<(), nnsight_models::Error>(())
     /// ```
+    #[track_caller]
     pub fn meta() -> Result<Meta<N>>
     where
         N::Signature: Describes<LanguageModel<N>>,
     {
-        let sizes = N::Signature::SIZES.ok_or(Error::NoSizes { signature: N::Signature::NAME })?;
+        let place = Location::caller();
+        let no_sizes = || Error::NoSizes { signature: N::Signature::NAME }.of_loading_at(place);
+        let sizes = N::Signature::SIZES.ok_or_else(no_sizes)?;
         let table = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims()).model::<N>();
         Ok(Meta { table: Arc::new(table), tokenizer: None, sizes, marker: std::marker::PhantomData })
     }

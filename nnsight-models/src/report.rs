@@ -11,6 +11,7 @@ impl Error {
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Error::Trace(error) => return error.help(),
+            Error::Loading { problem, .. } => return problem.help(),
             Error::Format { .. } => "fetch or copy the file again, or name another one".into(),
             Error::OtherCheckpoint { .. } => "load it with the signature that it has, or with `Dynamic`, which takes any sizes".into(),
             Error::OtherArchitecture { .. } => "what can be loaded is `llama` and `gpt2`".into(),
@@ -54,6 +55,7 @@ impl Error {
                 },
                 error => error.report(),
             },
+            Error::Loading { problem, source_line } => problem.report().or_at(Some(source_line)),
             error => {
                 let (sentence, help) = (error.to_string(), error.help());
                 let then = help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();

@@ -102,14 +102,14 @@ fn prompts_are_shown_where_they_are_given() {
         trace!(model, Vec::<u32>::new(), { model.lm_head.output }),
         "prompt 0 of invoke 0 is empty",
         "trace!(model, Vec::<u32>::new(), { model.lm_head.output }),",
-        "trace!",
+        "Vec::",
         "a model needs at least one token; to begin from nothing, give the token that begins a text",
     );
     shows(
         trace!(model, &[1, 64][..], { model.lm_head.output }),
         "token 64 of prompt 0, invoke 0, is not in the vocabulary of `Dynamic` (0 to 63)",
         "trace!(model, &[1, 64][..], { model.lm_head.output }),",
-        "trace!",
+        "&[1, 64]",
         "take ids from this model's own tokenizer, `model.tokenizer().encode(…)`",
     );
     // The second of two invokes.
@@ -120,8 +120,8 @@ fn prompts_are_shown_where_they_are_given() {
             (first, second)
         }),
         "prompt 0 of invoke 1 has 65 tokens; `Dynamic` reads at most 64",
-        "trace!(model, {",
-        "trace!",
+        "let second = invoke!(vec![1; 65], { model.lm_head.output.at(Seq, -1) });",
+        "vec!",
         "shorten the prompt, or generate fewer tokens",
     );
     // What the model handle fails with, here as the error that `main` returns.
@@ -133,7 +133,7 @@ fn prompts_are_shown_where_they_are_given() {
         main(),
         "the checkpoint has no tokenizer; give token ids instead of text",
         "trace!(model, \"text\", { model.lm_head.output })?;",
-        "trace!",
+        "\"text\"",
         "",
     );
 }
@@ -206,14 +206,6 @@ fn calls_outside_of_a_trace_are_shown_too() {
 
 #[test]
 fn without_a_line_there_are_the_sentence_and_the_advice() {
-    let error = Llama::<Dynamic>::meta().err().unwrap();
-    assert_eq!(
-        format!("{error:?}"),
-        "`Dynamic` knows no sizes; a model without weights needs the signature of a checkpoint\n = help: use the signature of a checkpoint, such as \
-         `Llama3_1_8B`"
-    );
-    let error = Llama::<SmolLm2_135M>::load(Source::from(folder("tests/reference/gpt2"))).err().unwrap();
-    assert_eq!(format!("{error:?}"), "expected a `llama` checkpoint, found `gpt2`\n = help: what can be loaded is `llama` and `gpt2`");
     let error = Graph::from_json("{\"version\": 1}").unwrap_err();
     assert_eq!(
         format!("{error:?}"),

@@ -267,3 +267,77 @@ fn of_errors() {
     assert_eq!(line_of(named.alias("layers.0", "layers.1")), line!());
     assert_eq!(line_of(named.with_optimizations(many).with_transformer_lens_names().and_then(|mut named| named.alias("ln_final", "norm"))), line!());
 }
+
+#[test]
+fn of_a_model_that_cannot_be_loaded() {
+    fn place<T>(result: nnsight::Result<T>) -> (u32, u32, String) {
+        let error = result.err().expect("this should have been refused");
+        let source = error.source_line().unwrap_or_else(|| panic!("{error} has no line")).clone();
+        assert_eq!(source.file, file!(), "{error}");
+        assert!(error.to_string().starts_with(&format!("{source}: ")), "{error}");
+        (source.line, source.column, format!("{error:?}"))
+    }
+    let (other, missing) = (crate::shared::folder("tests/reference/gpt2"), crate::shared::folder("no/such/folder"));
+    let (line, column, shown) = place(Llama::<SmolLm2_135M>::load(Source::from(other)));
+    assert_eq!((line, column), (line!() - 1, 39));
+    let gutter = " ".repeat(line.to_string().len());
+    let code = "    let (line, column, shown) = place(Llama::<SmolLm2_135M>::load(Source::from(other)));";
+    let expected = [
+        "the checkpoint is a `gpt2`, and was to be loaded as a `llama`".to_string(),
+        format!("{gutter}--> {}:{line}:{column}", file!()),
+        format!("{gutter} |"),
+        format!("{line} | {code}"),
+        format!("{gutter} | {}^", " ".repeat(38)),
+        format!("{gutter} = help: what can be loaded is `llama` and `gpt2`"),
+    ];
+    assert_eq!(shown, expected.join("\n"));
+    let target = tempfile::tempdir().unwrap();
+    assert_eq!(place(Gpt2::<Dynamic>::load(missing.as_path())).0, line!());
+    assert_eq!(place(Gpt2::<Dynamic>::load("no-such-model")).0, line!());
+    assert_eq!(place(Gpt2::<Dynamic>::convert(missing.as_path(), target.path())).0, line!());
+    assert_eq!(place(nnsight::models::Tokenizer::from_file(&missing)).0, line!());
+    assert_eq!(place(Llama::<Dynamic>::meta()).0, line!());
+}
+
+#[test]
+#[rustfmt::skip]
+fn of_prompts_that_are_wrong() {
+    fn place<T>(result: Result<T, TraceError>) -> (u32, u32) {
+        let error = result.err().expect("this should have been refused");
+        let source = error.source_line().unwrap_or_else(|| panic!("{error} has no line")).clone();
+        assert_eq!(source.file, file!(), "{error}");
+        (source.line, source.column)
+    }
+    let (model, good, empty, unknown) = (tiny_llama(), PROMPT.to_vec(), Vec::<u32>::new(), vec![1_000_000u32]);
+    let long = vec![1u32; 1 << 20];
+    for wrong in [&empty, &unknown, &long] {
+        let line = line!();
+        let in_an_invoke = place(trace!(model, {
+            let first = invoke!(&good, { model.layers[0].output });
+            let second = invoke!(wrong, { model.layers[0].output });
+            (first, second)
+        }));
+        assert_eq!(in_an_invoke, (line + 3, 34));
+        let line = line!();
+        let on_a_line_of_its_own = place(trace!(
+            model,
+            wrong.as_slice(),
+            { model.lm_head.output }
+        ));
+        assert_eq!(on_a_line_of_its_own, (line + 3, 13));
+        let line = line!();
+        let continued = place(generate!(model, max_new_tokens = 2, {
+            let first = invoke!(&good, { model.tokens() });
+            let second = invoke!(wrong, { model.tokens() });
+            (first, second)
+        }));
+        assert_eq!(continued, (line + 3, 34));
+        let line = line!();
+        let swept = place(sweep!(
+            model,
+            wrong,
+            for layer in 0..2 { model.layers[layer].output }
+        ));
+        assert_eq!(swept, (line + 3, 13));
+    }
+}

@@ -34,6 +34,7 @@ mod planning_time;
 mod plans;
 mod precision;
 mod random;
+mod readme;
 mod reference;
 mod refusals;
 mod renamed;

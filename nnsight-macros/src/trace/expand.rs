@@ -56,8 +56,11 @@ impl Names {
             }
         };
         match (prompt, settings) {
-            (Some(prompt), None) => quote!(::nnsight::__private::invoke(#handle, &#tracer, #prompt)),
-            (Some(prompt), Some(settings)) => quote!(::nnsight::__private::generating(#handle, &#tracer, #prompt, #settings)),
+            // An error of a prompt is reported at the prompt, and not at the trace around it.
+            (Some(prompt), None) => quote_spanned!(prompt.span()=> ::nnsight::__private::invoke(#handle, &#tracer, #prompt)),
+            (Some(prompt), Some(settings)) => {
+                quote_spanned!(prompt.span()=> ::nnsight::__private::generating(#handle, &#tracer, #prompt, #settings))
+            }
             (None, None) => quote!(::nnsight::__private::all_prompts(#handle, &#tracer)),
             (None, Some(settings)) => quote!(::nnsight::__private::all_prompts_generating(#handle, &#tracer, #settings)),
         }
@@ -144,6 +147,7 @@ pub fn sweep(sweep: Sweep, form: Form, errors: &mut Errors) -> TokenStream {
         errors.add(name.span(), "a sweep has one setting, the file where its results are kept: `checkpoint = \"grid.safetensors\"`");
     }
     let prompts = quote!(let prompts = ::nnsight::__private::sweep_on(&#tracer, #prompt););
+    let sites = quote_spanned!(prompt.span()=> ::nnsight::__private::invoke(#handle, &#tracer, &prompts));
     // A prompt that is not the same at all points is made at each.
     let (for_all, for_each) = if points.bind(&prompt) { (None, Some(prompts)) } else { (Some(prompts), None) };
     let end = match form {
@@ -162,7 +166,7 @@ pub fn sweep(sweep: Sweep, form: Form, errors: &mut Errors) -> TokenStream {
             use ::nnsight::__private::block::*;
             #outcome.push({
                 #[allow(unused_variables)]
-                let #name = ::nnsight::__private::invoke(#handle, &#tracer, &prompts);
+                let #name = #sites;
                 #(#statements)*
             });
         }

@@ -78,7 +78,7 @@ fn of_folder(folder: &Path, files: Files, source: &Source) -> Result<Checkpoint>
     let config = config.ignoring(source.ignored.iter().cloned());
     let file = folder.join("tokenizer.json");
     let tokenizer = match file.exists() {
-        true => Ok(regular::check(&file, regular::TOKENIZER).and_then(|()| Tokenizer::from_file(&file))?),
+        true => Ok(regular::check(&file, regular::TOKENIZER).and_then(|()| Tokenizer::read(&file))?),
         false => Err(NoTokenizer::Missing),
     };
     // What is said of generation is said there, in the newer checkpoints; the config repeats it, not always in full.

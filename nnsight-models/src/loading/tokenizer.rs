@@ -1,5 +1,6 @@
 //! A tokenizer from its files.
 
+use std::panic::Location;
 use std::path::Path;
 
 use serde_json::Value;
@@ -18,9 +19,16 @@ impl Tokenizer {
     /// `additional_chat_templates` beside it; or the tokenizer of a GGUF file.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`], [`Error::File`] or [`Error::Format`] if a file cannot be read or is damaged, [`Error::NoTokenizer`] if a GGUF
+    /// [`Error::Loading`] with [`Error::Tokenizer`], [`Error::File`] or [`Error::Format`] if a file cannot be read or is damaged, [`Error::NoTokenizer`] if a GGUF
     /// file has none that is known.
+    #[track_caller]
     pub fn from_file(path: &Path) -> Result<Self> {
+        let place = Location::caller();
+        Self::read(path).map_err(|error| error.of_loading_at(place))
+    }
+
+    /// As [`Tokenizer::from_file`], for a model that is loaded: the line is that of the program which loads it.
+    pub(super) fn read(path: &Path) -> Result<Self> {
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
             return Ok(Gguf::open(path)?.tokenizer()?);
         }
