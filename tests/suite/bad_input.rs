@@ -331,7 +331,7 @@ fn constants_are_checked_when_they_are_read() {
 fn checkpoints_that_are_not_what_they_should_be() {
     let source = || Source::from(folder("tests/reference/llama"));
     says(&sentence(Llama::<SmolLm2_135M>::load(source())), &["not a `SmolLm2_135M`", "`hidden_size` is 32", "576"]);
-    says(&sentence(Gpt2::<Dynamic>::load(source())), &["is a `llama`", "loaded as a `gpt2`"]);
+    says(&sentence(Gpt2::<Dynamic>::load(source())), &["expected a `gpt2` checkpoint", "found `llama`"]);
     says(&sentence(Llama::<Dynamic>::load("no-such-model")), &["no model `no-such-model`", "smollm2-135m"]);
     says(&sentence(Llama::<Dynamic>::load("./no/such/folder")), &["./no/such/folder", "No such file"]);
 }
