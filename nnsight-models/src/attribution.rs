@@ -4,12 +4,12 @@ use std::panic::Location;
 
 use candle_core::{DType, Tensor as Candle};
 use nnsight_core::Error;
-use nnsight_core::module::Instrument;
 use nnsight_core::trace::{IntoPrompts, Traced as _, Value, invoke, run, tracer};
-use nnsight_core::types::{Batch, Hidden, One, Part, Seq, Tensor, Vocab};
+use nnsight_core::types::{Batch, Hidden, One, Part, Seq, Signature, Tensor, Vocab};
 
 use crate::causal::CausalLm;
-use crate::language_model::{LanguageModel, Network};
+use crate::language_model::LanguageModel;
+use crate::network::Network;
 
 /// Integrated gradients (Sundararajan et al. 2017): the way from a baseline of zeros to the embeddings of a prompt, along which the gradient
 /// of a metric is summed up. The entries add up to the metric at the prompt minus the metric at the baseline, the better the more `steps`
@@ -34,16 +34,17 @@ use crate::language_model::{LanguageModel, Network};
 /// # Ok::<(), nnsight_models::Error>(())
 /// ```
 #[track_caller]
-pub fn integrated_gradients<N, F>(
-    model: &LanguageModel<N>,
+pub fn integrated_gradients<N, C, F>(
+    model: &LanguageModel<N, C>,
     prompt: impl IntoPrompts,
     steps: usize,
     metric: F,
-) -> nnsight_core::Result<Tensor<N::Signature, (Batch, Seq, Hidden)>>
+) -> nnsight_core::Result<Tensor<C, (Batch, Seq, Hidden)>>
 where
     N: Network,
-    for<'t> <N as Instrument>::Sites<'t>: CausalLm<'t, N::Signature>,
-    F: for<'t> FnOnce(Value<'t, N::Signature, (Batch, Vocab)>) -> Value<'t, N::Signature, (Batch,)>,
+    C: Signature,
+    for<'t> N::Sites<'t, C>: CausalLm<'t, C>,
+    F: for<'t> FnOnce(Value<'t, C, (Batch, Vocab)>) -> Value<'t, C, (Batch,)>,
 {
     let prompts = prompt.into_prompts();
     let place = Location::caller();
@@ -57,7 +58,7 @@ where
     // Every step has a row for each prompt, and stands in the middle of its part of the way.
     let rows = (0..steps).flat_map(|_| prompts.iter().cloned()).collect::<Vec<_>>();
     let way = (0..rows.len()).map(|row| ((row / prompts.len()) as f32 + 0.5) / steps as f32).collect::<Vec<_>>();
-    let way = Tensor::<N::Signature, (Batch, One, One)>::new(Candle::from_vec(way, (rows.len(), 1, 1), &candle_core::Device::Cpu)?)?;
+    let way = Tensor::<C, (Batch, One, One)>::new(Candle::from_vec(way, (rows.len(), 1, 1), &candle_core::Device::Cpu)?)?;
 
     let tracer = tracer(model);
     let sites = invoke(model, &tracer, rows);

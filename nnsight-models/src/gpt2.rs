@@ -5,14 +5,16 @@ use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
-use nnsight_core::types::{Batch, Context, Dim, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Signature, Vocab};
+use nnsight_core::types::{Batch, Context, DimName, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Vocab};
 use nnsight_kernels::{MaybeOwned, add, gelu, upcast_for_sums};
 use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};
-use crate::language_model::{LanguageModel, Network};
-use crate::layers::{AttentionTaps, Embedding, LayerNorm, Linear, attention, mask, merge_heads, split_heads, without_last};
+use crate::language_model::LanguageModel;
+use crate::layers::plain::{Embedding, LayerNorm, Linear};
+use crate::layers::{AttentionTaps, attention, mask, merge_heads, split_heads, without_last};
 use crate::loading::Weights;
+use crate::network::Network;
 use crate::transformer_lens::Layout;
 
 /// A GPT-2 with the signature `C`, ready to be traced.

@@ -13,8 +13,10 @@ pub mod gpt2;
 mod language_model;
 pub mod layers;
 pub mod llama;
+mod loaded;
 mod loading;
 mod meta;
+mod network;
 mod prompts;
 mod report;
 mod signatures;
@@ -28,11 +30,13 @@ pub use causal::{CausalAttention, CausalBlock, CausalLm};
 pub use config::{Config, Gpt2Config, LlamaConfig};
 pub use error::{Error, NoTokenizer, Result};
 pub use gpt2::Gpt2;
-pub use language_model::{LanguageModel, Network};
+pub use language_model::LanguageModel;
 pub use layers::WeightFormat;
 pub use llama::Llama;
+pub use loaded::Loaded;
 pub use loading::{Location, Source, Weights};
 pub use meta::Meta;
+pub use network::Network;
 pub use signatures::{
     Gpt2Large, Gpt2Medium, Gpt2Small, Gpt2Xl, Llama3_1_8B, Llama3_1_70B, Llama3_1_405B, Llama3_2_1B, Llama3_2_3B, SmolLm2_1_7B, SmolLm2_135M,
     SmolLm2_360M, TinyLlama_1_1B,

@@ -5,15 +5,17 @@ use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
 use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
-use nnsight_core::types::{Batch, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Query, Seq, Signature, Vocab};
+use nnsight_core::types::{Batch, DimName, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Query, Seq, Vocab};
 use nnsight_kernels::{MaybeOwned, add, mul, silu, silu_mul, upcast_for_sums};
 use nnsight_macros::Module;
 use std::sync::Arc;
 
 use crate::config::{Config, LlamaConfig};
-use crate::language_model::{LanguageModel, Network};
-use crate::layers::{AttentionTaps, Embedding, Linear, RmsNorm, Rotary, attention, fused_linear, mask, merge_heads, split_heads, without_last};
+use crate::language_model::LanguageModel;
+use crate::layers::plain::{Embedding, Linear, RmsNorm};
+use crate::layers::{AttentionTaps, Rotary, attention, fused_linear, mask, merge_heads, split_heads, without_last};
 use crate::loading::Weights;
+use crate::network::Network;
 use crate::transformer_lens::Layout;
 
 /// A Llama with the signature `C`, ready to be traced.
@@ -292,12 +294,7 @@ impl DecoderLayer {
 }
 
 /// A linear map as PyTorch stores it: the weight is `(out, in)`.
-fn linear<I: DimName, O: DimName>(weights: &mut Weights, path: &str, from: usize, to: usize, bias: bool) -> crate::Result<Linear<I, O>>
-where
-    C: Signature,
-    I: nnsight_core::types::Dim<C>,
-    O: nnsight_core::types::Dim<C>,
-{
+fn linear<I: DimName, O: DimName>(weights: &mut Weights, path: &str, from: usize, to: usize, bias: bool) -> crate::Result<Linear<I, O>> {
     let weight = weights.get(&format!("{path}.weight"), &[to, from])?.t()?;
     let weight = weights.matrix(weight)?;
     let bias = bias.then(|| weights.get(&format!("{path}.bias"), &[to])).transpose()?;

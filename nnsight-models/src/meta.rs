@@ -4,26 +4,28 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use nnsight_core::graph::{Facts, Graph};
-use nnsight_core::module::{Registrar, SiteTable};
+use nnsight_core::module::{Of, Registrar, SiteTable};
 use nnsight_core::run::Observer;
 use nnsight_core::trace::Traceable;
 use nnsight_core::types::{Describes, Saved, Signature, Sizes};
 
-use crate::language_model::{LanguageModel, Network, scan};
+use crate::language_model::LanguageModel;
+use crate::loaded::scan;
+use crate::network::{Architecture, Network};
 use crate::prompts::{Reader, lengths};
 use crate::tokenizer::Tokenizer;
 use crate::tree::Tree;
 use crate::{Error, Result};
 
 /// A model of which only the sizes are there. `scan!` finds out on it what a trace would give, and what is wrong with it; running one fails.
-pub struct Meta<N> {
+pub struct Meta<N, C> {
     table: Arc<SiteTable>,
     tokenizer: Option<Tokenizer>,
     sizes: Sizes,
-    marker: std::marker::PhantomData<fn() -> N>,
+    marker: std::marker::PhantomData<fn() -> (N, C)>,
 }
 
-impl<N: Network> LanguageModel<N> {
+impl<N: Network, C: Signature> LanguageModel<N, C> {
     /// The model without weights, as its signature describes it: `Llama::<Llama3_1_405B>::meta()`.
     ///
     /// # Errors
@@ -36,19 +38,19 @@ impl<N: Network> LanguageModel<N> {
     /// # Ok::<(), nnsight_models::Error>(())
     /// ```
     #[track_caller]
-    pub fn meta() -> Result<Meta<N>>
+    pub fn meta() -> Result<Meta<N, C>>
     where
-        N::Signature: Describes<LanguageModel<N>>,
+        C: Describes<LanguageModel<N, C>>,
     {
         let place = Location::caller();
-        let no_sizes = || Error::NoSizes { signature: N::Signature::NAME }.of_loading_at(place);
-        let sizes = N::Signature::SIZES.ok_or_else(no_sizes)?;
-        let table = Registrar::new(N::Signature::NAME, sizes.layers, &sizes.dims()).model::<N>();
+        let no_sizes = || Error::NoSizes { signature: C::NAME }.of_loading_at(place);
+        let sizes = C::SIZES.ok_or_else(no_sizes)?;
+        let table = (Architecture::of::<N>().describe)(Registrar::new(C::NAME, sizes.layers, &sizes.dims()));
         Ok(Meta { table: Arc::new(table), tokenizer: None, sizes, marker: std::marker::PhantomData })
     }
 }
 
-impl<N> Meta<N> {
+impl<N, C> Meta<N, C> {
     /// With a tokenizer, so that the lengths of texts are known too.
     #[must_use]
     pub fn with_tokenizer(self, tokenizer: Tokenizer) -> Self {
@@ -61,15 +63,15 @@ impl<N> Meta<N> {
     }
 }
 
-impl<N: Network> Traceable for Meta<N> {
-    type Network = N;
+impl<N: Network, C: Signature> Traceable for Meta<N, C> {
+    type Network = Of<N, C>;
 
     fn table(&self) -> &Arc<SiteTable> {
         &self.table
     }
 
     fn run(&self, _graph: Graph, _observer: Observer<'_>) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
-        Err(nnsight_core::Error::model(Error::NoWeights { signature: N::Signature::NAME }))
+        Err(nnsight_core::Error::model(Error::NoWeights { signature: C::NAME }))
     }
 
     fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
@@ -79,7 +81,7 @@ impl<N: Network> Traceable for Meta<N> {
     }
 }
 
-impl<N> std::fmt::Debug for Meta<N> {
+impl<N, C> std::fmt::Debug for Meta<N, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Meta({})", self.table.signature)
     }

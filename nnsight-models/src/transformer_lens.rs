@@ -1,17 +1,17 @@
 //! The names of TransformerLens, typed, and as other names of a model's paths.
 
-use std::panic::Location;
 use std::sync::Arc;
 
 use candle_core::Tensor;
 use nnsight_core::Error;
 use nnsight_core::graph::{At, Graph, Invoke, InvokeId, Node, NodeId, Op, Prompt, SiteId, Source, SourceId};
-use nnsight_core::trace::{Index, Site, Traceable};
+use nnsight_core::run::Observer;
+use nnsight_core::trace::{Index, Site};
 use nnsight_core::types::{Batch, HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Signature, Vocab};
 use nnsight_kernels::{softmax, upcast};
 
 use crate::causal::{CausalAttention, CausalBlock, CausalLm};
-use crate::language_model::{LanguageModel, Network};
+use crate::loaded::Loaded;
 
 macro_rules! hooks {
     ($($(#[$meta:meta])* $name:ident = $own:ident -> $shape:ty;)+) => {$(
@@ -117,18 +117,10 @@ impl Layout {
     }
 }
 
-impl<N: Network> LanguageModel<N> {
-    /// Makes the names of TransformerLens (`blocks.5.hook_resid_post`) other names of the model's paths, for `get` and for graphs. Before
-    /// that, each is proved to denote the right tensor, by what holds between them on a short run of the model: the residual stream is the
-    /// sum of what is added to it, a pattern is the softmax of its scores and adds up to one, and so on.
-    ///
-    /// # Errors
-    /// [`Error::WrongName`] names the one that does not hold.
-    #[track_caller]
-    pub fn with_transformer_lens_names(mut self) -> nnsight_core::Result<Self> {
-        let place = Some(Location::caller().into());
-        self.prove_names().map_err(|error| error.or_at(place))?;
-        let layout = N::LAYOUT;
+impl Loaded {
+    /// See [`LanguageModel::with_transformer_lens_names`](crate::LanguageModel::with_transformer_lens_names).
+    pub(crate) fn named_as_transformer_lens(mut self, layout: &Layout) -> nnsight_core::Result<Self> {
+        self.prove_names(layout)?;
         let mut table = (*self.table).clone();
         for (name, path) in (0..table.depth).flat_map(|layer| layout.layer(layer)) {
             table.alias(&name, &path)?;
@@ -139,8 +131,7 @@ impl<N: Network> LanguageModel<N> {
         Ok(self)
     }
 
-    fn prove_names(&self) -> nnsight_core::Result<()> {
-        let layout = N::LAYOUT;
+    fn prove_names(&self, layout: &Layout) -> nnsight_core::Result<()> {
         let names = (0..self.depth()).flat_map(|layer| layout.layer(layer)).collect::<Vec<_>>();
         let count = names.len() as u32;
         let get = |site| Node { op: Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(site) }, args: vec![], guards: vec![], source: SourceId(0) };
@@ -148,7 +139,7 @@ impl<N: Network> LanguageModel<N> {
         let mut sites = names.iter().map(|(_, path)| path.clone()).collect::<Vec<_>>();
         sites.push(layout.embed.to_string());
         let graph = Graph {
-            signature: self.table().signature.clone(),
+            signature: self.table.signature.clone(),
             invokes: vec![Invoke { prompts: vec![Prompt::Tokens(tokens)], ..Invoke::default() }],
             nodes: (0..=count).map(get).collect(),
             saves: (0..=count).map(NodeId).collect(),
@@ -156,9 +147,10 @@ impl<N: Network> LanguageModel<N> {
             sites,
             ..Graph::default()
         };
-        let found = self.execute(graph)?.iter().map(upcast).collect::<candle_core::Result<Vec<_>>>();
+        let found = self.run_with(&self.table, &[], graph, Observer::default())?;
+        let found = found.into_iter().map(|saved| Ok(upcast(saved?.whole()?)?)).collect::<nnsight_core::Result<Vec<_>>>();
         let mut found = found?;
-        let mut stream = found.pop().unwrap_or(Tensor::zeros(1, self.network().dtype(), self.network().device())?);
+        let mut stream = found.pop().unwrap_or(Tensor::zeros(1, self.dtype(), self.device())?);
         for (names, values) in names.chunks(13).zip(found.chunks(13)) {
             let [pre, mid, post, attn, mlp, q, k, v, scores, pattern, z, neurons, gated] = values else { continue };
             let same = |index: usize, expected: &Tensor, found: &Tensor, problem: &str| same(&names[index].0, expected, found, problem);

@@ -252,8 +252,8 @@ fn declared_sites_are_passed_in_the_declared_order() {
     let gpt2 = tiny_gpt2();
     check_shapes(gpt2.table(), &gpt2.execute(all_sites(gpt2.table())).unwrap());
     fn is_network<N: nnsight::models::Network>() {}
-    is_network::<LlamaForCausalLm<Dynamic>>();
-    is_network::<Gpt2LmHeadModel<Dynamic>>();
+    is_network::<LlamaForCausalLm>();
+    is_network::<Gpt2LmHeadModel>();
 }
 
 fn all_sites(table: &nnsight::module::SiteTable) -> Graph {

@@ -60,6 +60,14 @@ pub trait Instrument: 'static {
     fn find(&self, path: &str) -> Option<&dyn Forward>;
 }
 
+/// Says that a module can be attached to a model of the checkpoint `C`. Written by `derive(Module)`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is a module of another checkpoint than `{C}`",
+    label = "not a module of `{C}`",
+    note = "what a module was trained on means something else in another model; a module without a type parameter for its signature fits all"
+)]
+pub trait BelongsTo<C>: Instrument {}
+
 /// A module that treats every position by itself, and so can be applied by hand to a value of any shape that ends with its input's axis.
 #[diagnostic::on_unimplemented(message = "`{Self}` mixes positions and cannot be applied by hand")]
 pub trait Pointwise: Forward {

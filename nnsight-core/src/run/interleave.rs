@@ -422,8 +422,7 @@ mod tests {
     fn table() -> SiteTable {
         struct Root;
         impl crate::module::Instrument for Root {
-            type Signature = crate::types::Dynamic;
-            type Sites<'t> = ();
+            type Sites<'t, C: crate::types::Signature> = ();
             const COUNT: Option<usize> = Some(3);
             fn describe(registrar: &mut Registrar, path: &str, pointwise: Option<(Axis, Axis)>) {
                 registrar.begin("Root", path, pointwise);
@@ -432,7 +431,7 @@ mod tests {
                 }
                 registrar.end();
             }
-            fn sites<'t>(_cursor: &mut crate::module::Cursor<'t>) {}
+            fn sites<'t, C: crate::types::Signature>(_cursor: &mut crate::module::Cursor<'t>) {}
             fn attach(&mut self, _next: &mut usize) {}
             fn place(&self) -> crate::module::Place {
                 crate::module::Place::default()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Fingerprint, Traceable};
 use crate::graph::{Facts, Graph, Limits};
-use crate::module::{Attachment, AttachmentRole, Cursor, Forward, Instrument, Interface, Role, SiteTable};
+use crate::module::{Attachment, AttachmentRole, BelongsTo, Cursor, Forward, Instrument, Interface, Role, SiteTable};
 use crate::run::Observer;
 use crate::types::Saved;
 use crate::{Error, Result};
@@ -37,7 +37,7 @@ pub struct Attached<'m, M, X> {
 
 impl<'m, M: Attach, X> Attached<'m, M, X>
 where
-    X: Instrument + Forward,
+    X: BelongsTo<<M::Network as Interface>::Signature> + Forward,
 {
     /// Attaches a module; its paths begin with `name`.
     ///
@@ -65,7 +65,7 @@ impl<M, X> Deref for Attached<'_, M, X> {
 
 impl<M: Attach, X> Traceable for Attached<'_, M, X>
 where
-    X: Instrument + Forward,
+    X: BelongsTo<<M::Network as Interface>::Signature> + Forward,
 {
     type Network = NetworkWithAttachment<M::Network, X>;
     fn table(&self) -> &Arc<SiteTable> {
@@ -88,7 +88,7 @@ where
 
 impl<M: Attach, X> Attach for Attached<'_, M, X>
 where
-    X: Instrument + Forward,
+    X: BelongsTo<<M::Network as Interface>::Signature> + Forward,
 {
     fn run_with(&self, table: &SiteTable, attachments: &[Attachment<'_>], graph: Graph, observer: Observer<'_>) -> Result<Vec<Result<Saved>>> {
         let own = Attachment { name: &self.name, target: self.target, place: self.place, module: &self.module };

@@ -10,7 +10,8 @@ pub fn module(module: &Module) -> TokenStream {
     let instrument = instrument(module);
     let pointwise = pointwise(module);
     let taps = taps(module);
-    quote!(#sites #instrument #pointwise #taps)
+    let belongs = belongs_to(module);
+    quote!(#sites #instrument #belongs #pointwise #taps)
 }
 
 impl Shape {
@@ -91,8 +92,7 @@ fn sites_struct(module: &Module) -> TokenStream {
     let methods = elements.iter().filter_map(|Element { name, what, .. }| match what {
         What::Child { ty, pointwise: true } => {
             let doc = format!("Puts a value through `{name}`, wherever the pass is.\n\n# Shapes\nAny that ends with the module's input axis.");
-            let (from, to) =
-                (quote!(<#ty as ::nnsight::__private::Pointwise>::In), quote!(<#ty as ::nnsight::__private::Pointwise>::Out));
+            let (from, to) = (quote!(<#ty as ::nnsight::__private::Pointwise>::In), quote!(<#ty as ::nnsight::__private::Pointwise>::Out));
             Some(quote! {
                 #[doc = #doc]
                 #[must_use = "this computes a new value and changes nothing"]
@@ -176,15 +176,20 @@ fn sites_struct(module: &Module) -> TokenStream {
 fn instrument(module: &Module) -> TokenStream {
     let Module { name, sites, ends, elements, place, .. } = module;
     let (impl_generics, type_generics, where_clause) = module.generics.split_for_impl();
-    let (t, signature, checkpoint) = (lifetime(module), signature(module), fresh(module, "C"));
-    let site_generics = site_generics(module);
+    let (t, checkpoint) = (lifetime(module), fresh(module, "C"));
+    let mut site_generics = site_generics(module);
+    // The sites are typed by the checkpoint of whoever looks at them.
+    let own = signature(module);
+    if let Some(parameter) = site_generics.type_params_mut().find(|parameter| parameter.ident == own) {
+        parameter.ident = checkpoint.clone();
+    }
     let (_, site_types, _) = site_generics.split_for_impl();
     let names = elements.iter().map(|element| &element.name);
     let (input, output) = ends.as_ref().map(|_| (quote!(let input = cursor.site();), quote!(let output = cursor.site();))).unzip();
     let (input_name, output_name) = ends.as_ref().map(|_| (quote!(input,), quote!(output,))).unzip();
     let make = elements.iter().map(|Element { name, what, .. }| match what {
-        What::Child { ty, .. } => quote!(let #name = <#ty as ::nnsight::__private::Instrument>::sites::<#signature>(cursor);),
-        What::List { ty } => quote!(let #name = cursor.list(<#ty as ::nnsight::__private::Instrument>::sites::<#signature>);),
+        What::Child { ty, .. } => quote!(let #name = <#ty as ::nnsight::__private::Instrument>::sites::<#checkpoint>(cursor);),
+        What::List { ty } => quote!(let #name = cursor.list(<#ty as ::nnsight::__private::Instrument>::sites::<#checkpoint>);),
         What::Tap { .. } => quote!(let #name = cursor.site();),
     });
     let attach = elements.iter().map(|Element { name, what, .. }| match what {
@@ -228,6 +233,18 @@ fn instrument(module: &Module) -> TokenStream {
             }
         }
     }
+}
+
+/// To which checkpoints it can be attached: to that of its parameter, or to any.
+fn belongs_to(module: &Module) -> TokenStream {
+    let (name, checkpoint) = (&module.name, signature(module));
+    let mut generics = module.generics.clone();
+    if module.signature.is_none() {
+        generics.params.push(syn::parse_quote!(#checkpoint: ::nnsight::__private::Signature));
+    }
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
+    let (_, type_generics, _) = module.generics.split_for_impl();
+    quote!(impl #impl_generics ::nnsight::__private::BelongsTo<#checkpoint> for #name #type_generics #where_clause {})
 }
 
 fn find(element: &Element) -> Option<TokenStream> {

@@ -1,9 +1,10 @@
 //! A `config.json`, in both spellings that transformers has used.
 
-use nnsight_core::types::{Signature, Sizes};
+use nnsight_core::types::Sizes;
 use serde_json::{Map, Value};
 
 use super::keys::Keys;
+use crate::network::Declared;
 use crate::{Error, Result};
 
 /// The largest sizes that are taken for real: each about ten times that of the largest models there are.
@@ -170,12 +171,12 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::OtherCheckpoint`] names the first size that differs.
-    pub fn check<C: Signature>(&self) -> Result<()> {
-        let Some(expected) = C::SIZES else { return Ok(()) };
+    pub(crate) fn check(&self, declared: Declared) -> Result<()> {
+        let Some(expected) = declared.sizes else { return Ok(()) };
         let found = self.sizes()?;
         for ((field, expected), (_, found)) in expected.fields().into_iter().zip(found.fields()) {
             if expected != found {
-                return Err(Error::OtherCheckpoint { signature: C::NAME, field, expected, found });
+                return Err(Error::OtherCheckpoint { signature: declared.name, field, expected, found });
             }
         }
         Ok(())

@@ -5,24 +5,24 @@ use std::marker::PhantomData;
 use candle_core::{DType, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Place};
-use nnsight_core::types::{Batch, Dim, Seq, Signature};
+use nnsight_core::types::{Batch, DimName, Seq, Signature};
 use nnsight_kernels::{Matrix, MaybeOwned, add_bias, fused_matmul, matmul, upcast_for_sums};
 use nnsight_macros::Module;
 
 /// `y = x W + b`, from the axis `I` to the axis `O`.
 #[derive(Module)]
 #[module(input: (Batch, Seq, I), output: (Batch, Seq, O), pointwise(I, O))]
-pub struct Linear<I: DimName, O: DimName> {
+pub struct Linear<C: Signature, I: DimName, O: DimName> {
     /// `(I, O)`, whatever the order in memory.
     #[tap(weight: (I, O), from())]
     weight: Matrix,
     /// `(O,)`
     bias: Option<Tensor>,
     place: Place,
-    marker: PhantomData<fn() -> (I, O)>,
+    marker: PhantomData<fn() -> (C, I, O)>,
 }
 
-impl<I: DimName, O: DimName> Linear<I, O> {
+impl<C: Signature, I: DimName, O: DimName> Linear<C, I, O> {
     /// From a weight from `I` to `O`: a tensor of shape `(I, O)`, which may be a transposed view, or a [`Matrix`].
     pub fn new(weight: impl Into<Matrix>, bias: Option<Tensor>) -> Self {
         Linear { weight: weight.into(), bias, place: Place::default(), marker: PhantomData }
@@ -34,7 +34,7 @@ impl<I: DimName, O: DimName> Linear<I, O> {
     }
 }
 
-impl<I: DimName, O: DimName> Forward for Linear<I, O> {
+impl<C: Signature, I: DimName, O: DimName> Forward for Linear<C, I, O> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         Ok(self.forward_owned(x, cx)?.into_tensor())
     }
@@ -73,7 +73,7 @@ pub trait Map {
     fn call(&self, x: &Tensor, cx: &mut Cx) -> Result<MaybeOwned>;
 }
 
-impl<I: DimName, O: DimName> Map for Linear<I, O> {
+impl<C: Signature, I: DimName, O: DimName> Map for Linear<C, I, O> {
     fn matrix(&self) -> &Matrix {
         &self.weight
     }

@@ -12,3 +12,13 @@ pub use linear::{Linear, LinearSites, Map, fused_linear};
 pub use nnsight_kernels::{Matrix, WeightFormat};
 pub use norm::{LayerNorm, LayerNormSites, RmsNorm, RmsNormSites};
 pub use rotary::{Rotary, Scaling};
+
+/// The layers as an architecture has them, which has no signature of its own.
+pub(crate) mod plain {
+    use nnsight_core::types::Dynamic;
+
+    pub type Embedding<E, O> = super::Embedding<Dynamic, E, O>;
+    pub type LayerNorm = super::LayerNorm<Dynamic>;
+    pub type Linear<I, O> = super::Linear<Dynamic, I, O>;
+    pub type RmsNorm = super::RmsNorm<Dynamic>;
+}

@@ -1,0 +1,64 @@
+//! What an architecture is.
+
+use nnsight_core::module::{Instrument, Registrar, SiteTable};
+use nnsight_core::run::Stages;
+use nnsight_core::types::{Signature, Sizes};
+
+use crate::Result;
+use crate::config::Config;
+use crate::loading::Weights;
+use crate::transformer_lens::Layout;
+
+/// An architecture: what builds it from a checkpoint.
+pub trait Network: Instrument + Stages + Send + Sync {
+    /// What a `config.json` calls it.
+    const MODEL_TYPE: &'static str;
+    /// Where it keeps what TransformerLens has names for.
+    const LAYOUT: Layout;
+    /// Builds it.
+    ///
+    /// # Errors
+    /// If the config asks for what it does not do, or a weight is missing.
+    fn build(config: &Config, weights: &mut Weights) -> Result<Self>
+    where
+        Self: Sized;
+}
+
+/// A network of any architecture.
+pub(crate) type AnyNetwork = dyn Stages + Send + Sync;
+
+/// An architecture as data: what loads and runs a model takes this, so that it is compiled once, and not again for every signature in the programs
+/// of users.
+#[derive(Clone, Copy)]
+pub(crate) struct Architecture {
+    pub model_type: &'static str,
+    pub build: fn(&Config, &mut Weights) -> Result<Box<AnyNetwork>>,
+    pub describe: fn(Registrar) -> SiteTable,
+}
+
+impl Architecture {
+    pub fn of<N: Network>() -> Self {
+        Architecture {
+            model_type: N::MODEL_TYPE,
+            build: |config, weights| {
+                let mut network = N::build(config, weights)?;
+                network.attach(&mut 0);
+                Ok(Box::new(network))
+            },
+            describe: Registrar::model::<N>,
+        }
+    }
+}
+
+/// What a signature says of a checkpoint.
+#[derive(Clone, Copy)]
+pub(crate) struct Declared {
+    pub name: &'static str,
+    pub sizes: Option<Sizes>,
+}
+
+impl Declared {
+    pub fn of<C: Signature>() -> Self {
+        Declared { name: C::NAME, sizes: C::SIZES }
+    }
+}
