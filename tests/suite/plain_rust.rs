@@ -224,6 +224,56 @@ fn fields_of_self_are_plain() {
     assert_eq!((experiment.rng, experiment.prompts[0], log.len()), (4, 4, 3));
 }
 
+/// What cannot be seen to be a `bool` when the block is rewritten is one all the same: one branch is taken, and is the only one.
+#[test]
+fn a_condition_that_might_be_a_value_takes_one_branch() {
+    fn wanted(layer: usize) -> bool {
+        layer.is_multiple_of(2)
+    }
+    fn consume(seen: &mut Vec<String>, name: String) -> usize {
+        seen.push(name);
+        seen.len()
+    }
+    let model = tiny_llama();
+    let (mut seen, mut lengths, mut passed) = (Vec::new(), Vec::new(), Vec::new());
+    trace!(model, vec![3, 17], {
+        'layers: for round in 0..2 {
+            for (index, layer) in model.layers.iter().enumerate() {
+                let name = format!("{round}: layer {index}");
+                // The name is moved in either branch.
+                let length = if wanted(index) { consume(&mut seen, name) } else { consume(&mut seen, name + "!") };
+                lengths.push(length);
+                let kept;
+                let is_kept: bool = wanted(index);
+                if is_kept {
+                    kept = layer.output.path();
+                } else {
+                    kept = String::new();
+                }
+                if wanted(index + 1) {
+                    continue;
+                } else if wanted(round + 1) {
+                    break 'layers;
+                }
+                passed.push(kept);
+                loop {
+                    if wanted(index) {
+                        break;
+                    }
+                }
+                while index < 10 {
+                    if wanted(index) { break } else { continue 'layers }
+                }
+            }
+        }
+        model.lm_head.output
+    })
+    .unwrap();
+    assert_eq!(seen, ["0: layer 0", "0: layer 1!", "0: layer 2", "1: layer 0"]);
+    assert_eq!(lengths, [1, 2, 3, 4]);
+    assert_eq!(passed, ["layers.0.output", "layers.2.output"]);
+}
+
 #[test]
 fn a_lint_of_order_is_never_wrong() {
     let model = tiny_llama();

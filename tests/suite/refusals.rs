@@ -107,3 +107,14 @@ fn indices_along_prompts_of_different_lengths() {
     let zeros = whole::<(Batch, Hidden)>(&[0; 64], &[2, 32]);
     refused(scan!(model, &prompts, { model.layers[0].output.pick(Seq, zeros.traced(model.lm_head.output)) }), &ragged("pick", "Seq"));
 }
+
+#[test]
+fn a_token_after_the_last_step_is_refused_before_the_run() {
+    let model = tiny_llama();
+    let beyond = generate!(model, vec![3, 17], max_new_tokens = 4, { model.tokens().at(Seq, 4) });
+    refused(beyond, "4 lies outside of the axis Seq = 4");
+    assert!(generate!(model, vec![3, 17], max_new_tokens = 4, { model.tokens().slice(Seq, 2..5) }).is_err());
+    let last = generate!(model, vec![3, 17], max_new_tokens = 4, min_new_tokens = 4, { (model.tokens().at(Seq, 3), model.tokens().at(Seq, -1)) });
+    let (last, same) = last.unwrap();
+    assert_eq!(last.to_vec1::<u32>().unwrap(), same.to_vec1::<u32>().unwrap());
+}

@@ -207,7 +207,10 @@ impl<E: Environment> Inference<'_, E> {
                 facts.axes[*axis].name = name.clone().into();
                 Ok(facts)
             }
-            Op::Slice(region) => self.part(self.arg(node, 0), region),
+            Op::Slice(region) => {
+                self.may_be_generated(node.args[0], region)?;
+                self.part(self.arg(node, 0), region)
+            }
             Op::Patch(region) => {
                 let base = self.arg(node, 0);
                 let part = self.part(base, region)?;
@@ -346,6 +349,18 @@ impl<E: Environment> Inference<'_, E> {
             }
             Op::Log { .. } => Ok(self.arg(node, 0).clone()),
         }
+    }
+
+    /// Refuses a part of what is generated that lies beyond the largest number of steps.
+    fn may_be_generated(&self, whole: NodeId, region: &Region) -> Result<()> {
+        let generated = |id| match (self.body, &self.graph.node(id).op) {
+            (None, Op::Tokens { invoke }) => self.graph.invokes.get(invoke.index())?.generation.as_ref(),
+            _ => None,
+        };
+        let Some(generation) = generated(whole) else { return Ok(()) };
+        let mut longest = self.known[whole.index()].clone();
+        longest.axes[1].size = Some(generation.max_new_tokens);
+        self.part(&longest, region).map(|_| ())
     }
 
     /// Goes through the body of a loop once: what it carries must come out as it went in.

@@ -1,5 +1,8 @@
 //! `if` on a value: both branches are recorded, one runs.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+
 use super::binding::Probe;
 use super::traced::Traced as _;
 use super::value::Value;
@@ -112,11 +115,16 @@ impl Plain {
     pub fn enter_then(&self) -> bool {
         self.0
     }
-    pub fn enter_else(&self) -> bool {
-        !self.0
+    /// After the first branch the `if` ends.
+    pub fn leave_then<T>(&self, then: T) -> ControlFlow<T, Infallible> {
+        ControlFlow::Break(then)
     }
-    pub fn merge<T>(self, then: Option<T>, otherwise: Option<T>) -> T {
-        then.or(otherwise).expect("one of the branches is run")
+    pub fn both(&self, then: Infallible) -> Infallible {
+        then
+    }
+    pub fn enter_else(&self) {}
+    pub fn merge<T>(self, _then: Option<Infallible>, otherwise: T) -> T {
+        otherwise
     }
     pub fn before<T: ?Sized>(&self, _variable: &T) {}
     pub fn swap<T: ?Sized>(&self, _variable: &mut T, (): ()) {}
@@ -140,18 +148,24 @@ impl<'t, C> Recorded<'t, C> {
         self.0.tracer.open_branch(Guard { condition: self.0.id, when: true });
         true
     }
-    #[track_caller]
-    pub fn enter_else(&self) -> bool {
-        self.0.tracer.close_branch();
-        self.0.tracer.open_branch(Guard { condition: self.0.id, when: false });
-        true
+    /// After the first branch comes the second.
+    pub fn leave_then<T>(&self, then: T) -> ControlFlow<T, T> {
+        ControlFlow::Continue(then)
+    }
+    pub fn both<T>(&self, then: T) -> T {
+        then
     }
     #[track_caller]
-    pub fn merge<T: Merge<'t, C>>(&self, then: Option<T>, otherwise: Option<T>) -> T {
+    pub fn enter_else(&self) {
         self.0.tracer.close_branch();
-        match (then, otherwise) {
-            (Some(then), Some(otherwise)) => then.merge(otherwise, self.0),
-            _ => unreachable!("both branches are recorded"),
+        self.0.tracer.open_branch(Guard { condition: self.0.id, when: false });
+    }
+    #[track_caller]
+    pub fn merge<T: Merge<'t, C>>(&self, then: Option<T>, otherwise: T) -> T {
+        self.0.tracer.close_branch();
+        match then {
+            Some(then) => then.merge(otherwise, self.0),
+            None => otherwise,
         }
     }
 

@@ -9,7 +9,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
-use syn::{BinOp, Block, Expr, ExprIf, Macro, Stmt, UnOp, parse_quote_spanned};
+use syn::{BinOp, Block, Expr, ExprIf, Lifetime, Macro, Stmt, UnOp, parse_quote_spanned};
 
 use super::of_model::{OfModel, bound, is_compound, root};
 
@@ -67,13 +67,17 @@ pub struct Branches<'a> {
     loops: Vec<Option<String>>,
     /// How many closures are around.
     closures: usize,
+    /// The label of the loop around the `if`.
+    around: Option<Lifetime>,
+    /// Whether a branch leaves that loop, or begins its next round.
+    pub leaves_the_loop: bool,
     /// The variables from outside that are assigned, each where that is done first.
     pub assigned: Vec<Ident>,
 }
 
 impl<'a> Branches<'a> {
-    pub fn new(condition: Ident, of_model: &'a OfModel) -> Self {
-        Branches { condition, of_model, scopes: Vec::new(), loops: Vec::new(), closures: 0, assigned: Vec::new() }
+    pub fn new(condition: Ident, of_model: &'a OfModel, around: Option<Lifetime>) -> Self {
+        Branches { condition, of_model, scopes: Vec::new(), loops: Vec::new(), closures: 0, around, leaves_the_loop: false, assigned: Vec::new() }
     }
 
     fn is_local(&self, name: &str) -> bool {
@@ -130,6 +134,20 @@ impl<'a> Branches<'a> {
             () if PANICS.contains(&last.as_str()) => Some("may_panic"),
             () => None,
         }
+    }
+
+    /// Whether a `break` or `continue` leaves the branch. If it does, it names the loop.
+    fn leaves(&mut self, expression: &mut Expr) -> bool {
+        let (Expr::Break(syn::ExprBreak { label, .. }) | Expr::Continue(syn::ExprContinue { label, .. })) = expression else { return false };
+        let stays = match label {
+            None => !self.loops.is_empty(),
+            Some(label) => self.loops.iter().flatten().any(|own| label.ident == own),
+        };
+        if !stays && label.is_none() {
+            label.clone_from(&self.around);
+            self.leaves_the_loop = true;
+        }
+        !stays
     }
 
     fn assignment(&mut self, place: &Expr, span: Span) -> Option<(&'static str, TokenStream)> {
@@ -261,12 +279,9 @@ impl VisitMut for Branches<'_> {
             }
             Expr::Return(returned) if self.closures == 0 => Some(("may_return", None, returned.return_token.span)),
             Expr::Try(tried) if self.closures == 0 => Some(("may_fail", None, tried.question_token.span)),
-            Expr::Break(syn::ExprBreak { label, .. }) | Expr::Continue(syn::ExprContinue { label, .. }) if self.closures == 0 => {
-                let stays = match label {
-                    None => !self.loops.is_empty(),
-                    Some(label) => self.loops.iter().flatten().any(|own| label.ident == own),
-                };
-                (!stays).then(|| ("leave", None, expression.span()))
+            Expr::Break(_) | Expr::Continue(_) if self.closures == 0 => {
+                let span = expression.span();
+                self.leaves(expression).then_some(("leave", None, span))
             }
             Expr::Macro(call) => self.host(&call.mac).map(|method| (method, None, call.mac.path.span())),
             Expr::Call(call) => match &*call.func {
@@ -348,19 +363,31 @@ pub fn expand(branch: &ExprIf, condition: &Ident, assigned: &[Ident]) -> Expr {
         quote_spanned!(own=> #call;)
     });
     let (then, other, result) = (Ident::new("then", own), Ident::new("otherwise", own), Ident::new("result", own));
+    let label = |stem: &str| Lifetime::new(&format!("'{stem}{condition}"), own);
+    let (ended, not_taken) = (label("ended"), label("not_taken"));
     let (enter_then, enter_else) = (call("enter_then", quote!(), span), call("enter_else", quote!(), span));
+    let (leave_then, both) = (call("leave_then", quote!(#then), span), call("both", quote!(#then), span));
     let merge = call("merge", quote!(#then, #other), span);
+    // A variable that the first branch moves is there in the second: of a `bool`, the compiler sees that only one of them is reached.
     parse_quote_spanned!(own=> {
         let #condition = #cond;
         let #condition = ::nnsight::__private::IntoCondition::__condition(#condition);
-        #[allow(clippy::let_unit_value, clippy::unit_arg)]
-        {
+        #[allow(clippy::let_unit_value, clippy::unit_arg, unreachable_code, unused_braces, clippy::diverging_sub_expression)]
+        #ended: {
             #(#before)*
-            #[allow(unreachable_code, unused_braces, clippy::diverging_sub_expression)]
-            let #then = if #enter_then { ::core::option::Option::Some(#then_branch) } else { ::core::option::Option::None };
+            let #then = #not_taken: {
+                if !#enter_then {
+                    break #not_taken ::core::option::Option::None;
+                }
+                let #then = #then_branch;
+                match #leave_then {
+                    ::core::ops::ControlFlow::Break(#then) => break #ended #then,
+                    ::core::ops::ControlFlow::Continue(#then) => ::core::option::Option::Some(#both),
+                }
+            };
             #(#swap)*
-            #[allow(unreachable_code, unused_braces, clippy::diverging_sub_expression)]
-            let #other = if #enter_else { ::core::option::Option::Some(#otherwise) } else { ::core::option::Option::None };
+            #enter_else;
+            let #other = #otherwise;
             let #result = #merge;
             #(#settle)*
             #result

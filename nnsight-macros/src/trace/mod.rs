@@ -3,6 +3,7 @@
 mod bind;
 mod branch;
 mod expand;
+mod loops;
 mod of_model;
 mod order;
 mod parse;

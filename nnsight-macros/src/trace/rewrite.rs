@@ -12,6 +12,7 @@ use syn::{BinOp, Expr, ExprIf, ExprMatch, Lit, Macro, Pat, Stmt, Token, UnOp, pa
 use super::bind::{self, Position};
 use super::branch::{self, Branches, Certainty, classify};
 use super::expand::{self, Names};
+use super::loops::Loops;
 use super::of_model::{OfModel, bound, root};
 use super::parse::{Invoke, Trace};
 use crate::errors::Errors;
@@ -34,6 +35,8 @@ pub struct Rewrite<'a> {
     checks: Vec<Stmt>,
     /// Names that the condition which is looked at binds.
     tested: Vec<String>,
+    /// The loops around what is looked at.
+    loops: Loops,
     /// How many conditions there are so far, so that each has a name of its own.
     pub conditions: usize,
 }
@@ -50,6 +53,7 @@ impl<'a> Rewrite<'a> {
             unset: HashSet::new(),
             checks: Vec::new(),
             tested: Vec::new(),
+            loops: Loops::default(),
             conditions: 0,
         }
     }
@@ -118,7 +122,9 @@ impl VisitMut for Rewrite<'_> {
             }
             Expr::Closure(closure) => {
                 bind::bind(&mut closure.body, Position::Element, self.of_model);
+                let loops = std::mem::take(&mut self.loops);
                 self.with_checks(&mut closure.body);
+                self.loops = loops;
                 return;
             }
             Expr::Match(branches) => {
@@ -146,7 +152,9 @@ impl VisitMut for Rewrite<'_> {
             Expr::Binary(binary) => compound(&binary.op).and_then(|(method, put)| self.put(&binary.left, method, put)),
             _ => None,
         };
+        self.loops.enter(expression);
         visit_expr_mut(self, expression);
+        self.loops.leave(expression);
         let Some(method) = place else { return };
         let rewritten = match expression {
             Expr::Assign(assign) => assignment(&assign.left, method, assign.eq_token.span, &assign.right),
@@ -286,10 +294,13 @@ impl Rewrite<'_> {
         self.conditions += 1;
         // In the user's span, so that what is asked of it is shown where it is asked.
         let condition = syn::Ident::new(&format!("__condition_{}", self.conditions), branch.if_token.span);
-        let mut branches = Branches::new(condition.clone(), self.of_model);
+        let mut branches = Branches::new(condition.clone(), self.of_model, self.loops.innermost());
         branches.visit_block_mut(&mut branch.then_branch);
         if let Some((_, otherwise)) = &mut branch.else_branch {
             branches.visit_expr_mut(otherwise);
+        }
+        if branches.leaves_the_loop {
+            self.loops.need();
         }
         let mut assigned = branches.assigned;
         assigned.retain(|name| {
