@@ -84,8 +84,8 @@ impl CustomOp1 for PackedMatmul {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         check(layout, &[&self.panels])?;
         let results = cpu::matmul::matmul(entries_of(x, layout)?, &[&self.panels]);
-        let shape = Shape::from(with_last(layout.dims(), self.panels.outer));
-        Ok((CpuStorage::F32(results.into_iter().flatten().collect()), shape))
+        let Some(result) = results.into_iter().next() else { bail!("matmul: no result for one matrix") };
+        Ok((CpuStorage::F32(result), Shape::from(with_last(layout.dims(), self.panels.outer))))
     }
 
     fn bwd(&self, x: &Tensor, _result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {

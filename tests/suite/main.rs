@@ -29,6 +29,7 @@ mod masks;
 mod modules;
 mod operations;
 mod outside;
+mod owned;
 mod plain_rust;
 mod planning_time;
 mod plans;
