@@ -283,7 +283,7 @@ fn of_a_model_that_cannot_be_loaded() {
     let gutter = " ".repeat(line.to_string().len());
     let code = "    let (line, column, shown) = place(Llama::<SmolLm2_135M>::load(Source::from(other)));";
     let expected = [
-        "the checkpoint is a `gpt2`, and was to be loaded as a `llama`".to_string(),
+        "expected a `llama` checkpoint, found `gpt2`".to_string(),
         format!("{gutter}--> {}:{line}:{column}", file!()),
         format!("{gutter} |"),
         format!("{line} | {code}"),
