@@ -226,6 +226,7 @@ fn fields_of_self_are_plain() {
 
 /// What cannot be seen to be a `bool` when the block is rewritten is one all the same: one branch is taken, and is the only one.
 #[test]
+#[allow(clippy::needless_late_init)]
 fn a_condition_that_might_be_a_value_takes_one_branch() {
     fn wanted(layer: usize) -> bool {
         layer.is_multiple_of(2)

@@ -261,7 +261,7 @@ fn texts_are_decoded_as_long_as_they_are() {
     let model = smollm2();
     let prompts = ["The Eiffel Tower is in the city of", "One, two, three, four,"];
     let stop = model.tokenizer().token(".").unwrap();
-    let tokens = generate!(model, &prompts, max_new_tokens = 8, stop_tokens = [stop], { model.tokens() }).unwrap();
+    let tokens = generate!(model, prompts, max_new_tokens = 8, stop_tokens = [stop], { model.tokens() }).unwrap();
     let alone = prompts.map(|prompt| {
         let tokens = generate!(model, prompt, max_new_tokens = 8, stop_tokens = [stop], { model.tokens() }).unwrap();
         model.tokenizer().decode(&tokens).unwrap()
