@@ -116,5 +116,5 @@ fn a_token_after_the_last_step_is_refused_before_the_run() {
     assert!(generate!(model, vec![3, 17], max_new_tokens = 4, { model.tokens().slice(Seq, 2..5) }).is_err());
     let last = generate!(model, vec![3, 17], max_new_tokens = 4, min_new_tokens = 4, { (model.tokens().at(Seq, 3), model.tokens().at(Seq, -1)) });
     let (last, same) = last.unwrap();
-    assert_eq!(last.to_vec1::<u32>().unwrap(), same.to_vec1::<u32>().unwrap());
+    assert_eq!(last.to_vec1::<i64>().unwrap(), same.to_vec1::<i64>().unwrap());
 }
