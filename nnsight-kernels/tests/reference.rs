@@ -267,3 +267,15 @@ fn other_types_are_not_fused_element_wise() {
         assert!(FusedElementwise::unary(Unary::Neg, Operand::Tensor(&x)).is_none());
     }
 }
+
+#[test]
+fn a_shared_gate_is_not_overwritten_whatever_the_type_of_the_other() {
+    let gate = random(&[4, 40], Strides::Contiguous, DType::F32);
+    let before = bits(&gate);
+    for dtype in TYPES {
+        let up = random(&[4, 40], Strides::Contiguous, dtype);
+        let found = silu_mul(MaybeOwned::shared(gate.clone()), &up).unwrap().into_tensor();
+        assert!(distance(&found, &reference::silu_mul(&gate, &wide(&up)).unwrap()) <= 1e-5);
+        assert_eq!(bits(&gate), before, "{dtype:?}");
+    }
+}
