@@ -214,7 +214,7 @@ fn a_dimension_of_the_users_is_a_plain_one_whatever_it_is_called() {
     mod own {
         nnsight::dim!(pub Key = 32, pub Seq = 4);
     }
-    assert_eq!(<own::Key as nnsight::types::DimName>::ROLE, nnsight::types::AxisRole::Plain);
+    assert_eq!(<own::Key as nnsight::types::DimName>::ROLE, nnsight::graph::AxisRole::Plain);
     let model = bidirectional::load();
     let values = trace!(model, PROMPT.to_vec(), {
         let renamed = model.layers[1].output.at(Seq, 2).rename(Hidden, own::Key);

@@ -2,7 +2,7 @@
 
 use super::infer::{Environment, Inference};
 use super::{Axis, Facts, Reduce, Region};
-use crate::types::AxisRole;
+use crate::graph::AxisRole;
 use crate::types::KindTag;
 use crate::{Error, Result};
 

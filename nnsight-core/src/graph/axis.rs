@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{AxisRole, DimName, KindTag};
+use super::AxisRole;
+use crate::types::KindTag;
 
 /// A named axis, with its size if that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,11 +28,6 @@ impl Axis {
     pub fn new(name: impl Into<Cow<'static, str>>, size: Option<usize>) -> Self {
         let name = name.into();
         Axis { role: AxisRole::of_name(&name), name, size, ragged: false, shortest: None }
-    }
-
-    /// An axis of a dimension.
-    pub fn of<D: DimName>(size: Option<usize>) -> Self {
-        Axis { role: D::ROLE, ..Axis::new(D::NAME, size) }
     }
 }
 

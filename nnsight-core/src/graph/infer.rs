@@ -1,6 +1,6 @@
 //! Kinds, ranks and sizes of every node, found without computing anything.
 
-use crate::types::{AxisRole, Batch, Seq};
+use super::AxisRole;
 use std::cell::Cell;
 
 use candle_core::DType;
@@ -149,7 +149,7 @@ impl<E: Environment> Inference<'_, E> {
             Op::Custom { operation, parameters, names } => self.custom(node, operation, parameters, names),
             Op::Store { .. } => Ok(self.arg(node, 0).clone()),
             Op::Tokens { invoke } => {
-                let axes = vec![Axis::of::<Batch>(self.environment.rows(*invoke)), Axis::of::<Seq>(None)];
+                let axes = vec![Axis::new("Batch", self.environment.rows(*invoke)), Axis::new("Seq", None)];
                 Ok(Facts { kind: KindTag::Int, axes })
             }
             Op::Grad => self.gradient(node),

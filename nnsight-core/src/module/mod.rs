@@ -95,5 +95,5 @@ impl Place {
 /// The innermost axes of a pointwise module.
 #[doc(hidden)]
 pub fn innermost<M: Pointwise>() -> Option<(Axis, Axis)> {
-    Some((Axis::of::<M::In>(M::In::FIXED), Axis::of::<M::Out>(M::Out::FIXED)))
+    Some((M::In::axis(M::In::FIXED), M::Out::axis(M::Out::FIXED)))
 }

@@ -2,8 +2,8 @@
 
 use super::Mixing;
 use super::table::{ModuleInfo, Parent, SiteInfo, SiteTable};
+use crate::graph::AxisRole;
 use crate::graph::{Axis, Facts};
-use crate::types::AxisRole;
 use crate::types::KindTag;
 
 /// Which earlier elements of its module an element depends on.

@@ -1,7 +1,8 @@
 //! The sites of a model as data: where they are, what they hold, in which order they are passed, and which depends on which.
 
 use super::Mixing;
-use crate::types::{AxisRole, KindTag};
+use crate::graph::AxisRole;
+use crate::types::KindTag;
 use std::collections::HashMap;
 
 use crate::graph::{Axis, Facts};

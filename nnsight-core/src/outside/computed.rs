@@ -2,9 +2,10 @@
 
 use std::panic::Location;
 
+use crate::graph::AxisRole;
 use crate::graph::{Mixing, Op, Outline, extents};
 use crate::run::compute;
-use crate::types::{AxisRole, Saved, differ};
+use crate::types::{Saved, differ};
 use crate::{Error, Result};
 
 /// A tensor and the names of its axes.

@@ -4,7 +4,7 @@
 //! values, and values on invokes. What lies on a circle of these runs at one level, and nothing on it may come too late; the levels of the
 //! circles follow from what they need. Both take one look at each node.
 
-use crate::types::AxisRole;
+use crate::graph::AxisRole;
 use std::collections::{BTreeMap, HashMap};
 
 use super::components::components;

@@ -1,6 +1,6 @@
 //! For how many positions the head is needed: in a small model it is a third of the work.
 
-use crate::types::AxisRole;
+use crate::graph::AxisRole;
 use std::borrow::Cow;
 
 use candle_core::Tensor;

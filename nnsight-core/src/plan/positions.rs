@@ -3,9 +3,9 @@
 
 use std::fmt::{Display, Formatter};
 
+use crate::graph::AxisRole;
 use crate::graph::{Facts, Region};
 use crate::module::Mixing;
-use crate::types::AxisRole;
 
 /// Some positions of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

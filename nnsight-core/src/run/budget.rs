@@ -1,6 +1,6 @@
 //! What a run will take, found from its plan and held against the limits before anything is computed.
 
-use crate::types::AxisRole;
+use crate::graph::AxisRole;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,6 +1,6 @@
 //! What the sites of a model hold for given prompts.
 
-use crate::types::AxisRole;
+use crate::graph::AxisRole;
 use candle_core::DType;
 
 use crate::graph::{At, Axis, Environment, Facts, InvokeId};

@@ -1,6 +1,6 @@
 //! Which part of what the model holds belongs to an invoke, and reading and writing it.
 
-use crate::types::AxisRole;
+use crate::graph::AxisRole;
 use candle_core::{DType, Tensor, bail};
 use nnsight_kernels::{self as kernels, Extent, MaybeOwned};
 

@@ -1,6 +1,6 @@
 //! Which entries of a run's values are each prompt's own: prompts of one invoke differ in length, and their texts end one by one.
 
-use crate::types::AxisRole;
+use crate::graph::AxisRole;
 use std::collections::HashMap;
 
 use super::generate::Ended;

@@ -1,6 +1,6 @@
 //! Names for the axes of a tensor.
 
-use super::AxisRole;
+use crate::graph::{Axis, AxisRole};
 
 /// The name of an axis.
 pub trait DimName: Copy + Default + 'static {
@@ -10,6 +10,10 @@ pub trait DimName: Copy + Default + 'static {
     const FIXED: Option<usize> = None;
     /// What the entries are to whatever runs a model.
     const ROLE: AxisRole = AxisRole::Plain;
+    /// An axis of this dimension.
+    fn axis(size: Option<usize>) -> Axis {
+        Axis { role: Self::ROLE, ..Axis::new(Self::NAME, size) }
+    }
     /// Whether this is [`Batch`], which comes before every other axis.
     #[doc(hidden)]
     type Batched;

@@ -3,7 +3,6 @@
 mod along;
 mod dim;
 mod kind;
-mod role;
 mod saved;
 mod scaled;
 mod shape;
@@ -16,7 +15,6 @@ pub use dim::{
     Query, Ranked, Seq, Stacked, Vocab,
 };
 pub use kind::{Bool, Float, Int, Kind, KindTag, Number, Real, SameKind};
-pub use role::AxisRole;
 pub use saved::Saved;
 pub(crate) use saved::differ;
 pub use scaled::Scaled;
