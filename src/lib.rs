@@ -44,6 +44,7 @@
 //! The crate itself only puts together the core, the models, the kernels and the macros.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub use candle_core;
 pub use nnsight_core::Error as TraceError;

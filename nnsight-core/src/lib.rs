@@ -4,6 +4,7 @@
 //! [`run::execute`], which calls the kernels of `nnsight_kernels`.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 // Generated code names this crate by the facade's name.
 extern crate self as nnsight;

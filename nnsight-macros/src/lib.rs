@@ -4,6 +4,7 @@
 //! `invoke!`. Names and shapes are checked by rustc, at the user's own tokens.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod errors;
 mod module;

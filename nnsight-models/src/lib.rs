@@ -1,6 +1,7 @@
 //! GPT-2 and Llama with every activation accessible, and the loading of their checkpoints.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 // Generated code names the core by the facade's name.
 extern crate nnsight_core as nnsight;

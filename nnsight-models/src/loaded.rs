@@ -237,9 +237,9 @@ impl Loaded {
         match attachments {
             // Who is told of tokens is told of them here.
             [] if request.observer.on_token.is_none() => {
-                let Request { tokens, optimizations, limits, observer: Observer { on_batch, .. }, .. } = request;
+                let Request { tokens, optimizations, limits, observer: Observer { on_batch, on_note, .. }, .. } = request;
                 with_hot_pool(|| {
-                    let observer = Observer { on_batch, ..Observer::default() };
+                    let observer = Observer { on_batch, on_note, on_token: None };
                     execute(&*self.network, table, &graph, Request { tokens, vocabulary: self, optimizations, limits, observer })
                 })
             }

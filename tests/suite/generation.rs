@@ -302,6 +302,33 @@ fn whoever_listens_hears_every_token() {
 }
 
 #[test]
+fn what_a_graph_has_to_say_goes_to_whoever_is_told_of_it() {
+    use nnsight::run::{Note, Observer};
+    let model = tiny_llama();
+    let mut notes = Vec::new();
+    let graph = graph!(model, PROMPT.to_vec(), max_new_tokens = 3, stop_tokens = [0, 1, 2, 3, 4, 5, 6, 7], {
+        let mut sums = Vec::new();
+        for step in model.steps(..) {
+            sums.push(step.layers[0].output.at(Seq, -1).norm_all().log("size"));
+        }
+        sums
+    });
+    nnsight::trace::Traceable::run(model, graph.unwrap(), Observer { on_note: Some(&mut |note: Note| notes.push(note)), ..Default::default() })
+        .unwrap();
+    assert!(!notes.is_empty());
+    for note in &notes {
+        match note {
+            Note::Logged { label, value, source_line } => {
+                assert_eq!((label.as_str(), value.rank()), ("size", 0));
+                assert_eq!(source_line.as_ref().map(|source| &*source.file), Some(file!()));
+                assert!(note.to_string().contains("size = "), "{note}");
+            }
+            note => panic!("{note}"),
+        }
+    }
+}
+
+#[test]
 fn edits_reach_every_step_of_some_prompts() {
     let model = tiny_llama();
     let (edited, plain, alone) = {

@@ -54,6 +54,7 @@ pub fn execute(model: &dyn Stages, table: &SiteTable, graph: &Graph, mut request
     let course = Course { graph, table, facts: &inferred.facts, lengths, texts: None };
     let known = if tells { Rows::planned(&course)? } else { Rows::default() };
     let mut interleaver = Interleaver::new(model, graph, table, (&plan, &inferred, meter), precision);
+    interleaver.on_note = request.observer.on_note.take().map(|told| told as _);
     let mut base = None;
     let weights = request.observer.on_batch.as_ref().map(|_| plan.token_layers(graph, table, lengths));
     let mut reporter = Reporter { weights: weights.unwrap_or_default(), done: 0, reported: vec![false; graph.saves.len()] };

@@ -11,6 +11,7 @@ use super::depth::Depths;
 use super::evaluate::{Datum, Precision};
 use super::generate::Ended;
 use super::gradient::Gradients;
+use super::observer::Note;
 use super::stages::Stages;
 use super::values::{Cause, Unavailable};
 use crate::graph::{Graph, Inferred, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
@@ -80,6 +81,8 @@ pub(super) struct Interleaver<'a> {
     pub(super) tokens: HashMap<InvokeId, Vec<Vec<u32>>>,
     /// The steps with which the texts of each invoke ended.
     pub(super) ended: HashMap<InvokeId, Ended>,
+    /// Who is told of what the graph has to say.
+    pub(super) on_note: Option<&'a mut (dyn FnMut(Note) + Send)>,
 }
 
 /// A module that is skipped for some rows.
@@ -129,6 +132,15 @@ impl<'a> Interleaver<'a> {
             cutoff: Cutoff::default(),
             tokens: HashMap::new(),
             ended: HashMap::new(),
+            on_note: None,
+        }
+    }
+
+    /// Tells of what the graph has to say.
+    pub(super) fn note(&mut self, note: Note) {
+        match &mut self.on_note {
+            Some(told) => told(note),
+            None => note.print(),
         }
     }
 
@@ -231,10 +243,7 @@ impl<'a> Interleaver<'a> {
                 (_, Unreached::Refuse) => return Err(Error::StepNotReached { step, reached, named: true, source_line }),
                 (_, Unreached::Note) => {
                     if !noted.contains(&source_line) {
-                        eprintln!(
-                            "{}step {step} and what follows never happened: the run ended after {reached} steps",
-                            crate::error::at(&source_line)
-                        );
+                        self.note(Note::NeverReached { step, reached, source_line: source_line.clone() });
                         noted.push(source_line);
                     }
                 }

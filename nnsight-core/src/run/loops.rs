@@ -4,8 +4,9 @@ use candle_core::Tensor;
 
 use super::evaluate::Datum;
 use super::interleave::Interleaver;
+use super::observer::Note;
 use super::rounding::evaluate;
-use crate::graph::{Body, Inferred, Node, NodeId, Op, Source, printable};
+use crate::graph::{Body, Inferred, Node, NodeId, Op, Source};
 use crate::{Error, Result};
 
 impl Interleaver<'_> {
@@ -123,7 +124,7 @@ impl Interleaver<'_> {
             op => evaluate(op, &args, &self.graph.functions, self.precision, &inside.facts[id.index()]).map_err(failed)?,
         };
         if let Op::Log { label } = &node.op {
-            println!("{}{} = {}", crate::error::at(source_line), printable(label), self.precision.tensor(&value)?);
+            self.note(Note::logged(label, self.precision.tensor(&value)?, source_line.clone()));
         }
         let depth = self.depths.above(args);
         self.bounded(depth, value).map_err(failed).map(Some)

@@ -38,7 +38,7 @@ pub use kv_cache::KvCache;
 pub use kv_cache::Past;
 #[allow(deprecated)]
 pub use observer::Watch;
-pub use observer::{Observer, Progress};
+pub use observer::{Note, Observer, Progress};
 pub use request::Request;
 pub use stages::Stages;
 pub use with_attachments::WithAttachments;

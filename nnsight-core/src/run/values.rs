@@ -8,8 +8,9 @@ use nnsight_kernels as kernels;
 use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
 use super::loops::first_is_true;
+use super::observer::Note;
 use super::rounding::evaluate;
-use crate::graph::{InvokeId, NodeId, Op, Source, Unreached, printable};
+use crate::graph::{InvokeId, NodeId, Op, Source, Unreached};
 use crate::module::Cx;
 use crate::plan::without_what_is_behind;
 use crate::run::TokenBatch;
@@ -144,8 +145,8 @@ impl Interleaver<'_> {
                 };
                 let datum = datum.map_err(|error| self.compute_error(id, error))?;
                 if let Op::Log { label } = op {
-                    let name = if label.is_empty() { node.args[0].to_string() } else { printable(label) };
-                    println!("{}{name} = {}", crate::error::at(&graph.source(id)), self.precision.tensor(&datum)?);
+                    let label = if label.is_empty() { node.args[0].to_string() } else { label.clone() };
+                    self.note(Note::logged(&label, self.precision.tensor(&datum)?, graph.source(id)));
                 }
                 datum
             }

@@ -19,6 +19,7 @@ impl Notices {
 
 impl Default for Notices {
     /// Prints to stderr.
+    #[allow(clippy::print_stderr)]
     fn default() -> Self {
         Notices::new(|line| eprintln!("{line}"))
     }
