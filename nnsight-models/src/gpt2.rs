@@ -3,7 +3,6 @@
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
-use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
 use nnsight_core::types::{Batch, Context, DimName, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Vocab};
 use nnsight_kernels::{MaybeOwned, add, gelu, upcast_for_sums};
@@ -12,7 +11,7 @@ use nnsight_macros::Module;
 use crate::config::{Config, Gpt2Config};
 use crate::language_model::LanguageModel;
 use crate::layers::plain::{Embedding, LayerNorm, Linear};
-use crate::layers::{AttentionTaps, attention, mask, merge_heads, split_heads, without_last};
+use crate::layers::{AttentionTaps, attention, mask, merge_heads, split_heads};
 use crate::loading::Weights;
 use crate::network::Network;
 use crate::transformer_lens::Layout;
@@ -131,25 +130,9 @@ impl Forward for DecoderLayer {
         let (dtype, [x]) = (x.dtype(), &upcast_for_sums([x])?);
         let normed = cx.call(&self.ln_1, x)?;
         let attention = cx.call_owned(&self.attn, &normed)?;
-        Ok(self.after_attention(x, attention, cx)?.to_dtype(dtype)?)
-    }
-}
-
-impl DecoderLayer {
-    fn after_attention(&self, x: &Tensor, attention: MaybeOwned, cx: &mut Cx) -> Result<Tensor> {
-        let middle = cx.tap(Self::RESID_MID, add(attention, x)?.into_tensor())?;
+        let middle = cx.tap(Self::RESID_MID, add(attention, &cx.wanted(x)?)?.into_tensor())?;
         let normed = cx.call(&self.ln_2, &middle)?;
-        Ok(add(cx.call_owned(&self.mlp, &normed)?, &middle)?.into_tensor())
-    }
-
-    /// What the layer gives at some positions, which is all that is needed of it, and nobody looks into it.
-    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
-        let (dtype, [x]) = (x.dtype(), &upcast_for_sums([x])?);
-        cx.within(self, |cx| {
-            let normed = cx.call(&self.ln_1, x)?;
-            let attention = cx.within(&self.attn, |cx| self.attn.at_window(&normed, window, cx))?;
-            Ok(self.after_attention(&window.of(x)?, attention, cx)?.to_dtype(dtype)?)
-        })
+        Ok(add(cx.call_owned(&self.mlp, &normed)?, &middle)?.into_tensor().to_dtype(dtype)?)
     }
 }
 
@@ -158,17 +141,6 @@ impl SelfAttention {
     fn extend(&self, k: &Tensor, v: &Tensor, cx: &mut Cx) -> Result<(Tensor, Tensor)> {
         let dtype = self.c_attn.dtype();
         cx.extend(k.to_dtype(dtype)?, v.to_dtype(dtype)?)
-    }
-
-    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<MaybeOwned> {
-        let hidden = x.dim(2)?;
-        let qkv = cx.call(&self.c_attn, x)?;
-        let part = |qkv: &Tensor, index: usize| split_heads(&qkv.narrow(2, index * hidden, hidden)?, self.heads);
-        let (k, v) = self.extend(&part(&qkv, 1)?, &part(&qkv, 2)?, cx)?;
-        let q = part(&window.of(&qkv)?, 0)?;
-        let taps = AttentionTaps { scores: Self::SCORES, pattern: Self::PATTERN };
-        let z = attention(cx, taps, [&q, &without_last(&k, window.behind)?, &without_last(&v, window.behind)?], None)?;
-        cx.call_owned(&self.c_proj, &merge_heads(&z)?)
     }
 }
 
@@ -181,10 +153,10 @@ impl Forward for SelfAttention {
         let hidden = x.dim(2)?;
         let mask = mask(cx, Self::ATTENTION_MASK, self.c_attn.dtype())?;
         let qkv = cx.call(&self.c_attn, x)?;
-        let part = |index: usize| split_heads(&qkv.narrow(2, index * hidden, hidden)?, self.heads);
-        let q = cx.tap(Self::Q, part(0)?)?;
-        let k = cx.tap(Self::K, part(1)?)?;
-        let v = cx.tap(Self::V, part(2)?)?;
+        let part = |qkv: &Tensor, index: usize| split_heads(&qkv.narrow(2, index * hidden, hidden)?, self.heads);
+        let q = cx.tap(Self::Q, part(&cx.wanted(&qkv)?, 0)?)?;
+        let k = cx.tap(Self::K, part(&qkv, 1)?)?;
+        let v = cx.tap(Self::V, part(&qkv, 2)?)?;
         let (k, v) = self.extend(&k, &v, cx)?;
         let taps = AttentionTaps { scores: Self::SCORES, pattern: Self::PATTERN };
         let z = attention(cx, taps, [&q, &k, &v], mask)?;
@@ -223,10 +195,9 @@ impl Stages for Gpt2LmHeadModel {
             return self.transformer.embed(&state, cx);
         }
         if let Some(layer) = self.transformer.h.get(index - 1) {
-            let window = cx.batch().window.filter(|_| index == self.transformer.h.len() && cx.batch().cuts_last_layer && !cx.looks_into(layer));
-            return match window {
-                Some(window) => layer.at_window(&state, window, cx),
-                None => cx.call(layer, &state),
+            return match index == self.transformer.h.len() {
+                true => cx.call_last(layer, &state),
+                false => cx.call(layer, &state),
             };
         }
         let state = cx.batch().for_head(state)?;

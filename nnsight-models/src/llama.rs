@@ -3,7 +3,6 @@
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
-use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
 use nnsight_core::types::{Batch, DimName, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Query, Seq, Vocab};
 use nnsight_kernels::{MaybeOwned, add, mul, silu, silu_mul, upcast_for_sums};
@@ -13,7 +12,7 @@ use std::sync::Arc;
 use crate::config::{Config, LlamaConfig};
 use crate::language_model::LanguageModel;
 use crate::layers::plain::{Embedding, Linear, RmsNorm};
-use crate::layers::{AttentionTaps, Rotary, attention, fused_linear, mask, merge_heads, split_heads, without_last};
+use crate::layers::{AttentionTaps, Rotary, attention, fused_linear, mask, merge_heads, queries_keys_values, split_heads};
 use crate::loading::Weights;
 use crate::network::Network;
 use crate::transformer_lens::Layout;
@@ -120,26 +119,9 @@ impl Forward for DecoderLayer {
         let (dtype, [x]) = (x.dtype(), &upcast_for_sums([x])?);
         let normed = cx.call(&self.input_layernorm, x)?;
         let attention = cx.call_owned(&self.self_attn, &normed)?;
-        Ok(self.after_attention(x, attention, cx)?.to_dtype(dtype)?)
-    }
-}
-
-impl DecoderLayer {
-    fn after_attention(&self, x: &Tensor, attention: MaybeOwned, cx: &mut Cx) -> Result<Tensor> {
-        let middle = cx.tap(Self::RESID_MID, add(attention, x)?.into_tensor())?;
+        let middle = cx.tap(Self::RESID_MID, add(attention, &cx.wanted(x)?)?.into_tensor())?;
         let normed = cx.call(&self.post_attention_layernorm, &middle)?;
-        Ok(add(cx.call_owned(&self.mlp, &normed)?, &middle)?.into_tensor())
-    }
-
-    /// What the layer gives at some positions, which is all that is needed of it, and nobody looks into it: of the other positions only
-    /// keys and values are computed.
-    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<Tensor> {
-        let (dtype, [x]) = (x.dtype(), &upcast_for_sums([x])?);
-        cx.within(self, |cx| {
-            let normed = cx.call(&self.input_layernorm, x)?;
-            let attention = cx.within(&self.self_attn, |cx| self.self_attn.at_window(&normed, window, cx))?;
-            Ok(self.after_attention(&window.of(x)?, attention, cx)?.to_dtype(dtype)?)
-        })
+        Ok(add(cx.call_owned(&self.mlp, &normed)?, &middle)?.into_tensor().to_dtype(dtype)?)
     }
 }
 
@@ -149,18 +131,6 @@ impl SelfAttention {
         let dtype = self.v_proj.dtype();
         cx.extend(k.to_dtype(dtype)?, v.to_dtype(dtype)?)
     }
-
-    fn at_window(&self, x: &Tensor, window: Window, cx: &mut Cx) -> Result<MaybeOwned> {
-        let positions = cx.batch().whole_positions()?;
-        let [k, v] = fused_linear([&self.k_proj, &self.v_proj], x, cx)?.map(MaybeOwned::into_tensor);
-        let [q] = fused_linear([&self.q_proj], &window.of(x)?, cx)?.map(MaybeOwned::into_tensor);
-        let (k, v) = (split_heads(&k, self.kv_heads)?, split_heads(&v, self.kv_heads)?);
-        let q = self.rotary.apply(&split_heads(&q, self.heads)?, Some(&window.of(&positions)?))?;
-        let (k, v) = self.extend(&self.rotary.apply(&k, Some(&positions))?, &v, cx)?;
-        let taps = AttentionTaps { scores: Self::SCORES, pattern: Self::PATTERN };
-        let z = attention(cx, taps, [&q, &without_last(&k, window.behind)?, &without_last(&v, window.behind)?], None)?;
-        cx.call_owned(&self.o_proj, &merge_heads(&z)?)
-    }
 }
 
 impl Forward for SelfAttention {
@@ -169,16 +139,17 @@ impl Forward for SelfAttention {
     }
 
     fn forward_owned(&self, x: &Tensor, cx: &mut Cx) -> Result<MaybeOwned> {
-        let positions = match cx.wants(&[Self::POSITION_IDS]) {
+        let positions = match cx.wants(&[Self::POSITION_IDS]) || !cx.wants_all_positions() {
             false => cx.batch().positions().cloned(),
             true => Some(cx.tap(Self::POSITION_IDS, cx.batch().whole_positions()?)?),
         };
         let mask = mask(cx, Self::ATTENTION_MASK, self.v_proj.dtype())?;
-        let [q, k, v] = fused_linear([&self.q_proj, &self.k_proj, &self.v_proj], x, cx)?.map(MaybeOwned::into_tensor);
+        let [q, k, v] = queries_keys_values([&self.q_proj, &self.k_proj, &self.v_proj], x, cx)?;
         let q = cx.tap(Self::Q, split_heads(&q, self.heads)?)?;
         let k = cx.tap(Self::K, split_heads(&k, self.kv_heads)?)?;
         let v = cx.tap(Self::V, split_heads(&v, self.kv_heads)?)?;
-        let q = cx.tap(Self::Q_ROT, self.rotary.apply(&q, positions.as_ref())?)?;
+        let of_queries = positions.as_ref().map(|positions| cx.wanted(positions)).transpose()?;
+        let q = cx.tap(Self::Q_ROT, self.rotary.apply(&q, of_queries.as_ref())?)?;
         let k = cx.tap(Self::K_ROT, self.rotary.apply(&k, positions.as_ref())?)?;
         let (k, v) = self.extend(&k, &v, cx)?;
         let taps = AttentionTaps { scores: Self::SCORES, pattern: Self::PATTERN };
@@ -223,10 +194,9 @@ impl Stages for LlamaForCausalLm {
             return cx.call(&self.embed_tokens, &state);
         }
         if let Some(layer) = self.layers.get(index - 1) {
-            let window = cx.batch().window.filter(|_| index == self.layers.len() && cx.batch().cuts_last_layer && !cx.looks_into(layer));
-            return match window {
-                Some(window) => layer.at_window(&state, window, cx),
-                None => cx.call(layer, &state),
+            return match index == self.layers.len() {
+                true => cx.call_last(layer, &state),
+                false => cx.call(layer, &state),
             };
         }
         let state = cx.batch().for_head(state)?;

@@ -5,6 +5,7 @@ use nnsight_kernels::{MaybeOwned, is_half};
 
 use super::{Attachment, AttachmentRole, Forward, Instrument};
 use crate::Result;
+use crate::plan::Window;
 use crate::run::{KvCache, TokenBatch};
 
 /// Where a module's sites stand in the [`SiteTable`](super::SiteTable). Every module has one as its field `place`; it is set when the
@@ -68,12 +69,14 @@ pub struct Cx<'a> {
     /// The modules that were attached to the model.
     attachments: &'a [Attachment<'a>],
     here: usize,
+    /// The positions that are wanted of the layer that is being run, if those are not all.
+    window: Option<Window>,
 }
 
 impl<'a> Cx<'a> {
     /// A pass that nobody looks at.
     pub fn untouched(batch: &'a TokenBatch) -> Self {
-        Cx { used: &[], hook: None, kv_cache: None, batch, attachments: &[], here: 0 }
+        Cx { used: &[], hook: None, kv_cache: None, batch, attachments: &[], here: 0, window: None }
     }
 
     /// A pass that nobody looks at, and that continues or is continued by others.
@@ -82,7 +85,7 @@ impl<'a> Cx<'a> {
     }
 
     pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, kv_cache: Option<&'a mut KvCache>, batch: &'a TokenBatch) -> Self {
-        Cx { used, hook: Some(hook), kv_cache, batch, attachments: &[], here: 0 }
+        Cx { used, hook: Some(hook), kv_cache, batch, attachments: &[], here: 0, window: None }
     }
 
     /// The same pass, coming by attached modules.
@@ -91,7 +94,7 @@ impl<'a> Cx<'a> {
             Some(hook) => Some(&mut **hook),
             None => None,
         };
-        Cx { used: self.used, hook, kv_cache: self.kv_cache.as_deref_mut(), batch: self.batch, attachments, here: self.here }
+        Cx { used: self.used, hook, kv_cache: self.kv_cache.as_deref_mut(), batch: self.batch, attachments, here: self.here, window: self.window }
     }
 
     /// The tokens, positions and padding of this pass.
@@ -148,6 +151,52 @@ impl<'a> Cx<'a> {
             (_, Some(given), Skipped::No) => Ok(given),
             (Some(hook), given, _) => Ok(MaybeOwned::shared(hook.replacement(last, given.map(MaybeOwned::into_tensor))?)),
             (None, given, _) => given.map_or_else(|| module.forward_owned(&input, self), Ok),
+        }
+    }
+
+    /// Runs the last layer. Its output is needed at the positions only that the batch asks for; if nobody looks into it, it is computed for those,
+    /// which [`Cx::wanted`] tells apart.
+    ///
+    /// # Errors
+    /// As [`Cx::call`].
+    pub fn call_last<M: Forward + Instrument>(&mut self, layer: &M, input: &Tensor) -> Result<Tensor> {
+        self.window = self.batch.window.filter(|_| self.batch.cuts_last_layer && !self.looks_into(layer));
+        let result = self.call(layer, input);
+        self.window = None;
+        result
+    }
+
+    /// Of a value at all positions of a pass, those for which a layer is to compute its output: all of them, but for the last layer. What other
+    /// positions look at, keys and values, is needed at all.
+    ///
+    /// # Shapes
+    /// `(Batch, Seq, …)`
+    ///
+    /// # Errors
+    /// If the value has one axis.
+    pub fn wanted(&self, x: &Tensor) -> Result<Tensor> {
+        match self.window {
+            Some(window) => Ok(window.of(x)?),
+            None => Ok(x.clone()),
+        }
+    }
+
+    /// Whether output is wanted at all positions of the pass.
+    pub fn wants_all_positions(&self) -> bool {
+        self.window.is_none()
+    }
+
+    /// Keys or values, without those at which no wanted position looks: the last.
+    ///
+    /// # Shapes
+    /// `(Batch, KvHeads, Key, HeadDim)`
+    ///
+    /// # Errors
+    /// If there are not so many.
+    pub fn looked_at(&self, x: &Tensor) -> Result<Tensor> {
+        match self.window {
+            Some(window) if window.behind > 0 => Ok(x.narrow(2, 0, x.dim(2)?.saturating_sub(window.behind))?),
+            _ => Ok(x.clone()),
         }
     }
 

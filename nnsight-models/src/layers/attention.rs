@@ -23,17 +23,6 @@ pub fn merge_heads(z: &Tensor) -> Result<Tensor> {
     Ok(z.transpose(1, 2)?.flatten_from(2)?)
 }
 
-/// Keys or values without those of the last positions, at which no query looks.
-///
-/// # Shapes
-/// `x`: `(Batch, KvHeads, Key, HeadDim)`
-///
-/// # Errors
-/// Where there are not so many.
-pub fn without_last(x: &Tensor, count: usize) -> Result<Tensor> {
-    Ok(x.narrow(2, 0, x.dim(2)?.saturating_sub(count))?)
-}
-
 /// The sites of an attention between its inputs and what the heads gather.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionTaps {
@@ -53,6 +42,7 @@ pub struct AttentionTaps {
 /// # Errors
 /// What an intervention fails with.
 pub fn attention(cx: &mut Cx, taps: AttentionTaps, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>) -> Result<Tensor> {
+    let (k, v) = (&cx.looked_at(k)?, &cx.looked_at(v)?);
     if mask.is_none() && !cx.wants(&[taps.scores, taps.pattern]) {
         let own = || -> Result<Option<Tensor>> { Ok(cx.batch().mask(v.dtype())?.map(|mask| own_part(mask, q, k)).transpose()?) };
         let mask = if cx.batch().is_causal() { Mask::Causal(own) } else { Mask::Padded(own) };

@@ -108,3 +108,16 @@ pub fn fused_linear<const N: usize>(maps: [&dyn Map; N], x: &Tensor, cx: &mut Cx
     // As many as there are maps.
     Ok(std::array::from_fn(|_| results.next().expect("a result for every map")))
 }
+
+/// Queries of the positions that are wanted of a layer ([`Cx::wanted`]), keys and values of all.
+///
+/// # Errors
+/// As the maps by themselves.
+pub fn queries_keys_values([q, k, v]: [&dyn Map; 3], x: &Tensor, cx: &mut Cx) -> Result<[Tensor; 3]> {
+    if cx.wants_all_positions() {
+        return Ok(fused_linear([q, k, v], x, cx)?.map(MaybeOwned::into_tensor));
+    }
+    let [k, v] = fused_linear([k, v], x, cx)?.map(MaybeOwned::into_tensor);
+    let [q] = fused_linear([q], &cx.wanted(x)?, cx)?.map(MaybeOwned::into_tensor);
+    Ok([q, k, v])
+}

@@ -6,9 +6,9 @@ mod linear;
 mod norm;
 mod rotary;
 
-pub use attention::{AttentionTaps, attention, mask, merge_heads, split_heads, without_last};
+pub use attention::{AttentionTaps, attention, mask, merge_heads, split_heads};
 pub use embedding::{Embedding, EmbeddingSites};
-pub use linear::{Linear, LinearSites, Map, fused_linear};
+pub use linear::{Linear, LinearSites, Map, fused_linear, queries_keys_values};
 pub use nnsight_kernels::{Matrix, WeightFormat};
 pub use norm::{LayerNorm, LayerNormSites, RmsNorm, RmsNormSites};
 pub use rotary::{Rotary, Scaling};
