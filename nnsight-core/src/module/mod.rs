@@ -4,6 +4,7 @@ mod attachment;
 mod cursor;
 mod cx;
 mod interface;
+mod mixing;
 mod registrar;
 mod table;
 
@@ -17,6 +18,7 @@ pub(crate) use cursor::MISSING;
 pub use cx::{Cx, Place, Tap};
 pub(crate) use cx::{Hook, Skipped};
 pub use interface::{Interface, Of};
+pub use mixing::Mixing;
 pub use registrar::{DependsOn, Registrar};
 pub use table::{ModuleInfo, SiteInfo, SiteTable};
 
@@ -93,5 +95,5 @@ impl Place {
 /// The innermost axes of a pointwise module.
 #[doc(hidden)]
 pub fn innermost<M: Pointwise>() -> Option<(Axis, Axis)> {
-    Some((Axis::new(M::In::NAME, M::In::FIXED), Axis::new(M::Out::NAME, M::Out::FIXED)))
+    Some((M::In::axis(M::In::FIXED), M::Out::axis(M::Out::FIXED)))
 }

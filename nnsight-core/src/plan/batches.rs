@@ -4,6 +4,7 @@
 //! values, and values on invokes. What lies on a circle of these runs at one level, and nothing on it may come too late; the levels of the
 //! circles follow from what they need. Both take one look at each node.
 
+use crate::graph::AxisRole;
 use std::collections::{BTreeMap, HashMap};
 
 use super::components::components;
@@ -286,7 +287,7 @@ fn groups(graph: &Graph, table: &SiteTable, positions: &[usize]) -> Vec<usize> {
         if let Op::Set { at, site, .. } = node.op
             && let Some(alone) = alone.get_mut(at.invoke.index())
         {
-            *alone |= !table.sites()[positions[site.index()]].facts.axes.iter().any(|axis| axis.name == "Batch");
+            *alone |= table.sites()[positions[site.index()]].facts.along(|role| role == AxisRole::Row).is_none();
         }
     }
     let mut first = HashMap::new();
