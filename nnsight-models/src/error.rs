@@ -270,7 +270,9 @@ pub enum Error {
         /// What the template or its language says.
         problem: String,
     },
-    /// A model cannot be loaded or converted.
+    /// A model or a tokenizer cannot be loaded, converted or made without weights. Every error of these but [`Error::Trace`] is in one of this kind,
+    /// which says where the program asked for it: `{}` prints `src/main.rs:4:17: ` and the problem's own sentence, and `{:?}`, as `main` prints it, the
+    /// sentence, the line of code with a mark, and what to do. Match on `problem` for the kind of the problem.
     #[error("{source_line}: {problem}")]
     Loading {
         /// What is wrong.

@@ -1,6 +1,7 @@
 //! How an error of loading or using a model is shown, and what to do about it.
 
 use std::fmt::{Debug, Display, Formatter};
+use std::path::Path;
 
 use nnsight_core::{Error as TraceError, Report};
 
@@ -23,6 +24,7 @@ impl Error {
             Error::NotOneToken { .. } => "tokens often begin with a space".into(),
             Error::SeveralTexts { .. } => "take it with `.at(Batch, row)`, or all of them with `decode_rows`".into(),
             Error::NoToken { .. } => "ids are whole numbers from 0".into(),
+            Error::File { path, problem } if problem.kind() == std::io::ErrorKind::NotFound => missing(path),
             // What failed says itself what is the matter, and what to do.
             Error::UnusedTensors { .. }
             | Error::UnknownKeys { .. }
@@ -62,6 +64,14 @@ impl Error {
                 Report::new(sentence.strip_suffix(&then).unwrap_or(&sentence), None, help)
             }
         }
+    }
+}
+
+/// What to do about a file that does not exist.
+fn missing(path: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(folder) if path.is_relative() => format!("check the path: it starts at the folder that the program runs in, `{}`", folder.display()),
+        _ => "check the path: a checkpoint is a folder with `config.json` and weights, or a `.gguf` file".into(),
     }
 }
 

@@ -179,7 +179,7 @@ fn sizes_that_do_not_fit() {
     let model = tiny_llama();
     let wide = Tensor::<Dynamic, (Hidden,)>::new(nnsight::candle_core::Tensor::zeros(31, DType::F32, &Device::Cpu).unwrap()).unwrap();
     let error = sentence(trace!(model, vec![1], { model.layers[0].output + &wide }));
-    says(&error, &["bad_input.rs", "(Batch = 1, Seq = 1, Hidden = 32) and (Hidden = 31) do not broadcast"]);
+    says(&error, &["bad_input.rs", "(Batch = 1, Seq = 1, Hidden = 32) and (Hidden = 31) do not broadcast: 32 entries of `Hidden`, 31 of `Hidden`"]);
     let error = sentence(trace!(model, {
         let three = invoke!(vec![1, 2, 3], { model.layers[0].output });
         invoke!(vec![1, 2], {
@@ -187,7 +187,7 @@ fn sizes_that_do_not_fit() {
             model.lm_head.output
         })
     }));
-    says(&error, &["Seq = 3", "Seq = 2"]);
+    says(&error, &["Seq = 3", "Seq = 2", "2 entries of `Seq`, 3 of `Seq`; take the same positions of both, with `.at(Seq, …)` or `.slice(Seq, …)`"]);
     let narrow = nnsight::candle_core::Tensor::zeros((3, 4), DType::F32, &Device::Cpu).unwrap();
     says(&sentence(Tensor::<SmolLm2_135M, (Hidden,)>::new(narrow.clone())), &["(Hidden = 576)", "[3, 4]"]);
     says(&sentence(Tensor::<Dynamic, (Batch, Hidden), Int>::new(narrow)), &["`Int`", "`f32`"]);

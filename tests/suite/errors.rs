@@ -205,6 +205,31 @@ fn calls_outside_of_a_trace_are_shown_too() {
 }
 
 #[test]
+fn a_wrong_folder_is_shown_once_with_the_line_that_loads_it_and_what_to_write() {
+    let main = || -> nnsight::Result<()> {
+        let model = Llama::<SmolLm2_135M>::load("./no-such-folder")?;
+        println!("{model}");
+        Ok(())
+    };
+    let help = format!("check the path: it starts at the folder that the program runs in, `{}`", std::env::current_dir().unwrap().display());
+    shows(
+        main(),
+        "./no-such-folder: No such file or directory (os error 2)",
+        "let model = Llama::<SmolLm2_135M>::load(\"./no-such-folder\")?;",
+        "Llama::<SmolLm2_135M>::load",
+        &help,
+    );
+    let unknown = || -> nnsight::Result<()> {
+        Gpt2::<Dynamic>::load("no-such-model")?;
+        Ok(())
+    };
+    let shown = format!("{:?}", unknown().unwrap_err());
+    assert!(shown.starts_with("there is no model `no-such-model`: the built-in names are `smollm2-135m`; "), "{shown}");
+    let once = [file!(), "Gpt2::<Dynamic>::load(\"no-such-model\")?;", "^", "a path begins with `./` or `/`"];
+    assert_eq!(once.map(|part| shown.matches(part).count()), [1; 4], "{shown}");
+}
+
+#[test]
 fn without_a_line_there_are_the_sentence_and_the_advice() {
     let error = Graph::from_json("{\"version\": 1}").unwrap_err();
     assert_eq!(

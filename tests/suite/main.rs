@@ -1,5 +1,6 @@
 //! The library's behaviour as a user meets it.
 
+mod advice;
 mod attaching;
 mod bad_input;
 mod batching;

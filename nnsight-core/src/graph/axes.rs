@@ -63,7 +63,15 @@ impl<E: Environment> Inference<'_, E> {
                 (Some(_), Some(1)) | (Some(_), None) => {}
                 (None, size) => axis.size = if size == Some(1) { None } else { size },
                 (Some(size), Some(found)) if size == found => {}
-                _ => return self.mismatch(format!("{a} and {b} do not broadcast")),
+                (Some(size), Some(found)) => {
+                    // Positions differ if prompts do; any other axis, if a tensor is of another model.
+                    let then = match (axis.name.as_ref(), other.name.as_ref()) {
+                        ("Seq", "Seq") => "; take the same positions of both, with `.at(Seq, …)` or `.slice(Seq, …)`",
+                        _ => "",
+                    };
+                    return self
+                        .mismatch(format!("{a} and {b} do not broadcast: {size} entries of `{}`, {found} of `{}`{then}", axis.name, other.name));
+                }
             }
         }
         Ok(axes)

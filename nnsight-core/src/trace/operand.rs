@@ -5,13 +5,14 @@ use super::value::Value;
 use super::{Gradient, Site, SitePart, Tracer};
 use crate::Error;
 use crate::graph::{Binary, Constant, NodeId, Op};
-use crate::types::{BroadcastFrom, ExpandedFrom, Float, Int, Kind, Number, SameKind, SameModel, Scaled, Shape, Signature, Tensor};
+use crate::types::{Bool, BroadcastFrom, ExpandedFrom, Float, Int, Kind, Number, SameKind, SameModel, Scaled, Shape, Signature, Tensor};
 
 /// What may be combined with something of the shape `S` and the kind `K`, which it may broadcast to.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be combined with a value of the model",
-    label = "not a value, a tensor or a number",
+    message = "`{Self}` cannot be combined with a value of kind `{K}`",
+    label = "not a value, a tensor or a number that fits the kind `{K}`",
     note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number; `Tensor::new` makes one of a candle tensor",
+    note = "arithmetic on tensors returns a `Result`, and `?` takes the tensor out of it: `let direction = (&a - &b)?;`",
     note = "a value of kind `Int` takes whole numbers only, and one of kind `Bool` none: `.cast::<Float>()` makes floating-point numbers of either"
 )]
 pub trait Operand<'t, C, S, K> {
@@ -27,7 +28,8 @@ pub trait Operand<'t, C, S, K> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be assigned to a place of the model",
     label = "not a value, a tensor or a number",
-    note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number; `Tensor::new` makes one of a candle tensor"
+    note = "what fits is a value or site of the same trace, a `Tensor` of the same model, or a number; `Tensor::new` makes one of a candle tensor",
+    note = "arithmetic on tensors returns a `Result`, and `?` takes the tensor out of it: `let direction = (&a - &b)?;`"
 )]
 pub trait Assigned<'t, C, S, K> {
     #[doc(hidden)]
@@ -58,17 +60,30 @@ macro_rules! numbers {
 numbers!(Float: f64, f32, i32, i64, u32, usize);
 numbers!(Int: i32, i64, u32, usize);
 
+/// The kinds that a number with a fraction fits.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a number with a fraction cannot be combined with a value of kind `{Self}`",
+    label = "a value of kind `{Self}`",
+    note = "the fraction would be cut off: turn the value into floating-point numbers first, with `.cast::<Float>()`"
+)]
+pub trait WithFractions<C>: Number {}
+impl<C> WithFractions<C> for Float {}
+
+/// The kinds that numbers fit.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a number cannot be combined with a value of kind `{Self}`",
+    label = "a value of kind `{Self}`",
+    note = "turn the booleans into 0 and 1 first, with `.cast::<Float>()`, or choose between two values with `.where_(a, b)`"
+)]
+pub trait WithNumbers<C> {}
+impl<C> WithNumbers<C> for Float {}
+impl<C> WithNumbers<C> for Int {}
+
 // One by one, and not for all `NumberFor`: the compiler then says of anything else what it lacks.
-macro_rules! number_operands {
+macro_rules! assigned_numbers {
     ($($number:ty),+) => {$(
-        impl<'t, C, S, K: Number> Operand<'t, C, S, K> for $number
-        where
-            $number: NumberFor<K>,
-        {
-            fn operand(self, tracer: &'t Tracer) -> NodeId {
-                tracer.push(Op::Scalar(NumberFor::<K>::number(self)), &[])
-            }
-        }
         impl<'t, C, S, K: Number> Assigned<'t, C, S, K> for $number
         where
             $number: NumberFor<K>,
@@ -79,7 +94,26 @@ macro_rules! number_operands {
         }
     )+};
 }
-number_operands!(f64, f32, i32, i64, u32, usize);
+assigned_numbers!(f64, f32, i32, i64, u32, usize);
+
+// Where a kind does not take a literal, an impl that never holds is the literal's only candidate, so that the compiler says why it does not hold.
+// The reason is a bound on the kind and not on the number: of a bound on the same type rustc prints the message of `Operand`.
+macro_rules! number_operands {
+    ($kind:ident: $fits:ident<C>; $($number:ty),+) => {$(
+        impl<'t, C, S> Operand<'t, C, S, $kind> for $number
+        where
+            $kind: $fits<C>,
+        {
+            fn operand(self, tracer: &'t Tracer) -> NodeId {
+                tracer.push(Op::Scalar(self as f64), &[])
+            }
+        }
+    )+};
+}
+number_operands!(Float: WithNumbers<C>; f64, f32, i32, i64, u32, usize);
+number_operands!(Int: WithNumbers<C>; i32, i64, u32, usize);
+number_operands!(Int: WithFractions<C>; f64);
+number_operands!(Bool: WithNumbers<C>; f64, i32);
 
 macro_rules! traced {
     ($($place:ident),+) => {$(
@@ -234,7 +268,8 @@ impl<C: Signature, S: Shape, K: Kind> Tensor<C, S, K> {
 /// What may name an entry for [`Traced::pick`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name one entry for each of `{S}`",
-    note = "what does is a whole number such as a token id, or a traced value of kind `Int` with the shape `{S}`"
+    note = "what does is a whole number such as a token id, or a traced value of kind `Int` with the shape `{S}`",
+    note = "the id of a text that is one token is `model.tokenizer().token(\" Mary\")?`"
 )]
 pub trait Choice<'t, C, S> {
     #[doc(hidden)]

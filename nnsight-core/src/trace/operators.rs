@@ -2,7 +2,7 @@
 
 use std::ops::{Add, AddAssign, BitAnd, BitOr, Div, DivAssign, Mul, MulAssign, Neg, Not, Sub, SubAssign};
 
-use super::operand::{NumberFor, Operand};
+use super::operand::{Operand, WithFractions};
 use super::traced::Traced;
 use super::value::Value;
 use crate::graph::{Binary, Logic, Op, Unary};
@@ -19,10 +19,7 @@ macro_rules! operators {
                 value.then_with(Op::Binary(Binary::$op), other)
             }
         }
-        impl<'t, C: Signature, S: Shape, K: Number> $trait<$($place)+<'t, C, S, K>> for f64
-        where
-            f64: NumberFor<K>,
-        {
+        impl<'t, C: Signature, S: Shape, K: WithFractions<C>> $trait<$($place)+<'t, C, S, K>> for f64 {
             type Output = Value<'t, C, S, K>;
             #[track_caller]
             fn $method(self, other: $($place)+<'t, C, S, K>) -> Self::Output {

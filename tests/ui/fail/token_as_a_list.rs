@@ -1,0 +1,9 @@
+use nnsight::prelude::*;
+
+fn run(model: &Llama<SmolLm2_135M>) -> nnsight::Result<()> {
+    let mary = model.tokenizer().encode(" Mary")?;
+    trace!(model, "x", { model.lm_head.output.at(Seq, -1).pick(Vocab, mary) })?;
+    Ok(())
+}
+
+fn main() {}
