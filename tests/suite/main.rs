@@ -10,6 +10,7 @@ mod documents;
 mod editing;
 mod errors;
 mod files;
+mod folders;
 mod forms;
 mod fuzz;
 mod generation;
