@@ -68,7 +68,6 @@ const MODELS: Folders = &[
 
 /// What still goes the other way: crate, folder, and what it uses.
 const CIRCLES: &[(&str, &str, &str)] = &[
-    ("nnsight-core", "error", "graph"),
     ("nnsight-core", "graph", "types"),
     ("nnsight-core", "module", "run"),
     ("nnsight-core", "module", "trace"),
