@@ -39,7 +39,7 @@ pub mod __private {
             PlainDiv as _, PlainMul as _, PlainPlace as _, PlainSub as _, Traced as _,
         };
     }
-    pub use crate::types::KindTag;
+    pub use crate::graph::KindTag;
     pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};
     pub use candle_core::Result as CandleResult;
 }

@@ -2,7 +2,7 @@
 
 use super::infer::{Environment, Inference};
 use super::{Axis, Facts, Reduce, Region};
-use crate::types::KindTag;
+use crate::graph::KindTag;
 use crate::{Error, Result};
 
 impl<E: Environment> Inference<'_, E> {

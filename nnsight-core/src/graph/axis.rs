@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::KindTag;
+use crate::graph::KindTag;
 
 /// A named axis, with its size where that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

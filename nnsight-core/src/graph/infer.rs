@@ -7,7 +7,7 @@ use candle_core::DType;
 use super::cost::{Cost, entries};
 use super::inferred::Inferred;
 use super::{At, Axis, Body, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Region};
-use crate::types::KindTag;
+use crate::graph::KindTag;
 use crate::{Error, Result};
 
 /// What inference asks of a model.

@@ -1,8 +1,7 @@
 //! Writing down the sites of a model.
 
 use super::table::{ModuleInfo, Parent, SiteInfo, SiteTable};
-use crate::graph::{Axis, Facts};
-use crate::types::KindTag;
+use crate::graph::{Axis, Facts, KindTag};
 
 /// Which earlier elements of its module an element depends on.
 #[derive(Clone, Copy, Debug)]

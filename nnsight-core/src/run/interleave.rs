@@ -388,11 +388,9 @@ impl Hook for Interleaver<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{At, Axis, Binary, Invoke, Node, Prompt, SiteId, Source, SourceId};
-    use crate::module::Cx;
-    use crate::module::{DependsOn, Forward, Registrar};
+    use crate::graph::{At, Axis, Binary, Invoke, KindTag, Node, Prompt, SiteId, Source, SourceId};
+    use crate::module::{Cx, DependsOn, Forward, Registrar};
     use crate::plan::PlanContext;
-    use crate::types::KindTag;
     use candle_core::Device;
 
     /// A model that shows one value at three sites.

@@ -6,9 +6,8 @@ use nnsight_kernels::{self as kernels, Extent, MaybeOwned};
 use super::evaluate::{Datum, extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
 use super::whole;
-use crate::graph::{Facts, InvokeId, NodeId, Region, Source, Span};
+use crate::graph::{Facts, InvokeId, KindTag, NodeId, Region, Source, Span};
 use crate::plan::Window;
-use crate::types::KindTag;
 use crate::{Error, Result};
 
 impl Interleaver<'_> {
