@@ -14,6 +14,7 @@ pub mod module;
 pub mod outside;
 pub mod plan;
 pub mod run;
+pub mod sites;
 pub mod trace;
 pub mod types;
 
@@ -24,7 +25,8 @@ pub use error::{Error, Report, Result, brief, first_line};
 pub mod __private {
     pub use crate::Result;
     pub use crate::graph::{Axis, Generation, NodeId};
-    pub use crate::module::{BelongsTo, Cursor, DependsOn, Forward, Instrument, Place, Pointwise, Registrar, Tap, innermost};
+    pub use crate::module::{BelongsTo, Cursor, Forward, Instrument, Place, Pointwise, Tap, innermost};
+    pub use crate::sites::{DependsOn, Registrar};
     pub use crate::trace::{
         Assigned, Caching, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced, Value,
         WhileCondition, all_prompts, all_prompts_generating, edit, generating, graph, grid2, grid3, invoke, labelled, points, run, scan, sites,

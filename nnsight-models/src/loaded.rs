@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::graph::{Facts, Graph, Limits, Prompt, Source as Line};
-use nnsight_core::module::{Attachment, Registrar, SiteTable};
+use nnsight_core::module::Attachment;
 use nnsight_core::plan::{Explanation, Optimizations, Window};
 use nnsight_core::run::{Observer, Request, TokenBatch, Vocabulary, WithAttachments, execute, explain, forward, prepare};
+use nnsight_core::sites::{Registrar, SiteTable};
 use nnsight_core::trace::{Edits, Fingerprint};
 use nnsight_core::types::{Saved, Sizes};
 use nnsight_kernels::with_hot_pool;

@@ -1,7 +1,8 @@
 //! What an architecture is.
 
-use nnsight_core::module::{Instrument, Registrar, SiteTable};
+use nnsight_core::module::Instrument;
 use nnsight_core::run::Stages;
+use nnsight_core::sites::{Registrar, SiteTable};
 use nnsight_core::types::{Signature, Sizes};
 
 use crate::Result;

@@ -15,10 +15,11 @@ const CORE: Folders = &[
     ("error", &[]),
     ("graph", &["error"]),
     ("types", &["error", "graph"]),
-    ("module", &["error", "graph", "types"]),
-    ("plan", &["error", "graph", "module"]),
-    ("run", &["error", "graph", "types", "module", "plan"]),
-    ("trace", &["error", "graph", "types", "module", "run"]),
+    ("sites", &["error", "graph"]),
+    ("plan", &["error", "graph", "sites"]),
+    ("module", &["error", "graph", "types", "sites"]),
+    ("run", &["error", "graph", "types", "sites", "plan", "module"]),
+    ("trace", &["error", "graph", "types", "sites", "module", "run"]),
     ("outside", &["error", "graph", "types", "run"]),
 ];
 const KERNELS: Folders = &[

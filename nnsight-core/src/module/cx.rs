@@ -7,7 +7,7 @@ use super::{Attachment, AttachmentRole, Forward, Instrument};
 use crate::Result;
 use crate::run::{KvCache, TokenBatch};
 
-/// Where a module's sites stand in the [`SiteTable`](super::SiteTable). Every module has one as its field `place`; it is set when the
+/// Where a module's sites stand in the [`SiteTable`](crate::sites::SiteTable). Every module has one as its field `place`; it is set when the
 /// model is put together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Place {

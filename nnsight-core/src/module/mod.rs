@@ -4,8 +4,6 @@ mod attachment;
 mod cursor;
 mod cx;
 mod interface;
-mod registrar;
-mod table;
 
 use candle_core::Tensor;
 use nnsight_kernels::MaybeOwned;
@@ -17,11 +15,11 @@ pub(crate) use cursor::MISSING;
 pub use cx::{Cx, Place, Tap};
 pub(crate) use cx::{Hook, Skipped};
 pub use interface::{Interface, Of};
-pub use registrar::{DependsOn, Registrar};
-pub use table::{ModuleInfo, SiteInfo, SiteTable};
 
 use crate::Result;
 use crate::graph::Axis;
+use crate::sites::Describe;
+pub use crate::sites::{DependsOn, ModuleInfo, Registrar, SiteInfo, SiteTable};
 use crate::types::{DimName, Signature};
 
 /// What a module computes. Inside, submodules are called through the context: `cx.call(&self.mlp, &x)?`.
@@ -58,6 +56,12 @@ pub trait Instrument: 'static {
     fn place(&self) -> Place;
     /// A module inside that can be applied by hand, by its path from here.
     fn find(&self, path: &str) -> Option<&dyn Forward>;
+}
+
+impl<M: Instrument> Describe for M {
+    fn describe(registrar: &mut Registrar, path: &str, pointwise: Option<(Axis, Axis)>) {
+        <M as Instrument>::describe(registrar, path, pointwise);
+    }
 }
 
 /// Says that a module can be attached to a model of the checkpoint `C`. Written by `derive(Module)`.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::components::components;
 use super::order::{SitePoint, gives_what_is_there};
 use crate::graph::{Generation, Graph, InvokeId, NodeId, Op};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Lines of an error that explain a circle: more say nothing new.

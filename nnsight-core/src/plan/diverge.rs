@@ -5,7 +5,7 @@ use super::order::{Order, SitePoint};
 use super::positions::{self, Positions};
 use super::sets::Sets;
 use crate::graph::{At, Graph, InvokeId, Node, NodeId, Op, Region, SiteId};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 
 /// Where a run stops being the base's.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use std::fmt::{Display, Formatter, Write as _};
 use super::Window;
 use super::passes::{PassBatch, Plan, Share};
 use crate::graph::{Graph, InvokeId};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 
 /// What a plan runs, and how much of it: a token-layer is one layer run for one position of one prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::order::Order;
 use crate::graph::{At, Graph, InvokeId, KindTag, NodeId, Op, Reduce};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Checks every gradient that is needed.

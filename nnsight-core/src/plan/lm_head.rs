@@ -8,7 +8,7 @@ use super::order::Order;
 use super::passes::PassBatch;
 use super::positions;
 use crate::graph::{Graph, InvokeId, NodeId, Op, Region, Span};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 
 /// Positions that follow each other, counted from the end of the prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, NodeId, Op, Source};
-use crate::module::SiteTable;
 use crate::plan::{PassBatch, Plan, Share};
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Values as wide as the widest of a layer that a pass holds at a time for each position: those of a gated MLP, and the residual stream.

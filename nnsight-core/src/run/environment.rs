@@ -3,7 +3,7 @@
 use candle_core::DType;
 
 use crate::graph::{At, Axis, Environment, Facts, InvokeId};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 
 /// What inference needs to know of a model and its prompts.
 pub struct Prompts<'a> {

@@ -17,8 +17,9 @@ use super::rows::{Course, Rows, differ};
 use super::stages::Stages;
 use super::{KvCache, Prompts, TokenBatch};
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer, not_finite};
-use crate::module::{Cx, SiteTable};
+use crate::module::Cx;
 use crate::plan::{Budget, Explanation, Optimizations, PassBatch, Plan, PlanContext, Share, counted_from_the_end, cse};
+use crate::sites::SiteTable;
 use crate::types::Saved;
 use crate::{Error, Result};
 

@@ -14,8 +14,9 @@ use super::gradient::Gradients;
 use super::stages::Stages;
 use super::values::{Cause, Unavailable};
 use crate::graph::{Graph, Inferred, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
-use crate::module::{Hook, SiteTable, Skipped};
+use crate::module::{Hook, Skipped};
 use crate::plan::{Plan, SiteVisit, Window};
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Where an invoke stands in the batch.
@@ -389,8 +390,9 @@ impl Hook for Interleaver<'_> {
 mod tests {
     use super::*;
     use crate::graph::{At, Axis, Binary, Invoke, KindTag, Node, Prompt, SiteId, Source, SourceId};
-    use crate::module::{Cx, DependsOn, Forward, Registrar};
+    use crate::module::{Cx, Forward};
     use crate::plan::PlanContext;
+    use crate::sites::{DependsOn, Registrar};
     use candle_core::Device;
 
     /// A model that shows one value at three sites.

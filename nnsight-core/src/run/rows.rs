@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::generate::Ended;
 use crate::graph::{At, Extents, Facts, Graph, InvokeId, Mixing, NodeId, Op, Outline, Region, Span, Unreached, extents};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// What is known of the rows of every value of a graph.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::{Fingerprint, Traceable};
 use crate::graph::{Facts, Graph, Limits};
-use crate::module::{Attachment, AttachmentRole, BelongsTo, Cursor, Forward, Instrument, Interface, Role, SiteTable};
+use crate::module::{Attachment, AttachmentRole, BelongsTo, Cursor, Forward, Instrument, Interface, Role};
 use crate::run::Observer;
+use crate::sites::SiteTable;
 use crate::types::Saved;
 use crate::{Error, Result};
 

@@ -7,8 +7,9 @@ use super::edit::{Edit, Edited};
 use super::scan::Scan;
 use super::{Fingerprint, Generating, IntoPrompts, Results, Save, Tracer};
 use crate::graph::{At, Facts, Generation, Graph, Limits};
-use crate::module::{Interface, SiteTable};
+use crate::module::Interface;
 use crate::run::{Observer, Token};
+use crate::sites::SiteTable;
 use crate::types::Saved;
 use crate::{Error, Result};
 

@@ -12,7 +12,8 @@ use crate::graph::{
     At, Body, Constant, ConstantId, Function, FunctionId, Generation, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source,
     SourceId, Unused, Visited,
 };
-use crate::module::{Cursor, Interface, SiteTable};
+use crate::module::{Cursor, Interface};
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Records what a block does as a [`Graph`]. Values and sites borrow it, which is what keeps them inside of the block.

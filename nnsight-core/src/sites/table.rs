@@ -188,7 +188,7 @@ impl SiteTable {
     }
 
     /// Adds the sites of a module that is run behind the site `target`; the model goes on with what it gives, where it `changes` anything.
-    pub(crate) fn attach<M: super::Instrument>(&self, name: &str, target: usize, changes: bool) -> Result<SiteTable> {
+    pub(crate) fn attach<M: super::Describe>(&self, name: &str, target: usize, changes: bool) -> Result<SiteTable> {
         if self.names(name) || self.aliases.contains_key(name) {
             return Err(Error::NameTaken { name: crate::error::shortened(name), source_line: None });
         }
