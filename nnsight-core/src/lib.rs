@@ -25,12 +25,12 @@ pub use error::{Error, Report, Result, brief, first_line};
 pub mod __private {
     pub use crate::Result;
     pub use crate::graph::{Axis, Generation, NodeId};
-    pub use crate::module::{BelongsTo, Cursor, Forward, Instrument, Place, Pointwise, Tap, innermost};
+    pub use crate::module::{BelongsTo, Forward, Instrument, Place, Pointwise, Tap, innermost};
     pub use crate::sites::{DependsOn, Registrar};
     pub use crate::trace::{
-        Assigned, Caching, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced, Value,
-        WhileCondition, all_prompts, all_prompts_generating, edit, generating, graph, grid2, grid3, invoke, labelled, points, run, scan, sites,
-        stream, sweep, sweep_on, swept, template, tracer,
+        Assigned, Caching, Cursor, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced,
+        Value, WhileCondition, all_prompts, all_prompts_generating, edit, generating, graph, grid2, grid3, invoke, labelled, points, run, scan,
+        sites, stream, sweep, sweep_on, swept, template, tracer,
     };
     pub use crate::{__bind as bind, __borrow as borrow, __check_index as check_index, __handle as handle, __read as read};
 

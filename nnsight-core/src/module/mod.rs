@@ -1,25 +1,25 @@
 //! Modules: a model written in plain Rust, every part of which is a site.
 
+mod attach;
 mod attachment;
-mod cursor;
 mod cx;
-mod interface;
+mod of;
 
 use candle_core::Tensor;
 use nnsight_kernels::MaybeOwned;
 
+pub use attach::{Attach, Attached, NetworkWithAttachment, SitesWithAttachment};
 pub(crate) use attachment::AttachmentRole;
 pub use attachment::{Attachment, Role};
-pub use cursor::Cursor;
-pub(crate) use cursor::MISSING;
 pub use cx::{Cx, Place, Tap};
 pub(crate) use cx::{Hook, Skipped};
-pub use interface::{Interface, Of};
+pub use of::Of;
 
 use crate::Result;
 use crate::graph::Axis;
 use crate::sites::Describe;
 pub use crate::sites::{DependsOn, ModuleInfo, Registrar, SiteInfo, SiteTable};
+pub use crate::trace::{Cursor, Interface};
 use crate::types::{DimName, Signature};
 
 /// What a module computes. Inside, submodules are called through the context: `cx.call(&self.mlp, &x)?`.

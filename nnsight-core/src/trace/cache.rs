@@ -6,9 +6,8 @@ use std::path::Path;
 
 use candle_core::DType;
 
-use super::{ModuleHandle, Results, Save, Site, Traceable, Tracer};
+use super::{Interface, ModuleHandle, Results, Save, Site, Traceable, Tracer};
 use crate::graph::{At, KindTag, NodeId, Op};
-use crate::module::Interface;
 use crate::types::{Kind, Saved, Shape, Signature, Tensor};
 use crate::{Error, Result};
 

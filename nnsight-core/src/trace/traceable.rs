@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::edit::{Edit, Edited};
 use super::scan::Scan;
-use super::{Fingerprint, Generating, IntoPrompts, Results, Save, Tracer};
+use super::{Fingerprint, Generating, Interface, IntoPrompts, Results, Save, Tracer};
 use crate::graph::{At, Facts, Generation, Graph, Limits};
-use crate::module::Interface;
 use crate::run::{Observer, Token};
 use crate::sites::SiteTable;
 use crate::types::Saved;
