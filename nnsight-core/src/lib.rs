@@ -11,6 +11,7 @@ extern crate self as nnsight;
 mod error;
 pub mod graph;
 pub mod module;
+pub mod observer;
 pub mod outside;
 pub mod plan;
 pub mod run;

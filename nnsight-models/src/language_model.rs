@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use nnsight_core::graph::{Facts, Graph, Limits};
 use nnsight_core::module::{Attach, Attached, Attachment, BelongsTo, Forward, Of, Role};
+use nnsight_core::observer::Observer;
 use nnsight_core::plan::Optimizations;
-use nnsight_core::run::Observer;
 use nnsight_core::sites::SiteTable;
 use nnsight_core::trace::{Fingerprint, Traceable};
 use nnsight_core::types::{Describes, Saved, Signature};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nnsight_core::Error;
 use nnsight_core::graph::{At, Graph, Invoke, InvokeId, Node, NodeId, Op, Prompt, SiteId, Source, SourceId};
-use nnsight_core::run::Observer;
+use nnsight_core::observer::Observer;
 use nnsight_core::trace::{Index, Site};
 use nnsight_core::types::{Batch, HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Signature, Vocab};
 use nnsight_kernels::{softmax, upcast};

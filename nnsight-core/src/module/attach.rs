@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Attachment, AttachmentRole, BelongsTo, Forward, Instrument, Role};
 use crate::graph::{Facts, Graph, Limits};
-use crate::run::Observer;
+use crate::observer::Observer;
 use crate::sites::SiteTable;
 use crate::trace::{Cursor, Fingerprint, Interface, Traceable};
 use crate::types::Saved;

@@ -15,7 +15,6 @@ mod gradient;
 mod interleave;
 mod kv_cache;
 mod loops;
-mod observer;
 mod part;
 mod random;
 mod reduce;
@@ -32,13 +31,14 @@ pub use batch::TokenBatch;
 pub(crate) use compute::compute;
 pub use environment::Prompts;
 pub use execute::{execute, explain, forward, prepare, share_prompts};
-pub use generate::{Token, Vocabulary};
+pub use generate::Vocabulary;
 pub use kv_cache::KvCache;
 #[allow(deprecated)]
 pub use kv_cache::Past;
-#[allow(deprecated)]
-pub use observer::Watch;
-pub use observer::{Observer, Progress};
 pub use request::Request;
 pub use stages::Stages;
 pub use with_attachments::WithAttachments;
+
+#[allow(deprecated)]
+pub use crate::observer::Watch;
+pub use crate::observer::{Observer, Progress, Token};

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use super::fingerprint::{Fingerprint, START, fold};
 use super::{Edits, Traceable};
 use crate::graph::{Facts, Graph, KindTag, Op, Unused, kind_of};
-use crate::run::{Observer, Progress};
+use crate::observer::{Observer, Progress};
 use crate::types::Saved;
 use crate::{Error, Result};
 

@@ -1,6 +1,5 @@
 //! Who is told of a run while it goes on.
 
-use super::Token;
 use crate::types::Saved;
 
 /// Who is told of a run while it goes on. By default nobody.
@@ -25,4 +24,17 @@ pub struct Progress {
     pub of: usize,
     /// The saved values that have come into being since the last time, by their place among the graph's.
     pub saved: Vec<(usize, Saved)>,
+}
+
+/// A token that was just chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Of which invoke.
+    pub invoke: usize,
+    /// Of which of its prompts.
+    pub prompt: usize,
+    /// At which step.
+    pub step: usize,
+    /// Its id.
+    pub id: u32,
 }
