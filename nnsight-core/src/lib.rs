@@ -8,6 +8,7 @@
 // Generated code names this crate by the facade's name.
 extern crate self as nnsight;
 
+pub mod batch;
 mod error;
 pub mod graph;
 pub mod module;

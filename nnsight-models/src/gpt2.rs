@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
+use nnsight_core::batch::Window;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
-use nnsight_core::plan::Window;
 use nnsight_core::run::Stages;
 use nnsight_core::types::{Batch, Context, DimName, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Vocab};
 use nnsight_kernels::{MaybeOwned, add, gelu, upcast_for_sums};

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use nnsight_core::batch::TokenBatch;
+use nnsight_core::batch::Window;
 use nnsight_core::graph::{Facts, Graph, Limits, Prompt, Source as Line};
 use nnsight_core::module::Attachment;
 use nnsight_core::observer::Observer;
-use nnsight_core::plan::{Explanation, Optimizations, Window};
-use nnsight_core::run::{Request, TokenBatch, Vocabulary, WithAttachments, execute, explain, forward, prepare};
+use nnsight_core::plan::{Explanation, Optimizations};
+use nnsight_core::run::{Request, Vocabulary, WithAttachments, execute, explain, forward, prepare};
 use nnsight_core::sites::{Registrar, SiteTable};
 use nnsight_core::trace::{Edits, Fingerprint};
 use nnsight_core::types::{Saved, Sizes};

@@ -5,7 +5,7 @@ use nnsight_kernels::{MaybeOwned, is_half};
 
 use super::{Attachment, AttachmentRole, Forward, Instrument};
 use crate::Result;
-use crate::run::{KvCache, TokenBatch};
+use crate::batch::{KvCache, TokenBatch};
 
 /// Where a module's sites stand in the [`SiteTable`](crate::sites::SiteTable). Every module has one as its field `place`; it is set when the
 /// model is put together.

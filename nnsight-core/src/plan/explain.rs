@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter, Write as _};
 
-use super::Window;
 use super::passes::{PassBatch, Plan, Share};
+use crate::batch::Window;
 use crate::graph::{Graph, InvokeId};
 use crate::sites::SiteTable;
 

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor};
 use nnsight_kernels::Extent;
 
+use super::Prompts;
 use super::branch::{run_base, run_branch};
 use super::budget::Estimate;
 use super::evaluate::Precision;
@@ -14,7 +15,7 @@ use super::interleave::{Interleaver, Pass, Rows as Place};
 use super::request::{Request, used_sites};
 use super::rows::{Course, Rows, differ};
 use super::stages::Stages;
-use super::{KvCache, Prompts, TokenBatch};
+use crate::batch::{KvCache, TokenBatch};
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer, not_finite};
 use crate::module::Cx;
 use crate::observer::{Progress, Token};

@@ -13,9 +13,10 @@ use super::generate::Ended;
 use super::gradient::Gradients;
 use super::stages::Stages;
 use super::values::{Cause, Unavailable};
+use crate::batch::Window;
 use crate::graph::{Graph, Inferred, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
 use crate::module::{Hook, Skipped};
-use crate::plan::{Plan, SiteVisit, Window};
+use crate::plan::{Plan, SiteVisit};
 use crate::sites::SiteTable;
 use crate::{Error, Result};
 

@@ -6,8 +6,8 @@ use nnsight_kernels::{self as kernels, Extent, MaybeOwned};
 use super::evaluate::{Datum, extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
 use super::whole;
+use crate::batch::Window;
 use crate::graph::{Facts, InvokeId, KindTag, NodeId, Region, Source, Span};
-use crate::plan::Window;
 use crate::{Error, Result};
 
 impl Interleaver<'_> {

@@ -9,10 +9,10 @@ use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
 use super::loops::first_is_true;
 use super::rounding::evaluate;
+use crate::batch::TokenBatch;
 use crate::graph::{InvokeId, KindTag, NodeId, Op, Source, Unreached, printable};
 use crate::module::Cx;
 use crate::plan::without_what_is_behind;
-use crate::run::TokenBatch;
 use crate::{Error, Result};
 
 /// Why a value never came into being.
