@@ -17,9 +17,10 @@ use nnsight_core::trace::{Edits, Fingerprint};
 use nnsight_core::types::{Saved, Sizes};
 use nnsight_kernels::with_hot_pool;
 
+use crate::config::Declared;
 use crate::error::at;
 use crate::loading::{Checkpoint, Source, open};
-use crate::network::{AnyNetwork, Architecture, Declared};
+use crate::network::{AnyNetwork, Architecture};
 use crate::prompts::Reader;
 use crate::tokenizer::Tokenizer;
 use crate::tree::Tree;
