@@ -14,6 +14,19 @@ pub struct Place {
     pub(crate) sites: Option<(usize, usize)>,
 }
 
+impl Place {
+    /// The first site of the module, where the model has been put together.
+    pub fn first(&self) -> Option<usize> {
+        self.sites.map(|(first, _)| first)
+    }
+
+    /// The place of a module whose sites are `first..next`. `derive(Module)` calls it.
+    #[doc(hidden)]
+    pub fn spanning(first: usize, next: usize) -> Self {
+        Place { sites: Some((first, next - 1)) }
+    }
+}
+
 /// The number of a named value among the sites of its module.
 #[derive(Clone, Copy, Debug)]
 pub struct Tap(#[doc(hidden)] pub usize);
