@@ -28,7 +28,7 @@ pub mod __private {
     pub use crate::Result;
     pub use crate::graph::{Axis, Generation, NodeId};
     pub use crate::module::{BelongsTo, Forward, Instrument, Place, Pointwise, Tap, innermost};
-    pub use crate::sites::{DependsOn, Registrar};
+    pub use crate::sites::{DependsOn, Mixing, Registrar};
     pub use crate::trace::{
         Assigned, Caching, Cursor, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced,
         Value, WhileCondition, all_prompts, all_prompts_generating, edit, generating, graph, grid2, grid3, invoke, labelled, points, run, scan,

@@ -27,6 +27,7 @@ mod looking;
 mod loops;
 mod masked;
 mod masks;
+mod mixing;
 mod modules;
 mod operations;
 mod outside;

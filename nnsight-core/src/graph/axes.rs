@@ -2,7 +2,7 @@
 
 use super::infer::{Environment, Inference};
 use super::{Axis, Facts, Reduce, Region};
-use crate::graph::KindTag;
+use crate::graph::{AxisRole, KindTag};
 use crate::{Error, Result};
 
 impl<E: Environment> Inference<'_, E> {
@@ -125,7 +125,11 @@ impl<E: Environment> Inference<'_, E> {
         if !valid {
             return self.mismatch(format!("{order:?} is not a permutation of the axes of {facts}"));
         }
-        let axes = order.iter().zip(names).map(|(&axis, name)| Axis { name: name.clone().into(), ..facts.axes[axis].clone() });
+        let axes = order.iter().zip(names).map(|(&axis, name)| Axis {
+            role: AxisRole::of_name(name),
+            name: name.clone().into(),
+            ..facts.axes[axis].clone()
+        });
         Ok(Facts { kind: facts.kind, axes: axes.collect() })
     }
 
@@ -187,7 +191,7 @@ impl<E: Environment> Inference<'_, E> {
 /// Whether an axis of one entry stands for as many as are asked for: that of a single prompt, and one that says so. A prompt of one token does not
 /// stand for longer ones.
 fn spreads(axis: &Axis) -> bool {
-    matches!(axis.name.as_ref(), "One" | "Batch")
+    matches!(axis.role, AxisRole::One | AxisRole::Row)
 }
 
 fn one_entry(axis: &Axis, other: &Axis) -> String {

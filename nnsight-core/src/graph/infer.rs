@@ -1,5 +1,6 @@
 //! Kinds, ranks and sizes of every node, found without computing anything.
 
+use super::AxisRole;
 use std::cell::Cell;
 
 use candle_core::DType;
@@ -422,7 +423,7 @@ impl<E: Environment> Inference<'_, E> {
     /// The facts of a gradient: those of what it is taken with respect to.
     fn gradient(&self, node: &Node) -> Result<Facts> {
         let (of, loss) = (self.arg(node, 0), self.arg(node, 1));
-        let single = loss.axes.iter().all(|axis| axis.name == "Batch");
+        let single = loss.axes.iter().all(|axis| axis.role == AxisRole::Row);
         match single && loss.kind == KindTag::Float && of.kind == KindTag::Float {
             true => Ok(of.clone()),
             false => self.mismatch(format!("{loss} has no gradient with respect to {of}: it takes one number, or one for each prompt")),

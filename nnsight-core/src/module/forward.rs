@@ -38,5 +38,5 @@ pub trait Pointwise: Forward {
 /// The innermost axes of a pointwise module.
 #[doc(hidden)]
 pub fn innermost<M: Pointwise>() -> Option<(Axis, Axis)> {
-    Some((Axis::new(M::In::NAME, M::In::FIXED), Axis::new(M::Out::NAME, M::Out::FIXED)))
+    Some((M::In::axis(M::In::FIXED), M::Out::axis(M::Out::FIXED)))
 }

@@ -16,5 +16,5 @@ pub use forward::{Forward, Pointwise, innermost};
 pub use instrument::{BelongsTo, Instrument};
 pub use of::Of;
 
-pub use crate::sites::{DependsOn, ModuleInfo, Registrar, SiteInfo, SiteTable};
+pub use crate::sites::{DependsOn, Mixing, ModuleInfo, Registrar, SiteInfo, SiteTable};
 pub use crate::trace::{Cursor, Interface};

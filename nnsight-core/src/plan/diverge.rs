@@ -4,7 +4,7 @@ use super::liveness::Liveness;
 use super::order::{Order, SitePoint};
 use super::positions::{self, Positions};
 use super::sets::Sets;
-use crate::graph::{At, Graph, InvokeId, Node, NodeId, Op, Region, SiteId};
+use crate::graph::{At, AxisRole, Graph, InvokeId, Node, NodeId, Op, Region, SiteId};
 use crate::sites::SiteTable;
 
 /// Where a run stops being the base's.
@@ -174,7 +174,7 @@ impl<'a> Seen<'a> {
     }
 
     fn has_positions(&self, site: usize) -> bool {
-        self.table.sites()[site].facts.axes.iter().any(|axis| matches!(axis.name.as_ref(), "Seq" | "Query" | "Key"))
+        self.table.sites()[site].facts.along(AxisRole::is_of_positions).is_some()
     }
 
     /// The first position that an edit writes.

@@ -1,12 +1,12 @@
 //! For how many positions the head is needed: in a small model it is a third of the work.
 
+use crate::graph::{AxisRole, Graph, InvokeId, NodeId, Op, Region};
 use std::borrow::Cow;
 
 use super::order::Order;
 use super::passes::PassBatch;
 use super::positions;
 use crate::batch::Window;
-use crate::graph::{Graph, InvokeId, NodeId, Op, Region};
 use crate::sites::SiteTable;
 
 /// For each batch the positions that hold everything which is read from the sites `head` onwards, if nothing there is written; `None` for all of
@@ -18,7 +18,7 @@ pub(super) fn windows(graph: &Graph, table: &SiteTable, order: &Order, head: usi
     let mut windows = batches.iter().map(|batch| Some(batch.generation.is_some().then_some(Window::LAST))).collect::<Vec<_>>();
     for (index, batch) in batches.iter().enumerate() {
         for visit in batch.visits.iter().filter(|visit| visit.step == 0 && table.rank(visit.site) >= table.rank(head)) {
-            let has_positions = || table.sites()[visit.site].facts.axes.iter().any(|axis| axis.name == "Seq");
+            let has_positions = || table.sites()[visit.site].facts.along(|role| role == AxisRole::Position).is_some();
             match graph.node(visit.node).op {
                 Op::Get { .. } if has_positions() => read_in[visit.node.index()] = Some(index),
                 Op::Get { .. } | Op::Set { .. } | Op::Skip { .. } => windows[index] = None,
@@ -71,7 +71,7 @@ fn place<'a>(graph: &'a Graph, table: &SiteTable, positions: &[usize], part: Nod
     let Op::Slice(region) = &graph.node(part).op else { return None };
     let Op::Get { site, .. } = graph.node(graph.node(part).args[0]).op else { return None };
     let facts = &table.sites()[positions[site.index()]].facts;
-    let at = region.0.iter().position(|step| facts.axes.get(step.axis as usize).is_some_and(|axis| axis.name == "Seq"))?;
+    let at = region.0.iter().position(|step| facts.axes.get(step.axis as usize).is_some_and(|axis| axis.role == AxisRole::Position))?;
     Some((region, at))
 }
 

@@ -1,8 +1,10 @@
-//! Which positions of a prompt an edit writes, and which a reading needs: under a causal mask no position depends on a later one.
+//! Which positions of a prompt an edit writes, and which a reading needs: where nothing but a causal mask lies between, no position depends on a
+//! later one.
 
 use std::fmt::{Display, Formatter};
 
-use crate::graph::{Facts, Region};
+use crate::graph::{AxisRole, Facts, Region};
+use crate::sites::Mixing;
 
 /// Some positions of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub(super) enum Positions {
 
 /// The positions that a region of a site takes, where the prompt has `length` tokens.
 pub(super) fn of(region: &Region, facts: &Facts, length: Option<usize>) -> Positions {
-    let axis = facts.axes.iter().position(|axis| axis.name == "Seq");
+    let axis = facts.along(|role| role == AxisRole::Position);
     let mut steps = region.0.iter().filter(|step| Some(step.axis as usize) == axis);
     match (steps.next(), steps.next(), length) {
         (Some(step), None, Some(length)) => match step.resolve(length) {
@@ -40,10 +42,15 @@ impl Positions {
         };
     }
 
-    /// Whether what is written here can be seen there; `mixed` where attention lies between.
-    pub fn reaches(&self, read: &Positions, mixed: bool) -> bool {
-        match (self, read) {
-            (Positions::Range(first, last), Positions::Range(from, to)) => first <= to && (mixed || last >= from),
+    /// Whether what is written here can be seen there, with what lies between.
+    pub fn reaches(&self, read: &Positions, between: Option<Mixing>) -> bool {
+        match (self, read, between) {
+            (_, _, Some(Mixing::All)) => true,
+            (Positions::Range(first, last), Positions::Range(from, to), None) => first <= to && last >= from,
+            (Positions::Range(first, last), Positions::Range(from, to), Some(Mixing::Window(size))) => {
+                first <= to && last.saturating_add(size.max(1)) > *from
+            }
+            (Positions::Range(first, _), Positions::Range(_, to), Some(Mixing::Causal | Mixing::Scan)) => first <= to,
             _ => true,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::order::SitePoint;
 use super::positions::Positions;
 use crate::graph::{At, NodeId};
-use crate::sites::SiteTable;
+use crate::sites::{Mixing, SiteTable};
 
 /// Somebody who sees what the model holds at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ struct Step {
     places: HashMap<usize, usize>,
     /// The sites that are read, the last first.
     sites: Vec<SiteReaders>,
-    /// For each site that is written those of the sites that are read which depend on it, and whether positions are mixed between.
-    reached: HashMap<usize, (usize, Vec<(usize, bool)>)>,
+    /// For each site that is written those of the sites that are read which depend on it, and how positions are mixed between.
+    reached: HashMap<usize, (usize, Vec<(usize, Option<Mixing>)>)>,
 }
 
 #[derive(Debug)]
@@ -87,7 +87,8 @@ impl Readers {
         let mut first_dependent = None;
         if last.time.step != at.step && (site == end || table.reaches(site, end)) {
             // A later step depends on the token chosen at the last position, and on the keys and values of all.
-            if written.reaches(end_read, table.mixes_between(site, end)) {
+            let between = table.mixing_between(site, end).map(|mixing| mixing.and(Mixing::Causal));
+            if written.reaches(end_read, between) {
                 return Sight::Seen;
             }
             first_dependent = Some(last);
@@ -96,11 +97,11 @@ impl Readers {
             let (known, dependent) = reached.entry(site).or_default();
             for (place, read) in sites.iter().enumerate().skip(*known) {
                 if read.site == site || table.reaches(site, read.site) {
-                    dependent.push((place, table.mixes_between(site, read.site)));
+                    dependent.push((place, table.mixing_between(site, read.site)));
                 }
             }
             *known = sites.len();
-            if dependent.iter().rev().any(|&(place, mixed)| sites[place].positions.see(written, mixed)) {
+            if dependent.iter().rev().any(|&(place, between)| sites[place].positions.see(written, between)) {
                 return Sight::Seen;
             }
             first_dependent = first_dependent.or(dependent.first().map(|&(place, _)| sites[place].first));
@@ -137,11 +138,13 @@ impl Intervals {
     }
 
     /// Whether one of them sees what is written, as [`Positions::reaches`] says it of each.
-    fn see(&self, written: &Positions, mixed: bool) -> bool {
+    fn see(&self, written: &Positions, between: Option<Mixing>) -> bool {
         let Positions::Range(first, last) = *written else { return true };
-        let furthest = match mixed {
-            true => self.ranges.last_key_value(),
-            false => self.ranges.range(..=last).next_back(),
+        let furthest = match between {
+            None => self.ranges.range(..=last).next_back(),
+            Some(Mixing::Window(size)) => self.ranges.range(..last.saturating_add(size.max(1))).next_back(),
+            Some(Mixing::Causal | Mixing::Scan) => self.ranges.last_key_value(),
+            Some(Mixing::All) => return self.all || !self.ranges.is_empty(),
         };
         self.all || furthest.is_some_and(|(_, to)| *to >= first)
     }
@@ -158,13 +161,14 @@ mod tests {
         for (count, read) in reads.iter().enumerate() {
             intervals.add(read);
             for (first, last) in (0..15).flat_map(|first| (first..15).map(move |last| (first, last))) {
-                for mixed in [false, true] {
+                for between in [None, Some(Mixing::Causal), Some(Mixing::Window(1)), Some(Mixing::Window(3)), Some(Mixing::All)] {
                     let written = Positions::Range(first, last);
-                    let one_by_one = reads[..=count].iter().any(|read| written.reaches(read, mixed));
-                    assert_eq!(intervals.see(&written, mixed), one_by_one, "{first} to {last} after {count}");
+                    let one_by_one = reads[..=count].iter().any(|read| written.reaches(read, between));
+                    assert_eq!(intervals.see(&written, between), one_by_one, "{first} to {last} after {count}, {between:?}");
                 }
             }
         }
-        assert!(intervals.see(&Positions::All, false) && !intervals.see(&Positions::Range(13, 14), true));
+        assert!(intervals.see(&Positions::All, None) && !intervals.see(&Positions::Range(13, 14), Some(Mixing::Causal)));
+        assert!(intervals.see(&Positions::Range(13, 14), Some(Mixing::All)));
     }
 }

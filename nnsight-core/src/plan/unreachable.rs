@@ -129,7 +129,7 @@ fn check_kv_cache(graph: &Graph, table: &SiteTable, order: &Order, skipped: &Has
         let Some(module) = table.modules_around(order.positions[site.index()]).next() else { continue };
         let info = &table.modules()[module];
         let steps = graph.invokes[at.invoke.index()].generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
-        let attends = table.mixes_between(info.sites.start, info.sites.end - 1);
+        let attends = table.mixing_between(info.sites.start, info.sites.end - 1).is_some();
         let goes_on = || skipped.get(&(at.step + 1, module)).is_some_and(|skippers| skippers.own.contains(&at.invoke));
         if attends && (at.step as usize) + 1 < steps && !goes_on() {
             return Err(Error::NoKvCache { module: info.path.clone(), step: at.step, source_line: graph.source(id) });

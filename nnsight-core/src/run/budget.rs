@@ -1,9 +1,9 @@
 //! What a run will take, found from its plan and held against the limits before anything is computed.
 
+use crate::graph::{AxisRole, Facts, Graph, Inferred, InvokeId, Limits, NodeId, Op, Source};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, NodeId, Op, Source};
 use crate::plan::{PassBatch, Plan, Share};
 use crate::sites::SiteTable;
 use crate::{Error, Result};
@@ -206,7 +206,7 @@ impl Estimate<'_> {
             return layer.saturating_mul(size_of::<f32>());
         }
         let sites = self.table.sites().iter().enumerate();
-        let scores = sites.filter(|(_, site)| site.facts.axes.iter().any(|axis| axis.name == "Key"));
+        let scores = sites.filter(|(_, site)| site.facts.along(|role| role == AxisRole::Key).is_some());
         let scores = scores.map(|(site, _)| self.whole(planned, (rows, width), site)).max().unwrap_or(0);
         layer.saturating_add(scores.saturating_mul(3)).saturating_mul(self.table.depth.max(1)).saturating_mul(size_of::<f32>())
     }
@@ -215,10 +215,10 @@ impl Estimate<'_> {
     fn whole(&self, planned: &PassBatch, (rows, width): (usize, usize), site: usize) -> usize {
         let is_head = self.head.is_some_and(|head| self.table.rank(site) >= self.table.rank(head));
         let seen = planned.window.filter(|_| is_head).map_or(width, |window| window.count().min(width));
-        let sizes = self.table.sites()[site].facts.axes.iter().map(|axis| match axis.name.as_ref() {
-            "Batch" => rows,
-            "Seq" | "Query" => seen,
-            "Key" => width,
+        let sizes = self.table.sites()[site].facts.axes.iter().map(|axis| match axis.role {
+            AxisRole::Row => rows,
+            AxisRole::Position | AxisRole::Query => seen,
+            AxisRole::Key => width,
             _ => axis.size.unwrap_or(1),
         });
         sizes.fold(1, usize::saturating_mul)
@@ -228,7 +228,7 @@ impl Estimate<'_> {
     fn bytes(&self, planned: &PassBatch, id: NodeId, site: Option<usize>) -> usize {
         let bytes = self.inferred.costs[id.index()].bytes;
         let is_head = site.zip(self.head).is_some_and(|(site, head)| self.table.rank(site) >= self.table.rank(head));
-        let positions = |facts: &Facts| facts.axes.iter().find(|axis| axis.name == "Seq").and_then(|axis| axis.size);
+        let positions = |facts: &Facts| facts.along(|role| role == AxisRole::Position).and_then(|axis| facts.axes[axis].size);
         match (planned.window, positions(&self.inferred.facts[id.index()])) {
             (Some(window), Some(width)) if is_head && matches!(self.graph.node(id).op, Op::Get { .. }) => {
                 bytes / width.max(1) * window.count().min(width)

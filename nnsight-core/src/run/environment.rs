@@ -1,8 +1,8 @@
 //! What the sites of a model hold for given prompts.
 
+use crate::graph::{At, Axis, AxisRole, Environment, Facts, InvokeId};
 use candle_core::DType;
 
-use crate::graph::{At, Axis, Environment, Facts, InvokeId};
 use crate::sites::SiteTable;
 
 /// What inference needs to know of a model and its prompts.
@@ -45,18 +45,17 @@ impl Environment for Prompts<'_> {
         let mut facts = self.table.sites()[self.table.position(path)?].facts.clone();
         let &Lengths { prompts, longest, shortest, ragged } = self.lengths.get(at.invoke.index())?;
         for axis in &mut facts.axes {
-            let positions = matches!(axis.name.as_ref(), "Seq" | "Query");
-            match (axis.name.as_ref(), at.step) {
-                ("Batch", _) => axis.size = Some(prompts),
-                ("Key", step) => {
+            match (axis.role, at.step) {
+                (AxisRole::Row, _) => axis.size = Some(prompts),
+                (AxisRole::Key, step) => {
                     axis.size = longest.map(|longest| longest + step as usize);
                     (axis.ragged, axis.shortest) = (ragged, shortest.map(|shortest| shortest + step as usize));
                 }
-                (_, 0) if positions => {
+                (AxisRole::Position | AxisRole::Query, 0) => {
                     axis.size = longest;
                     (axis.ragged, axis.shortest) = (ragged, shortest);
                 }
-                _ if positions => axis.size = Some(1),
+                (AxisRole::Position | AxisRole::Query, _) => axis.size = Some(1),
                 _ => {}
             }
         }

@@ -150,7 +150,7 @@ fn plan(model: &dyn Stages, table: &SiteTable, graph: &Graph, request: &Request<
             longest: &whole_lengths(&request.tokens).iter().map(|prompts| prompts.iter().copied().max().unwrap_or(0)).collect::<Vec<_>>(),
             streams,
             shares,
-            positions,
+            positions: positions && table.branches_at_positions(),
             stops,
             cutoff,
             facts,

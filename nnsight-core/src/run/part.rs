@@ -1,5 +1,6 @@
 //! Which part of what the model holds belongs to an invoke, and reading and writing it.
 
+use crate::graph::{AxisRole, Facts, InvokeId, KindTag, NodeId, Region, Source, Span};
 use candle_core::{DType, Tensor, bail};
 use nnsight_kernels::{self as kernels, Extent, MaybeOwned};
 
@@ -7,7 +8,6 @@ use super::evaluate::{Datum, extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
 use super::whole;
 use crate::batch::Window;
-use crate::graph::{Facts, InvokeId, KindTag, NodeId, Region, Source, Span};
 use crate::{Error, Result};
 
 impl Interleaver<'_> {
@@ -26,13 +26,13 @@ impl Interleaver<'_> {
             None => positions,
         };
         let keys = Span { start: positions.start, len: positions.len + before + self.pass.step as usize };
-        let extent = |(axis, name): (usize, &str)| match name {
-            "Batch" => Some(Extent { axis, span: rows }),
-            "Seq" | "Query" => Some(Extent { axis, span: now }),
-            "Key" => Some(Extent { axis, span: keys }),
+        let extent = |(axis, role): (usize, AxisRole)| match role {
+            AxisRole::Row => Some(Extent { axis, span: rows }),
+            AxisRole::Position | AxisRole::Query => Some(Extent { axis, span: now }),
+            AxisRole::Key => Some(Extent { axis, span: keys }),
             _ => None,
         };
-        facts.axes.iter().map(|axis| axis.name.as_ref()).enumerate().filter_map(extent).collect()
+        facts.axes.iter().map(|axis| axis.role).enumerate().filter_map(extent).collect()
     }
 
     /// The positions that the model holds at a site, where those are not all.
@@ -43,7 +43,7 @@ impl Interleaver<'_> {
     /// Remembers of a reading that it is without the last positions, where it is.
     pub(super) fn note_cut(&mut self, id: NodeId, site: usize) {
         if let Some(window) = self.window(site).filter(|window| window.behind > 0)
-            && let Some(axis) = self.table.sites()[site].facts.axes.iter().position(|axis| axis.name == "Seq")
+            && let Some(axis) = self.table.sites()[site].facts.along(|role| role == AxisRole::Position)
         {
             self.cut.insert(id, (axis, window.behind));
         }
@@ -53,7 +53,7 @@ impl Interleaver<'_> {
     fn missing(&self, invoke: InvokeId, site: usize) -> Option<(usize, usize)> {
         let before = self.layout[&invoke].before;
         let cut = before > 0 && self.window(site).is_none();
-        let axis = self.table.sites()[site].facts.axes.iter().position(|axis| matches!(axis.name.as_ref(), "Seq" | "Query"));
+        let axis = self.table.sites()[site].facts.along(AxisRole::is_of_pass);
         axis.filter(|_| cut).map(|axis| (axis, before))
     }
 
@@ -106,9 +106,9 @@ impl Interleaver<'_> {
     /// Zeros in the shape that a site has in this pass.
     pub(super) fn blank(&self, site: usize, source_line: Option<Source>) -> Result<Tensor> {
         let (rows, width) = self.pass.batch;
-        let sizes = self.table.sites()[site].facts.axes.iter().map(|axis| match axis.name.as_ref() {
-            "Batch" => Some(rows),
-            "Seq" => Some(width),
+        let sizes = self.table.sites()[site].facts.axes.iter().map(|axis| match axis.role {
+            AxisRole::Row => Some(rows),
+            AxisRole::Position => Some(width),
             _ => axis.size,
         });
         let sizes = sizes.collect::<Option<Vec<_>>>().ok_or_else(|| Error::NotPassed { site: self.table.sites()[site].path.clone(), source_line })?;

@@ -1,9 +1,9 @@
 //! Which entries of a run's values are each prompt's own: prompts of one invoke differ in length, and their texts end one by one.
 
+use crate::graph::{At, Axis, AxisRole, Extents, Facts, Graph, InvokeId, Mixing, NodeId, Op, Outline, Region, Span, Unreached, extents};
 use std::collections::HashMap;
 
 use super::generate::Ended;
-use crate::graph::{At, Extents, Facts, Graph, InvokeId, Mixing, NodeId, Op, Outline, Region, Span, Unreached, extents};
 use crate::sites::SiteTable;
 use crate::{Error, Result};
 
@@ -95,7 +95,7 @@ impl Rows {
                 (Op::Set { at, .. } | Op::Skip { at, .. }, _) if course.has_ended(at.invoke, at.step) => Ok(None),
                 (_, Some(trouble)) => Err(trouble),
                 (Op::Get { at, .. }, None) if course.has_ended(at.invoke, at.step) => Err(Trouble::NotReached(id, course.reached(at.invoke))),
-                (Op::Get { at, .. }, None) => Ok(course.held(*at, &names[id.index()])),
+                (Op::Get { at, .. }, None) => Ok(course.held(*at, &course.facts[id.index()].axes)),
                 (Op::Tokens { invoke }, None) => Ok(course.tokens(*invoke)),
                 (Op::Set { at, site, region, .. }, None) => {
                     course.written(*at, course.graph.site(*site), region, &outline(&node.args[0])).map_err(|mixing| Trouble::Mixes(id, mixing))
@@ -133,15 +133,15 @@ impl Course<'_> {
         self.ends(invoke).iter().flatten().max().map_or(0, |&last| last as usize + 1)
     }
 
-    /// The rows of what a site holds, whose axes have these names.
-    fn held(&self, at: At, names: &[String]) -> Option<Extents> {
+    /// The rows of what a site holds, which has these axes.
+    fn held(&self, at: At, axes: &[Axis]) -> Option<Extents> {
         let lengths = self.lengths.get(at.invoke.index())?;
-        let rows = names.iter().position(|name| name == "Batch")?;
+        let rows = axes.iter().position(|axis| axis.role == AxisRole::Row)?;
         let longest = lengths.iter().copied().max()?;
         let spans = |more: usize| lengths.iter().map(|&length| Span { start: longest - length, len: length + more }).collect::<Vec<_>>();
-        let axes = names.iter().enumerate().filter_map(|(axis, name)| match name.as_str() {
-            "Key" => Some((axis, spans(at.step as usize))),
-            "Seq" | "Query" if at.step == 0 => Some((axis, spans(0))),
+        let axes = axes.iter().map(|axis| axis.role).enumerate().filter_map(|(axis, role)| match role {
+            AxisRole::Key => Some((axis, spans(at.step as usize))),
+            AxisRole::Position | AxisRole::Query if at.step == 0 => Some((axis, spans(0))),
             _ => None,
         });
         let ends = self.ends(at.invoke);
@@ -164,13 +164,13 @@ impl Course<'_> {
         let Some(site) = self.table.position(path) else { return Ok(None) };
         let axes = &self.table.sites()[site].facts.axes;
         let names = axes.iter().map(|axis| axis.name.to_string()).collect::<Vec<_>>();
-        let Some(held) = self.held(at, &names) else { return Ok(None) };
+        let Some(held) = self.held(at, axes) else { return Ok(None) };
         let longest = self.lengths.get(at.invoke.index()).and_then(|lengths| lengths.iter().max().copied()).unwrap_or(0);
-        let sizes = axes.iter().map(|axis| match axis.name.as_ref() {
-            "Batch" => Some(held.present.len()),
-            "Key" => Some(longest + at.step as usize),
-            "Seq" | "Query" if at.step == 0 => Some(longest),
-            "Seq" | "Query" => Some(1),
+        let sizes = axes.iter().map(|axis| match axis.role {
+            AxisRole::Row => Some(held.present.len()),
+            AxisRole::Key => Some(longest + at.step as usize),
+            AxisRole::Position | AxisRole::Query if at.step == 0 => Some(longest),
+            AxisRole::Position | AxisRole::Query => Some(1),
             _ => axis.size,
         });
         Outline { names: &names, sizes: &sizes.collect::<Vec<_>>(), extents: Some(&held) }.takes(region, value).map(|()| None)

@@ -1,8 +1,8 @@
 //! Writing down the sites of a model.
 
-use super::Describe;
 use super::table::{ModuleInfo, Parent, SiteInfo, SiteTable};
-use crate::graph::{Axis, Facts, KindTag};
+use super::{Describe, Mixing};
+use crate::graph::{Axis, AxisRole, Facts, KindTag};
 
 /// Which earlier elements of its module an element depends on.
 #[derive(Clone, Copy, Debug)]
@@ -106,16 +106,16 @@ impl Registrar {
         self.table.by_path.insert(path.clone(), self.table.sites.len());
         let is_residual_boundary = self.open.iter().rev().nth(1).is_some_and(|outer| outer.list) && matches!(name, "input" | "output");
         let facts = Facts { kind, axes };
-        let from_elsewhere = matches!(from, DependsOn::Only([])) && facts.axes.iter().any(|axis| axis.name == "Batch");
+        let from_elsewhere = matches!(from, DependsOn::Only([])) && facts.along(|role| role == AxisRole::Row).is_some();
         let is_argument = name == "input" || from_elsewhere;
         let width = facts.axes.last().and_then(|axis| axis.size).filter(|&width| width <= VOCABULARY);
         self.table.widest = self.table.widest.max(width.unwrap_or(0));
         self.table.sites.push(SiteInfo { path, facts, is_residual_boundary, is_argument, parent });
     }
 
-    /// Says that at the site added last a position's value comes to depend on those before it.
-    pub fn mixes_positions(&mut self) {
-        self.table.mixing.push(self.table.sites.len() - 1);
+    /// Says that at the site added last a position's value comes to depend on others.
+    pub fn mixes_positions(&mut self, mixing: Mixing) {
+        self.table.mixing.push((self.table.sites.len() - 1, mixing));
     }
 
     fn sized(&self, axis: Axis) -> Axis {

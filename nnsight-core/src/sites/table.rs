@@ -1,8 +1,9 @@
 //! The sites of a model as data: where they are, what they hold, in which order they are passed, and which depends on which.
 
+use super::Mixing;
+use crate::graph::{Axis, AxisRole, Facts, KindTag};
 use std::collections::HashMap;
 
-use crate::graph::{Axis, Facts};
 use crate::{Error, Result};
 
 /// One place of a model where a value can be read or replaced.
@@ -62,7 +63,7 @@ pub struct SiteTable {
     /// Other names: the beginning of a path, and what it stands for.
     pub(super) aliases: HashMap<String, String>,
     /// The sites at which a position's value comes to depend on those before it, in order.
-    pub(super) mixing: Vec<usize>,
+    pub(super) mixing: Vec<(usize, Mixing)>,
     /// The modules that were attached to the model.
     pub(super) attachments: Vec<AttachmentInfo>,
     /// When a pass reaches each site, and which it reaches then. Empty where that is their order, without attachments.
@@ -82,11 +83,18 @@ pub(super) struct AttachmentInfo {
 }
 
 impl SiteTable {
-    /// Whether a position's value at the site `to` can depend on another position's at the earlier site `from`.
-    pub fn mixes_between(&self, from: usize, to: usize) -> bool {
+    /// How a position's value at the site `to` depends on other positions' at the earlier site `from`, if it does.
+    pub fn mixing_between(&self, from: usize, to: usize) -> Option<Mixing> {
         let (from, to) = (self.target_of(from), self.target_of(to));
-        let next = self.mixing.partition_point(|&site| site <= from);
-        self.mixing.get(next).is_some_and(|&site| site <= to)
+        let next = self.mixing.partition_point(|&(site, _)| site <= from);
+        let passed = self.mixing[next..].iter().take_while(|&&(site, _)| site <= to).map(|&(_, mixing)| mixing);
+        passed.reduce(Mixing::and)
+    }
+
+    /// Whether a run can branch off from another at a position: what comes before it does not depend on what comes after, and what the model keeps
+    /// of it can be cut there.
+    pub fn branches_at_positions(&self) -> bool {
+        self.mixing.iter().all(|(_, mixing)| matches!(mixing, Mixing::Causal | Mixing::Window(_)))
     }
 
     /// The size of a dimension of this model, by its name.
@@ -302,7 +310,10 @@ impl SiteTable {
 
     /// The site at which the embeddings of tokens come out: the first that holds a vector of the residual stream for each position.
     pub fn embedding(&self) -> Option<usize> {
-        let stream = |site: &SiteInfo| site.facts.axes.iter().map(|axis| axis.name.as_ref()).eq(["Batch", "Seq", "Hidden"]);
+        let stream = |site: &SiteInfo| {
+            let roles = [AxisRole::Row, AxisRole::Position, AxisRole::Plain];
+            site.facts.kind == KindTag::Float && site.facts.axes.iter().map(|axis| axis.role).eq(roles)
+        };
         self.sites.iter().position(stream)
     }
 

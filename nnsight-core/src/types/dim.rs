@@ -1,11 +1,19 @@
 //! Names for the axes of a tensor.
 
+use crate::graph::{Axis, AxisRole};
+
 /// The name of an axis.
 pub trait DimName: Copy + Default + 'static {
     /// As it is written in a shape: `Hidden`.
     const NAME: &'static str;
     /// The number of entries, if it is the same for every model.
     const FIXED: Option<usize> = None;
+    /// What the entries are to whatever runs a model.
+    const ROLE: AxisRole = AxisRole::Plain;
+    /// An axis of this dimension.
+    fn axis(size: Option<usize>) -> Axis {
+        Axis { role: Self::ROLE, ..Axis::new(Self::NAME, size) }
+    }
     /// Whether this is [`Batch`], which comes before every other axis.
     #[doc(hidden)]
     type Batched;
@@ -83,6 +91,7 @@ macro_rules! __dim_axis {
 pub struct Batch;
 impl DimName for Batch {
     const NAME: &'static str = "Batch";
+    const ROLE: AxisRole = AxisRole::Row;
     type Batched = IsBatch;
 }
 impl<C> Dim<C> for Batch {
@@ -92,13 +101,34 @@ impl Fits<Batch> for Batch {}
 impl Fits<One> for Batch {}
 crate::__dim_axis!(Batch);
 
-crate::dim!(
+macro_rules! positions {
+    ($($(#[$meta:meta])* $name:ident = $role:ident),+) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name;
+        impl DimName for $name {
+            const NAME: &'static str = stringify!($name);
+            const ROLE: AxisRole = AxisRole::$role;
+            type Batched = IsNotBatch;
+        }
+        impl<C> Dim<C> for $name {
+            const SIZE: Option<usize> = None;
+        }
+        impl Fits<$name> for $name {}
+        impl Fits<One> for $name {}
+        crate::__dim_axis!($name);
+    )+};
+}
+positions!(
     /// The positions of a prompt; index 0 is its first token, -1 its last.
-    pub Seq,
+    Seq = Position,
     /// The position that attends.
-    pub Query,
+    Query = Query,
     /// The position that is attended to.
-    pub Key,
+    Key = Key
+);
+
+crate::dim!(
     /// What `topk` found, best first.
     pub Ranked,
     /// Values put together by `stack`.
@@ -110,6 +140,7 @@ crate::dim!(
 pub struct One;
 impl DimName for One {
     const NAME: &'static str = "One";
+    const ROLE: AxisRole = AxisRole::One;
     const FIXED: Option<usize> = Some(1);
     type Batched = IsNotBatch;
 }
@@ -124,6 +155,7 @@ impl<C> Dim<C> for One {
 pub struct Part<D>(pub D);
 impl<D: DimName> DimName for Part<D> {
     const NAME: &'static str = D::NAME;
+    const ROLE: AxisRole = D::ROLE;
     type Batched = D::Batched;
 }
 impl<C, D: DimName> Dim<C> for Part<D> {

@@ -186,12 +186,12 @@ macro_rules! shape {
             const RANK: usize = $rank;
             const NAMES: &'static [&'static str] = &[$($d::NAME),*];
             fn fixed_axes() -> Vec<Axis> {
-                vec![$(Axis::new($d::NAME, $d::FIXED)),*]
+                vec![$($d::axis($d::FIXED)),*]
             }
         }
         impl<Sig, $($d: Dim<Sig>),*> ShapeOf<Sig> for ($($d,)*) {
             fn axes() -> Vec<Axis> {
-                vec![$(Axis::new($d::NAME, $d::SIZE)),*]
+                vec![$($d::axis($d::SIZE)),*]
             }
         }
     };

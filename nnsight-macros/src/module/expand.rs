@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
-use super::parse::{Element, Module, Shape, What};
+use super::parse::{Element, Mixes, Module, Shape, What};
 
 pub fn module(module: &Module) -> TokenStream {
     let sites = sites_struct(module);
@@ -19,6 +19,17 @@ impl Shape {
         match &self.kind {
             Some(kind) => quote!(::nnsight::__private::#kind),
             None => quote!(::nnsight::__private::Float),
+        }
+    }
+}
+
+impl Mixes {
+    fn mixing(&self) -> TokenStream {
+        match self {
+            Mixes::Causal => quote!(Causal),
+            Mixes::All => quote!(All),
+            Mixes::Scan => quote!(Scan),
+            Mixes::Window(size) => quote!(Window(#size)),
         }
     }
 }
@@ -302,7 +313,10 @@ fn describe(module: &Module) -> TokenStream {
             What::List { ty } => quote!(registrar.list::<#ty>(#text, #from);),
             What::Tap { shape, mixes } => {
                 let site = site(&text, shape, from);
-                let mixing = mixes.then(|| quote!(registrar.mixes_positions();));
+                let mixing = mixes.as_ref().map(|mixes| {
+                    let mixing = mixes.mixing();
+                    quote!(registrar.mixes_positions(::nnsight::__private::Mixing::#mixing);)
+                });
                 quote!(#site #mixing)
             }
         }

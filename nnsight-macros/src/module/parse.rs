@@ -37,7 +37,7 @@ pub struct Element {
 pub enum What {
     Child { ty: Type, pointwise: bool },
     List { ty: Type },
-    Tap { shape: Shape, mixes: bool },
+    Tap { shape: Shape, mixes: Option<Mixes> },
 }
 
 /// `(Batch, Seq, Hidden)`, or `(Batch, Seq) Int`
@@ -131,12 +131,42 @@ impl Parse for ChildArguments {
     }
 }
 
-/// `#[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]`; `mixes` says that a position's value depends on those before it.
+/// How a tap mixes positions: `mixes(causal)`, which `mixes` alone means, `mixes(all)`, `mixes(scan)`, `mixes(window(4096))`.
+pub enum Mixes {
+    Causal,
+    All,
+    Scan,
+    Window(syn::Expr),
+}
+
+impl Parse for Mixes {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        if !input.peek(syn::token::Paren) {
+            return Ok(Mixes::Causal);
+        }
+        let content;
+        syn::parenthesized!(content in input);
+        let name: Ident = content.parse()?;
+        match name.to_string().as_str() {
+            "causal" => Ok(Mixes::Causal),
+            "all" => Ok(Mixes::All),
+            "scan" => Ok(Mixes::Scan),
+            "window" => {
+                let size;
+                syn::parenthesized!(size in content);
+                Ok(Mixes::Window(size.parse()?))
+            }
+            _ => Err(syn::Error::new(name.span(), "positions are mixed `causal`, `all`, `scan` or `window(size)`")),
+        }
+    }
+}
+
+/// `#[tap(z: (Batch, Heads, Seq, HeadDim), from(pattern, v), mixes)]`; `mixes` says that a position's value depends on others.
 struct TapArguments {
     name: Ident,
     shape: Shape,
     from: Option<Vec<Ident>>,
-    mixes: bool,
+    mixes: Option<Mixes>,
 }
 
 impl Parse for TapArguments {
@@ -144,10 +174,10 @@ impl Parse for TapArguments {
         let name = input.parse()?;
         input.parse::<Token![:]>()?;
         let shape = input.parse()?;
-        let (mut from, mut mixes) = (None, false);
+        let (mut from, mut mixes) = (None, None);
         while input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
             match input.parse::<Option<keyword::mixes>>()? {
-                Some(_) => mixes = true,
+                Some(_) => mixes = Some(input.parse()?),
                 None => from = Some(parse_from(input)?),
             }
         }
