@@ -1,12 +1,12 @@
 //! For how many positions the head is needed: in a small model it is a third of the work.
 
-use crate::graph::{AxisRole, Graph, InvokeId, NodeId, Op, Region};
 use std::borrow::Cow;
 
 use super::order::Order;
 use super::passes::PassBatch;
 use super::positions;
 use crate::batch::Window;
+use crate::graph::{AxisRole, Graph, InvokeId, NodeId, Op, Region};
 use crate::sites::SiteTable;
 
 /// For each batch the positions that hold everything which is read from the sites `head` onwards, if nothing there is written; `None` for all of

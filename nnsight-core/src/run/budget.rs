@@ -1,9 +1,9 @@
 //! What a run will take, found from its plan and held against the limits before anything is computed.
 
-use crate::graph::{AxisRole, Facts, Graph, Inferred, InvokeId, Limits, NodeId, Op, Source};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
+use crate::graph::{AxisRole, Facts, Graph, Inferred, InvokeId, Limits, NodeId, Op, Source};
 use crate::plan::{PassBatch, Plan, Share};
 use crate::sites::SiteTable;
 use crate::{Error, Result};

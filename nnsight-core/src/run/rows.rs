@@ -1,9 +1,9 @@
 //! Which entries of a run's values are each prompt's own: prompts of one invoke differ in length, and their texts end one by one.
 
-use crate::graph::{At, Axis, AxisRole, Extents, Facts, Graph, InvokeId, Mixing, NodeId, Op, Outline, Region, Span, Unreached, extents};
 use std::collections::HashMap;
 
 use super::generate::Ended;
+use crate::graph::{At, Axis, AxisRole, Extents, Facts, Graph, InvokeId, Mixing, NodeId, Op, Outline, Region, Span, Unreached, extents};
 use crate::sites::SiteTable;
 use crate::{Error, Result};
 

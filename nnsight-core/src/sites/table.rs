@@ -1,9 +1,9 @@
 //! The sites of a model as data: where they are, what they hold, in which order they are passed, and which depends on which.
 
-use super::Mixing;
-use crate::graph::{Axis, AxisRole, Facts, KindTag};
 use std::collections::HashMap;
 
+use super::Mixing;
+use crate::graph::{Axis, AxisRole, Facts, KindTag};
 use crate::{Error, Result};
 
 /// One place of a model where a value can be read or replaced.
