@@ -48,12 +48,18 @@
 
 pub use candle_core;
 pub use nnsight_core::Error as TraceError;
-pub use nnsight_core::{dim, graph, module, outside, plan, run, stop, trace, types};
+pub use nnsight_core::{dim, graph, module, outside, plan, run, stop, types};
 pub use nnsight_kernels as kernels;
 pub use nnsight_macros::{Module, Save, edit, generate, graph, intervene, invoke, scan, session, signature, sweep, trace};
 pub use nnsight_models::{self as models, Error, Result, gpt2, llama};
 
 pub use nnsight_core::__private;
+
+/// Tracing: a block of ordinary Rust becomes a graph.
+pub mod trace {
+    pub use nnsight_core::module::{Attach, Attached, NetworkWithAttachment, SitesWithAttachment};
+    pub use nnsight_core::trace::*;
+}
 
 /// Everything that a program with traces needs.
 pub mod prelude {

@@ -9,12 +9,15 @@
 // Generated code names this crate by the facade's name.
 extern crate self as nnsight;
 
+pub mod batch;
 mod error;
 pub mod graph;
 pub mod module;
+pub mod observer;
 pub mod outside;
 pub mod plan;
 pub mod run;
+pub mod sites;
 pub mod trace;
 pub mod types;
 
@@ -25,11 +28,12 @@ pub use error::{Error, Report, Result, brief, first_line};
 pub mod __private {
     pub use crate::Result;
     pub use crate::graph::{Axis, Generation, NodeId};
-    pub use crate::module::{BelongsTo, Cursor, DependsOn, Forward, Instrument, Mixing, Place, Pointwise, Registrar, Tap, innermost};
+    pub use crate::module::{BelongsTo, Forward, Instrument, Place, Pointwise, Tap, innermost};
+    pub use crate::sites::{DependsOn, Mixing, Registrar};
     pub use crate::trace::{
-        Assigned, Caching, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced, Value,
-        WhileCondition, all_prompts, all_prompts_generating, edit, generating, graph, grid2, grid3, invoke, labelled, points, run, scan, sites,
-        stream, sweep, sweep_on, swept, template, tracer,
+        Assigned, Caching, Cursor, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced,
+        Value, WhileCondition, all_prompts, all_prompts_generating, edit, generating, graph, grid2, grid3, invoke, labelled, points, run, scan,
+        sites, stream, sweep, sweep_on, swept, template, tracer,
     };
     pub use crate::{__bind as bind, __borrow as borrow, __check_index as check_index, __handle as handle, __read as read};
 
@@ -40,7 +44,7 @@ pub mod __private {
             PlainDiv as _, PlainMul as _, PlainPlace as _, PlainSub as _, Traced as _,
         };
     }
-    pub use crate::types::KindTag;
+    pub use crate::graph::KindTag;
     pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};
     pub use candle_core::Result as CandleResult;
 }

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use crate::cpu::attention::{Inputs, Strided};
 use crate::cpu::{self, entries, from_first};
 use crate::dispatch::is_fused;
-use crate::{reference, upcast_for_sums};
+use crate::{reference, softmax, upcast_for_sums};
 
 /// What is hidden from the queries of a causal attention. The mask itself is only computed if it is added to scores.
 pub enum Mask<F> {
@@ -33,9 +33,16 @@ where
     let gathered = match (is_fused(&[q, k, v]), mask) {
         (true, Mask::Causal(_)) => fused(q, k, v, None)?,
         (true, Mask::Padded(mask)) => fused(q, k, v, mask()?.as_ref())?,
-        (false, Mask::Causal(mask) | Mask::Padded(mask)) => reference::attention(q, k, v, mask()?.as_ref())?,
+        (false, Mask::Causal(mask) | Mask::Padded(mask)) => in_steps(q, k, v, mask()?.as_ref())?,
     };
     Ok(gathered.to_dtype(dtype)?)
+}
+
+/// [`reference::attention`], with the softmax fused if no gradient is asked for.
+fn in_steps(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    let mask = mask.map(|mask| mask.to_dtype(q.dtype())).transpose()?;
+    let pattern = softmax(&reference::scores(q, k, mask.as_ref())?)?;
+    reference::attend(&pattern.to_dtype(v.dtype())?, v)
 }
 
 /// Nothing as large as the scores of all positions is ever written down. The result is a view of a tensor `(Batch, Seq, Heads, HeadDim)`.

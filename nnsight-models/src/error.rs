@@ -183,7 +183,7 @@ pub enum Error {
     #[error("weights in {format:?} are for a model in `f32` on the CPU, and {found} was asked for; leave out one of them")]
     FormatUnfit {
         /// The format of the weights.
-        format: crate::WeightFormat,
+        format: nnsight_kernels::WeightFormat,
         /// What does not go with it.
         found: String,
     },

@@ -12,9 +12,9 @@ use crate::config::{Config, Gpt2Config};
 use crate::language_model::LanguageModel;
 use crate::layers::plain::{Embedding, LayerNorm, Linear};
 use crate::layers::{AttentionTaps, attention, mask, merge_heads, split_heads};
+use crate::layout::Layout;
 use crate::loading::Weights;
 use crate::network::Network;
-use crate::transformer_lens::Layout;
 
 /// A GPT-2 with the signature `C`, ready to be traced.
 pub type Gpt2<C> = LanguageModel<Gpt2LmHeadModel, C>;

@@ -7,16 +7,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nnsight_core::graph::{Facts, Graph, Limits};
-use nnsight_core::module::{Attachment, BelongsTo, Forward, Of, Role, SiteTable};
+use nnsight_core::module::{Attach, Attached, Attachment, BelongsTo, Forward, Of, Role};
+use nnsight_core::observer::Observer;
 use nnsight_core::plan::Optimizations;
-use nnsight_core::run::Observer;
-use nnsight_core::trace::{Attach, Attached, Fingerprint, Traceable};
+use nnsight_core::sites::SiteTable;
+use nnsight_core::trace::{Fingerprint, Traceable};
 use nnsight_core::types::{Describes, Saved, Signature};
 
 use crate::Result;
+use crate::config::Declared;
 use crate::loaded::Loaded;
 use crate::loading::Source;
-use crate::network::{Architecture, Declared, Network};
+use crate::network::{Architecture, Network};
+use crate::transformer_lens::named_as_transformer_lens;
 
 /// The network `N` with its tokenizer, in the checkpoint `C`. [`Llama`](crate::Llama) and [`Gpt2`](crate::Gpt2) are this.
 ///
@@ -121,7 +124,7 @@ impl<N: Network, C: Signature> LanguageModel<N, C> {
     #[track_caller]
     pub fn with_transformer_lens_names(self) -> nnsight_core::Result<Self> {
         let place = Some(Location::caller().into());
-        let loaded = self.loaded.named_as_transformer_lens(&N::LAYOUT).map_err(|error| error.or_at(place))?;
+        let loaded = named_as_transformer_lens(self.loaded, &N::LAYOUT).map_err(|error| error.or_at(place))?;
         Ok(LanguageModel { loaded, ..self })
     }
 }

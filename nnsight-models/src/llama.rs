@@ -13,9 +13,9 @@ use crate::config::{Config, LlamaConfig};
 use crate::language_model::LanguageModel;
 use crate::layers::plain::{Embedding, Linear, RmsNorm};
 use crate::layers::{AttentionTaps, Rotary, attention, fused_linear, mask, merge_heads, queries_keys_values, split_heads};
+use crate::layout::Layout;
 use crate::loading::Weights;
 use crate::network::Network;
-use crate::transformer_lens::Layout;
 
 /// A Llama with the signature `C`, ready to be traced.
 pub type Llama<C> = LanguageModel<LlamaForCausalLm, C>;

@@ -5,17 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use nnsight_core::batch::TokenBatch;
+use nnsight_core::batch::Window;
 use nnsight_core::graph::{Facts, Graph, Limits, Prompt, Source as Line};
-use nnsight_core::module::{Attachment, Registrar, SiteTable};
-use nnsight_core::plan::{Explanation, Optimizations, Window};
-use nnsight_core::run::{Observer, Request, TokenBatch, Vocabulary, WithAttachments, execute, explain, forward, prepare};
+use nnsight_core::module::Attachment;
+use nnsight_core::observer::Observer;
+use nnsight_core::plan::{Explanation, Optimizations};
+use nnsight_core::run::{Request, Vocabulary, WithAttachments, execute, explain, forward, prepare};
+use nnsight_core::sites::{Registrar, SiteTable};
 use nnsight_core::trace::{Edits, Fingerprint};
 use nnsight_core::types::{Saved, Sizes};
 use nnsight_kernels::with_hot_pool;
 
+use crate::config::Declared;
 use crate::error::at;
 use crate::loading::{Checkpoint, Source, open};
-use crate::network::{AnyNetwork, Architecture, Declared};
+use crate::network::{AnyNetwork, Architecture};
 use crate::prompts::Reader;
 use crate::tokenizer::Tokenizer;
 use crate::tree::Tree;

@@ -4,8 +4,9 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use nnsight_core::graph::{Facts, Graph};
-use nnsight_core::module::{Of, Registrar, SiteTable};
-use nnsight_core::run::Observer;
+use nnsight_core::module::Of;
+use nnsight_core::observer::Observer;
+use nnsight_core::sites::{Registrar, SiteTable};
 use nnsight_core::trace::Traceable;
 use nnsight_core::types::{Describes, Saved, Signature, Sizes};
 

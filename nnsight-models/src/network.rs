@@ -1,13 +1,13 @@
 //! What an architecture is.
 
-use nnsight_core::module::{Instrument, Registrar, SiteTable};
+use nnsight_core::module::Instrument;
 use nnsight_core::run::Stages;
-use nnsight_core::types::{Signature, Sizes};
+use nnsight_core::sites::{Registrar, SiteTable};
 
 use crate::Result;
 use crate::config::Config;
+use crate::layout::Layout;
 use crate::loading::Weights;
-use crate::transformer_lens::Layout;
 
 /// An architecture: what builds it from a checkpoint.
 pub trait Network: Instrument + Stages + Send + Sync {
@@ -47,18 +47,5 @@ impl Architecture {
             },
             describe: Registrar::model::<N>,
         }
-    }
-}
-
-/// What a signature says of a checkpoint.
-#[derive(Clone, Copy)]
-pub(crate) struct Declared {
-    pub name: &'static str,
-    pub sizes: Option<Sizes>,
-}
-
-impl Declared {
-    pub fn of<C: Signature>() -> Self {
-        Declared { name: C::NAME, sizes: C::SIZES }
     }
 }

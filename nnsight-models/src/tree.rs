@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter};
 
 use nnsight_core::graph::Facts;
-use nnsight_core::module::SiteTable;
+use nnsight_core::sites::SiteTable;
 
 /// A model's modules, each with its sites.
 #[derive(Clone, Debug)]

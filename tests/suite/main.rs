@@ -11,6 +11,7 @@ mod documents;
 mod editing;
 mod errors;
 mod files;
+mod folders;
 mod forms;
 mod fuzz;
 mod generation;

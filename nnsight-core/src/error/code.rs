@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use crate::graph::Source;
+use super::Source;
 
 /// A source file is not longer than this.
 const LARGEST: u64 = 1 << 22;

@@ -2,7 +2,7 @@
 
 use super::brief::brief;
 use super::place::at;
-use crate::graph::Source;
+use super::source::Source;
 
 /// What went wrong, and what to do about it.
 ///

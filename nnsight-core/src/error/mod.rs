@@ -7,9 +7,11 @@ mod kinds;
 mod names;
 mod place;
 mod report;
+mod source;
 
 pub use brief::{brief, first_line};
 pub use kinds::{Error, Result};
 pub(crate) use names::{closest, did_you_mean, shortened};
 pub(crate) use place::at;
 pub use report::Report;
+pub use source::Source;

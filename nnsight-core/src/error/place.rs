@@ -1,7 +1,6 @@
 //! Where in the program an error happened.
 
-use super::Error;
-use crate::graph::Source;
+use super::{Error, Source};
 
 impl Error {
     /// The line of the program that it is about, where that is known.

@@ -3,8 +3,7 @@
 use std::fmt::{Debug, Display, Formatter};
 
 use super::code::code;
-use super::{Error, at, first_line};
-use crate::graph::Source;
+use super::{Error, Source, at, first_line};
 
 /// An error as the user reads it: the sentence, the line of code with a mark under what is meant, and what to write instead.
 ///

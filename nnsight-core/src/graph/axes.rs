@@ -2,8 +2,7 @@
 
 use super::infer::{Environment, Inference};
 use super::{Axis, Facts, Reduce, Region};
-use crate::graph::AxisRole;
-use crate::types::KindTag;
+use crate::graph::{AxisRole, KindTag};
 use crate::{Error, Result};
 
 impl<E: Environment> Inference<'_, E> {

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::AxisRole;
-use crate::types::KindTag;
+use super::{AxisRole, KindTag};
 
 /// A named axis, with its size if that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use candle_core::DType;
 
 use super::{Facts, Op, Reduce};
-use crate::types::KindTag;
+use crate::graph::KindTag;
 
 /// What an operation costs at least, in entries: calling it takes as long as computing about so many.
 const LEAST: usize = 1024;

@@ -1,14 +1,14 @@
 //! Kinds, ranks and sizes of every node, found without computing anything.
 
-use super::AxisRole;
 use std::cell::Cell;
 
 use candle_core::DType;
 
+use super::AxisRole;
 use super::cost::{Cost, entries};
 use super::inferred::Inferred;
 use super::{At, Axis, Body, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Region};
-use crate::types::KindTag;
+use crate::graph::KindTag;
 use crate::{Error, Result};
 
 /// What inference asks of a model.

@@ -4,7 +4,7 @@ use candle_core::DType;
 
 use super::infer::{Environment, Inference};
 use super::{Axis, Facts, Node, NodeId, Op, Unary};
-use crate::types::{KindTag, kind_of};
+use crate::graph::{KindTag, kind_of};
 use crate::{Error, Result};
 
 /// The types in which a value can be kept.

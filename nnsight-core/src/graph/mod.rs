@@ -16,6 +16,7 @@ mod ids;
 mod indices;
 mod infer;
 mod inferred;
+mod kind_tag;
 mod kinds;
 mod limits;
 mod names;
@@ -27,8 +28,6 @@ mod serial;
 mod text;
 mod validate;
 mod visited;
-
-use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +44,8 @@ pub use generation::Generation;
 pub use ids::{ConstantId, FunctionId, InvokeId, NodeId, SiteId, SourceId};
 pub use infer::{Environment, infer};
 pub use inferred::Inferred;
+pub use kind_tag::KindTag;
+pub(crate) use kind_tag::kind_of;
 pub use limits::Limits;
 pub(crate) use names::printable;
 pub use op::Op;
@@ -55,6 +56,8 @@ pub use role::AxisRole;
 pub use serial::VERSION;
 pub(crate) use validate::not_finite;
 pub(crate) use visited::Visited;
+
+pub use crate::error::Source;
 
 /// An experiment on one model: which prompts it runs, what it does where, and what it gives back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -148,29 +151,6 @@ pub enum Prompt {
     Embeddings(Constant),
     /// A conversation, for which the model's chat template finds the words.
     Chat(Chat),
-}
-
-/// A place in the user's program.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Source {
-    /// The file.
-    pub file: Cow<'static, str>,
-    /// The line, from 1.
-    pub line: u32,
-    /// The column, from 1.
-    pub column: u32,
-}
-
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
-    }
-}
-
-impl From<&'static std::panic::Location<'static>> for Source {
-    fn from(location: &'static std::panic::Location<'static>) -> Self {
-        Source { file: Cow::Borrowed(location.file()), line: location.line(), column: location.column() }
-    }
 }
 
 impl Node {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{At, Binary, Body, Compare, ConstantId, FunctionId, InvokeId, Logic, Reduce, Region, SiteId, Unary, Unused};
-use crate::types::KindTag;
+use crate::graph::KindTag;
 
 /// What a node does with its arguments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

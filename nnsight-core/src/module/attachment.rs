@@ -2,7 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::{Cx, Forward, Instrument, SiteTable};
+use super::{Cx, Forward, Instrument};
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Where a module is attached to a model, by the model's paths.

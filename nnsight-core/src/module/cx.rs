@@ -5,14 +5,26 @@ use nnsight_kernels::{MaybeOwned, is_half};
 
 use super::{Attachment, AttachmentRole, Forward, Instrument};
 use crate::Result;
-use crate::plan::Window;
-use crate::run::{KvCache, TokenBatch};
+use crate::batch::{KvCache, TokenBatch, Window};
 
-/// Where a module's sites stand in the [`SiteTable`](super::SiteTable). Every module has one as its field `place`; it is set when the
+/// Where a module's sites stand in the [`SiteTable`](crate::sites::SiteTable). Every module has one as its field `place`; it is set when the
 /// model is put together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Place {
     pub(crate) sites: Option<(usize, usize)>,
+}
+
+impl Place {
+    /// The first site of the module, where the model has been put together.
+    pub fn first(&self) -> Option<usize> {
+        self.sites.map(|(first, _)| first)
+    }
+
+    /// The place of a module whose sites are `first..next`. `derive(Module)` calls it.
+    #[doc(hidden)]
+    pub fn spanning(first: usize, next: usize) -> Self {
+        Place { sites: Some((first, next - 1)) }
+    }
 }
 
 /// The number of a named value among the sites of its module.

@@ -2,8 +2,7 @@
 
 use std::panic::Location;
 
-use crate::graph::AxisRole;
-use crate::graph::{Mixing, Op, Outline, extents};
+use crate::graph::{AxisRole, Mixing, Op, Outline, extents};
 use crate::run::compute;
 use crate::types::{Saved, differ};
 use crate::{Error, Result};

@@ -4,13 +4,12 @@
 //! values, and values on invokes. What lies on a circle of these runs at one level, and nothing on it may come too late; the levels of the
 //! circles follow from what they need. Both take one look at each node.
 
-use crate::graph::AxisRole;
 use std::collections::{BTreeMap, HashMap};
 
 use super::components::components;
 use super::order::{SitePoint, gives_what_is_there};
-use crate::graph::{Generation, Graph, InvokeId, NodeId, Op};
-use crate::module::SiteTable;
+use crate::graph::{AxisRole, Generation, Graph, InvokeId, NodeId, Op};
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Lines of an error that explain a circle: more say nothing new.

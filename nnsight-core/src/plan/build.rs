@@ -5,7 +5,7 @@ use super::passes::{PassBatch, Plan, PlanContext, Share, SiteVisit};
 use super::{batch_calls, fuse, gradient, liveness, lm_head, order, share};
 use crate::Result;
 use crate::graph::{Graph, InvokeId, Op};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 
 impl Plan {
     /// Orders the nodes that are needed.

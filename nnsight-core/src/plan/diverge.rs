@@ -4,9 +4,8 @@ use super::liveness::Liveness;
 use super::order::{Order, SitePoint};
 use super::positions::{self, Positions};
 use super::sets::Sets;
-use crate::graph::AxisRole;
-use crate::graph::{At, Graph, InvokeId, Node, NodeId, Op, Region, SiteId};
-use crate::module::SiteTable;
+use crate::graph::{At, AxisRole, Graph, InvokeId, Node, NodeId, Op, Region, SiteId};
+use crate::sites::SiteTable;
 
 /// Where a run stops being the base's.
 #[derive(Clone, Copy, Debug)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter, Write as _};
 
-use super::Window;
 use super::passes::{PassBatch, Plan, Share};
+use crate::batch::Window;
 use crate::graph::{Graph, InvokeId};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 
 /// What a plan runs, and how much of it: a token-layer is one layer run for one position of one prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use super::order::Order;
-use crate::graph::{At, Graph, InvokeId, NodeId, Op, Reduce};
-use crate::module::SiteTable;
-use crate::types::KindTag;
+use crate::graph::{At, Graph, InvokeId, KindTag, NodeId, Op, Reduce};
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Checks every gradient that is needed.

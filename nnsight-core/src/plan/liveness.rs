@@ -8,7 +8,7 @@ use super::positions::{self, Positions};
 use super::readers::{Edit, Reader, Readers, Sight};
 use super::unreachable::{check_branches, check_skipped, check_stopped};
 use crate::graph::{At, Graph, InvokeId, NodeId, Op, Region, Source, SourceId, Unused, Visited};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Marks the nodes that are needed.

@@ -1,55 +1,13 @@
 //! For how many positions the head is needed: in a small model it is a third of the work.
 
-use crate::graph::AxisRole;
 use std::borrow::Cow;
-
-use candle_core::Tensor;
 
 use super::order::Order;
 use super::passes::PassBatch;
 use super::positions;
-use crate::graph::{Graph, InvokeId, NodeId, Op, Region, Span};
-use crate::module::SiteTable;
-
-/// Positions that follow each other, counted from the end of the prompts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Which from the end the first of them is; 1 is the last position.
-    pub from: usize,
-    /// How many positions come behind them.
-    pub behind: usize,
-}
-
-impl Window {
-    /// The last position.
-    pub const LAST: Window = Window { from: 1, behind: 0 };
-
-    /// How many positions it has.
-    pub fn count(self) -> usize {
-        self.from - self.behind
-    }
-
-    /// Both, and what lies between them.
-    #[must_use]
-    pub fn and(self, other: Window) -> Self {
-        Window { from: self.from.max(other.from), behind: self.behind.min(other.behind) }
-    }
-
-    /// Its part of `width` positions.
-    pub fn span(self, width: usize) -> Span {
-        let (start, end) = (width.saturating_sub(self.from), width.saturating_sub(self.behind));
-        Span { start, len: end - start }
-    }
-
-    /// Its part of `(Batch, Seq, …)`.
-    ///
-    /// # Errors
-    /// Where `x` has one axis.
-    pub fn of(self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let Span { start, len } = self.span(x.dim(1)?);
-        x.narrow(1, start, len)
-    }
-}
+use crate::batch::Window;
+use crate::graph::{AxisRole, Graph, InvokeId, NodeId, Op, Region};
+use crate::sites::SiteTable;
 
 /// For each batch the positions that hold everything which is read from the sites `head` onwards, if nothing there is written; `None` for all of
 /// them. Later steps of a generation have one position anyway; that it has them, the last position must be there.

@@ -23,7 +23,8 @@ mod unreachable;
 
 pub(crate) use cse::cse;
 pub use explain::{Explanation, PlannedBatch, PlannedLayer};
-pub use lm_head::Window;
 pub(crate) use lm_head::{counted_from_the_end, without_what_is_behind};
 pub use options::{Budget, Optimizations};
 pub use passes::{Check, PassBatch, Plan, PlanContext, Share, SiteVisit};
+
+pub use crate::batch::Window;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::batches::Batches;
 use crate::graph::{At, Graph, InvokeId, NodeId, Op};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// A point of a batch, told by sites: the step of the generation, and within it when the pass reaches a site (counted from 1; 0 is before the pass).

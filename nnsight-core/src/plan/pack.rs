@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::sets::Sets;
 use crate::graph::{Chat, Graph, InvokeId, Prompt};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 
 /// How many positions of padding cost less than another pass, which reads all weights again. A batch may have more where they are a quarter of it.
 const PADDING: usize = 32;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Budget, Window};
+use super::Budget;
+use crate::batch::Window;
 use crate::graph::{Facts, Generation, InvokeId, NodeId, Span};
 
 /// What is run: some forward passes one after the other, and what happens at which site of each.

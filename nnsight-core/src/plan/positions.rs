@@ -3,9 +3,8 @@
 
 use std::fmt::{Display, Formatter};
 
-use crate::graph::AxisRole;
-use crate::graph::{Facts, Region};
-use crate::module::Mixing;
+use crate::graph::{AxisRole, Facts, Region};
+use crate::sites::Mixing;
 
 /// Some positions of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::order::SitePoint;
 use super::positions::Positions;
 use crate::graph::{At, NodeId};
-use crate::module::{Mixing, SiteTable};
+use crate::sites::{Mixing, SiteTable};
 
 /// Somebody who sees what the model holds at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

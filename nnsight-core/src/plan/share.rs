@@ -13,7 +13,7 @@ use super::pack::Packing;
 use super::passes::{Check, PlanContext, Share};
 use super::{Budget, pack};
 use crate::graph::{Graph, InvokeId, NodeId, Op, Span};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 
 /// How many positions a batch of branches has at most: enough for large products, and so few that their values stay in the cache.
 const POSITIONS: usize = 512;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::order::{Order, SitePoint};
 use crate::graph::{At, Graph, InvokeId, NodeId, Op};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Checks that what a branch computes is used in that branch only, or by the `Choose` that joins the branches.

@@ -6,8 +6,8 @@ use candle_core::Tensor;
 
 use super::interleave::{Interleaver, Pass, Rows};
 use super::request::{Request, used_sites};
-use super::{KvCache, TokenBatch};
 use crate::Result;
+use crate::batch::{KvCache, TokenBatch};
 use crate::graph::{InvokeId, Span};
 use crate::module::Cx;
 use crate::plan::{PassBatch, Share};

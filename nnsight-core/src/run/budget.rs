@@ -1,12 +1,11 @@
 //! What a run will take, found from its plan and held against the limits before anything is computed.
 
-use crate::graph::AxisRole;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, NodeId, Op, Source};
-use crate::module::SiteTable;
+use crate::graph::{AxisRole, Facts, Graph, Inferred, InvokeId, Limits, NodeId, Op, Source};
 use crate::plan::{PassBatch, Plan, Share};
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Values as wide as the widest of a layer that a pass holds at a time for each position: those of a gated MLP, and the residual stream.

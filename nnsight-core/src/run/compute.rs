@@ -4,8 +4,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::evaluate::{Datum, Precision};
 use super::rounding::evaluate;
-use crate::graph::{Facts, Op};
-use crate::types::KindTag;
+use crate::graph::{Facts, KindTag, Op};
 
 /// Computes an operation. Entries of 16 bits are widened for it, and the result is rounded once.
 ///

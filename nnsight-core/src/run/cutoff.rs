@@ -8,8 +8,9 @@ use nnsight_kernels as kernels;
 use super::evaluate::{extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
 use crate::Result;
+use crate::batch::Window;
 use crate::graph::{InvokeId, NodeId, Op};
-use crate::plan::{Check, Window};
+use crate::plan::Check;
 
 /// The runs that may stay the base's, and what the base holds where they read.
 #[derive(Default)]

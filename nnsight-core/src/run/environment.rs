@@ -1,10 +1,9 @@
 //! What the sites of a model hold for given prompts.
 
-use crate::graph::AxisRole;
+use crate::graph::{At, Axis, AxisRole, Environment, Facts, InvokeId};
 use candle_core::DType;
 
-use crate::graph::{At, Axis, Environment, Facts, InvokeId};
-use crate::module::SiteTable;
+use crate::sites::SiteTable;
 
 /// What inference needs to know of a model and its prompts.
 pub struct Prompts<'a> {

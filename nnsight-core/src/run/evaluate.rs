@@ -6,8 +6,7 @@ use nnsight_kernels::{self as kernels, Extent, FusedElementwise, Operand, refere
 use super::cumsum::cumsum;
 use super::reduce::{Sums, reduce};
 use super::{random, whole};
-use crate::graph::{Binary, Compare, Facts, Function, Logic, Op, Region, Unary, operation};
-use crate::types::{KindTag, kind_of};
+use crate::graph::{Binary, Compare, Facts, Function, KindTag, Logic, Op, Region, Unary, kind_of, operation};
 
 /// A value while the graph runs.
 #[derive(Clone, Debug)]

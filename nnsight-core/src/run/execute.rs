@@ -6,19 +6,21 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor};
 use nnsight_kernels::Extent;
 
+use super::Prompts;
 use super::branch::{run_base, run_branch};
 use super::budget::Estimate;
 use super::evaluate::Precision;
-use super::generate::{Generator, Token};
+use super::generate::Generator;
 use super::interleave::{Interleaver, Pass, Rows as Place};
-use super::observer::Progress;
 use super::request::{Request, used_sites};
 use super::rows::{Course, Rows, differ};
 use super::stages::Stages;
-use super::{KvCache, Prompts, TokenBatch};
+use crate::batch::{KvCache, TokenBatch};
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer, not_finite};
-use crate::module::{Cx, SiteTable};
+use crate::module::Cx;
+use crate::observer::{Progress, Token};
 use crate::plan::{Budget, Explanation, Optimizations, PassBatch, Plan, PlanContext, Share, counted_from_the_end, cse};
+use crate::sites::SiteTable;
 use crate::types::Saved;
 use crate::{Error, Result};
 

@@ -5,6 +5,7 @@ use candle_core::{DType, Tensor};
 use super::sample::Sampler;
 use crate::Result;
 use crate::graph::Generation;
+use crate::observer::Token;
 
 /// What generation needs to know of a vocabulary.
 pub trait Vocabulary {
@@ -15,19 +16,6 @@ pub trait Vocabulary {
     /// # Errors
     /// Where there is no tokenizer.
     fn decode(&self, tokens: &[u32]) -> Result<String>;
-}
-
-/// A token that was just chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// Of which invoke.
-    pub invoke: usize,
-    /// Of which of its prompts.
-    pub prompt: usize,
-    /// At which step.
-    pub step: usize,
-    /// Its id.
-    pub id: u32,
 }
 
 /// For each prompt of an invoke the step with which its text ended, if it did.

@@ -11,12 +11,14 @@ use super::depth::Depths;
 use super::evaluate::{Datum, Precision};
 use super::generate::Ended;
 use super::gradient::Gradients;
-use super::observer::Note;
 use super::stages::Stages;
 use super::values::{Cause, Unavailable};
+use crate::batch::Window;
 use crate::graph::{Graph, Inferred, InvokeId, NodeId, Op, Region, Source, Span, Unreached};
-use crate::module::{Hook, SiteTable, Skipped};
-use crate::plan::{Plan, SiteVisit, Window};
+use crate::module::{Hook, Skipped};
+use crate::observer::Note;
+use crate::plan::{Plan, SiteVisit};
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Where an invoke stands in the batch.
@@ -397,11 +399,10 @@ impl Hook for Interleaver<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{At, Axis, Binary, Invoke, Node, Prompt, SiteId, Source, SourceId};
-    use crate::module::Cx;
-    use crate::module::{DependsOn, Forward, Registrar};
+    use crate::graph::{At, Axis, Binary, Invoke, KindTag, Node, Prompt, SiteId, Source, SourceId};
+    use crate::module::{Cx, Forward};
     use crate::plan::PlanContext;
-    use crate::types::KindTag;
+    use crate::sites::{DependsOn, Registrar};
     use candle_core::Device;
 
     /// A model that shows one value at three sites.

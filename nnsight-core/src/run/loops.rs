@@ -4,9 +4,9 @@ use candle_core::Tensor;
 
 use super::evaluate::Datum;
 use super::interleave::Interleaver;
-use super::observer::Note;
 use super::rounding::evaluate;
 use crate::graph::{Body, Inferred, Node, NodeId, Op, Source};
+use crate::observer::Note;
 use crate::{Error, Result};
 
 impl Interleaver<'_> {

@@ -1,6 +1,5 @@
 //! Running a graph inside forward passes.
 
-mod batch;
 mod branch;
 mod budget;
 mod compute;
@@ -13,9 +12,7 @@ mod execute;
 mod generate;
 mod gradient;
 mod interleave;
-mod kv_cache;
 mod loops;
-mod observer;
 mod part;
 mod random;
 mod reduce;
@@ -28,17 +25,17 @@ mod values;
 mod whole;
 mod with_attachments;
 
-pub use batch::TokenBatch;
 pub(crate) use compute::compute;
 pub use environment::Prompts;
 pub use execute::{execute, explain, forward, prepare, share_prompts};
-pub use generate::{Token, Vocabulary};
-pub use kv_cache::KvCache;
-#[allow(deprecated)]
-pub use kv_cache::Past;
-#[allow(deprecated)]
-pub use observer::Watch;
-pub use observer::{Note, Observer, Progress};
+pub use generate::Vocabulary;
 pub use request::Request;
 pub use stages::Stages;
 pub use with_attachments::WithAttachments;
+
+#[allow(deprecated)]
+pub use crate::batch::Past;
+pub use crate::batch::{KvCache, TokenBatch};
+#[allow(deprecated)]
+pub use crate::observer::Watch;
+pub use crate::observer::{Note, Observer, Progress, Token};

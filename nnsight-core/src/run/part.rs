@@ -1,15 +1,13 @@
 //! Which part of what the model holds belongs to an invoke, and reading and writing it.
 
-use crate::graph::AxisRole;
+use crate::graph::{AxisRole, Facts, InvokeId, KindTag, NodeId, Region, Source, Span};
 use candle_core::{DType, Tensor, bail};
 use nnsight_kernels::{self as kernels, Extent, MaybeOwned};
 
 use super::evaluate::{Datum, extents, unsqueeze};
 use super::interleave::{Interleaver, Rows};
 use super::whole;
-use crate::graph::{Facts, InvokeId, NodeId, Region, Source, Span};
-use crate::plan::Window;
-use crate::types::KindTag;
+use crate::batch::Window;
 use crate::{Error, Result};
 
 impl Interleaver<'_> {

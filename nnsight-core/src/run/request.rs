@@ -1,8 +1,8 @@
 //! What comes with a graph, and what a pass has to look at for it.
 
 use super::generate::Vocabulary;
-use super::observer::Observer;
 use crate::graph::Limits;
+use crate::observer::Observer;
 use crate::plan::{Optimizations, SiteVisit};
 
 /// What comes with a graph when it is run.

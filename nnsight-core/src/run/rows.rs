@@ -1,11 +1,10 @@
 //! Which entries of a run's values are each prompt's own: prompts of one invoke differ in length, and their texts end one by one.
 
-use crate::graph::AxisRole;
 use std::collections::HashMap;
 
 use super::generate::Ended;
-use crate::graph::{At, Axis, Extents, Facts, Graph, InvokeId, Mixing, NodeId, Op, Outline, Region, Span, Unreached, extents};
-use crate::module::SiteTable;
+use crate::graph::{At, Axis, AxisRole, Extents, Facts, Graph, InvokeId, Mixing, NodeId, Op, Outline, Region, Span, Unreached, extents};
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// What is known of the rows of every value of a graph.

@@ -8,13 +8,12 @@ use nnsight_kernels as kernels;
 use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
 use super::loops::first_is_true;
-use super::observer::Note;
 use super::rounding::evaluate;
-use crate::graph::{InvokeId, NodeId, Op, Source, Unreached};
+use crate::batch::TokenBatch;
+use crate::graph::{InvokeId, KindTag, NodeId, Op, Source, Unreached};
 use crate::module::Cx;
+use crate::observer::Note;
 use crate::plan::without_what_is_behind;
-use crate::run::TokenBatch;
-use crate::types::KindTag;
 use crate::{Error, Result};
 
 /// Why a value never came into being.
@@ -344,7 +343,7 @@ impl Interleaver<'_> {
     /// A constant where and in the type in which the model computes.
     pub(super) fn load(&self, index: usize) -> candle_core::Result<Tensor> {
         let tensor = self.graph.constants[index].tensor.to_device(self.precision.device)?;
-        match crate::types::kind_of(tensor.dtype()) {
+        match crate::graph::kind_of(tensor.dtype()) {
             KindTag::Float => kernels::saturate(&tensor, self.precision.dtype),
             KindTag::Int => tensor.to_dtype(candle_core::DType::I64),
             // Any number but 0 is true, and one that is not 1 would be multiplied by others.

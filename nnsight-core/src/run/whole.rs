@@ -2,8 +2,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use crate::graph::{Binary, Unary};
-use crate::types::{KindTag, kind_of};
+use crate::graph::{Binary, KindTag, Unary, kind_of};
 
 /// Whether the entries are whole numbers.
 pub(super) fn holds(x: &Tensor) -> bool {

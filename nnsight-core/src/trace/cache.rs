@@ -6,10 +6,9 @@ use std::path::Path;
 
 use candle_core::DType;
 
-use super::{ModuleHandle, Results, Save, Site, Traceable, Tracer};
-use crate::graph::{At, NodeId, Op};
-use crate::module::Interface;
-use crate::types::{Kind, KindTag, Saved, Shape, Signature, Tensor};
+use super::{Interface, ModuleHandle, Results, Save, Site, Traceable, Tracer};
+use crate::graph::{At, KindTag, NodeId, Op};
+use crate::types::{Kind, Saved, Shape, Signature, Tensor};
 use crate::{Error, Result};
 
 /// Which modules a cache keeps, and what of them.

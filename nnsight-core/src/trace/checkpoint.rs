@@ -9,9 +9,9 @@ use candle_core::{DType, Device, Tensor};
 
 use super::fingerprint::{Fingerprint, START, fold};
 use super::{Edits, Traceable};
-use crate::graph::{Facts, Graph, Op, Unused};
-use crate::run::{Observer, Progress};
-use crate::types::{KindTag, Saved, kind_of};
+use crate::graph::{Facts, Graph, KindTag, Op, Unused, kind_of};
+use crate::observer::{Observer, Progress};
+use crate::types::Saved;
 use crate::{Error, Result};
 
 /// Between two times that the file is written or the terminal told.

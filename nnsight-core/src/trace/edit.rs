@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::{Fingerprint, Traceable};
 use crate::graph::{At, ConstantId, Facts, FunctionId, Graph, InvokeId, Limits, Node, NodeId, Op, SiteId, SourceId, Unreached, Unused};
-use crate::module::SiteTable;
-use crate::run::Observer;
+use crate::observer::Observer;
+use crate::sites::SiteTable;
 use crate::types::Saved;
 use crate::{Error, Result};
 

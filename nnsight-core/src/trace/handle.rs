@@ -3,6 +3,7 @@
 use std::fmt::{Display, Formatter};
 use std::marker::PhantomData;
 
+use super::cursor::MISSING;
 use super::{Assigned, Site, Tracer};
 use crate::Error;
 use crate::graph::At;
@@ -70,7 +71,7 @@ impl<'t, C: Signature> ModuleHandle<'t, C> {
         let Some(index) = table.position(&full) else {
             let suggestion = crate::error::did_you_mean(table.suggest(&full));
             self.tracer.fail(|source_line| Error::NoSite { path: crate::error::shortened(&full), suggestion, source_line });
-            return Site::new(self.tracer, self.at, crate::module::MISSING);
+            return Site::new(self.tracer, self.at, MISSING);
         };
         let facts = &table.sites()[index].facts;
         if facts.kind != K::TAG || !facts.axes.iter().map(|axis| axis.name.as_ref()).eq(S::NAMES.iter().copied()) {

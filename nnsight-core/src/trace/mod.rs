@@ -1,17 +1,18 @@
 //! Tracing: a block of ordinary Rust becomes a graph.
 
 mod assign;
-mod attach;
 mod binding;
 mod cache;
 mod checkpoint;
 mod condition;
+mod cursor;
 mod edit;
 mod fingerprint;
 mod gradient;
 mod habits;
 mod handle;
 mod index;
+mod interface;
 mod label;
 mod layers;
 mod loops;
@@ -31,18 +32,19 @@ mod tracer;
 mod value;
 
 pub use assign::{PlainAdd, PlainAssign, PlainDiv, PlainMul, PlainSub};
-pub use attach::{Attach, Attached, NetworkWithAttachment, SitesWithAttachment};
 pub use binding::{
     Bind, BindsLent, BindsOther, BindsPlace, BindsPlain, Borrowed, Itself, Lent, ListsAnything, ListsLayers, OfAnything, OfLayers, OfTheModel,
     PlainPlace, Probe,
 };
 pub use cache::{Cache, Caching, Keep, View};
 pub use condition::{IntoCondition, MatchNumber, WhileCondition};
+pub use cursor::Cursor;
 pub use edit::{Edit, Edited, Edits};
 pub use fingerprint::Fingerprint;
 pub use gradient::{Gradient, LossShape};
 pub use handle::{ModuleHandle, SiteList};
 pub use index::Index;
+pub use interface::Interface;
 pub use label::labelled;
 pub use layers::Layers;
 pub use loops::{Carried, ContinueIf, Round, fold, while_loop};

@@ -3,10 +3,9 @@
 use std::ops::{Bound, Deref, Range, RangeFrom, RangeFull, RangeInclusive, RangeTo};
 
 use super::index::Index;
-use super::{Caching, Keep, Tracer, Value};
+use super::{Caching, Interface, Keep, Tracer, Value};
 use crate::Error;
 use crate::graph::{At, Generation, InvokeId, Op, Unreached};
-use crate::module::Interface;
 use crate::types::{Batch, Int, Seq};
 
 /// A model whose prompts are continued, as the block of `generate!` sees it.

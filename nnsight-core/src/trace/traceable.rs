@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::edit::{Edit, Edited};
 use super::scan::Scan;
-use super::{Fingerprint, Generating, IntoPrompts, Results, Save, Tracer};
+use super::{Fingerprint, Generating, Interface, IntoPrompts, Results, Save, Tracer};
 use crate::graph::{At, Facts, Generation, Graph, Limits};
-use crate::module::{Interface, SiteTable};
-use crate::run::{Observer, Token};
+use crate::observer::{Observer, Token};
+use crate::sites::SiteTable;
 use crate::types::Saved;
 use crate::{Error, Result};
 

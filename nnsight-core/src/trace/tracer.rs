@@ -8,11 +8,12 @@ use std::sync::Arc;
 use bumpalo::Bump;
 
 use super::prompt::IntoPrompts;
+use super::{Cursor, Interface};
 use crate::graph::{
     At, Body, Constant, ConstantId, Function, FunctionId, Generation, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source,
     SourceId, Unused, Visited,
 };
-use crate::module::{Cursor, Interface, SiteTable};
+use crate::sites::SiteTable;
 use crate::{Error, Result};
 
 /// Records what a block does as a [`Graph`]. Values and sites borrow it, which is what keeps them inside of the block.

@@ -1,32 +1,11 @@
 //! What the entries of a value are.
 
+use crate::graph::KindTag;
+
 /// What the entries of a value are: [`Float`], [`Int`] or [`Bool`].
 pub trait Kind: Copy + Default + 'static {
     /// The same as data.
     const TAG: KindTag;
-}
-
-/// A kind as data, as a graph stores it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KindTag {
-    /// Floating-point numbers in the model's own type.
-    Float,
-    /// Whole numbers (64 bits), such as token ids.
-    Int,
-    /// Truth values.
-    Bool,
-}
-
-impl KindTag {
-    /// The kind's name as it is written in Rust.
-    pub fn name(self) -> &'static str {
-        match self {
-            KindTag::Float => "Float",
-            KindTag::Int => "Int",
-            KindTag::Bool => "Bool",
-        }
-    }
 }
 
 /// Floating-point numbers.

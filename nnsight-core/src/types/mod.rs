@@ -14,7 +14,7 @@ pub use dim::{
     Batch, Context, Dim, DimName, Fits, HeadDim, Heads, HeadsHidden, Hidden, Hole, IsBatch, IsNotBatch, Key, KvHeads, KvHidden, Mlp, One, Part, Qkv,
     Query, Ranked, Seq, Stacked, Vocab,
 };
-pub use kind::{Bool, Float, Int, Kind, KindTag, Number, Real, SameKind};
+pub use kind::{Bool, Float, Int, Kind, Number, Real, SameKind};
 pub use saved::Saved;
 pub(crate) use saved::differ;
 pub use scaled::Scaled;
@@ -24,4 +24,5 @@ pub use shape::{
 };
 pub use signature::{Describes, Dynamic, HasLayer, SameModel, Signature, Sizes};
 pub use tensor::Tensor;
-pub(crate) use tensor::kind_of;
+
+pub use crate::graph::KindTag;

@@ -7,7 +7,8 @@ use std::panic::Location;
 use candle_core::shape::Dim;
 use candle_core::{DType, Device, Tensor as Candle};
 
-use super::{Batch, DimName, Float, HasAxis, Kind, KindTag, Part, ReplaceAxis, Saved, Shape, ShapeOf};
+use super::{Batch, DimName, Float, HasAxis, Kind, Part, ReplaceAxis, Saved, Shape, ShapeOf};
+use crate::graph::kind_of;
 use crate::{Error, Result};
 
 /// A tensor of the model `C` with the shape `S` and the kind `K`; what a trace gives back, and what may be put into one.
@@ -351,14 +352,5 @@ impl<C, S: Shape, K> Tensor<C, S, K> {
         S: HasAxis<Batch, I>,
     {
         self.saved.present(S::POSITION)
-    }
-}
-
-/// What kind of entries a candle type holds.
-pub(crate) fn kind_of(dtype: DType) -> KindTag {
-    match dtype {
-        DType::U8 => KindTag::Bool,
-        DType::U32 | DType::I64 | DType::I32 | DType::I16 => KindTag::Int,
-        _ => KindTag::Float,
     }
 }

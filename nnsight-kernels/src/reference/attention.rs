@@ -2,7 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
-use crate::softmax;
+use super::softmax;
 
 /// The attention scores before the softmax: `q k^T / sqrt(HeadDim) + mask`.
 ///

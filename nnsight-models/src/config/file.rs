@@ -3,8 +3,8 @@
 use nnsight_core::types::Sizes;
 use serde_json::{Map, Value};
 
+use super::Declared;
 use super::keys::Keys;
-use crate::network::Declared;
 use crate::{Error, Result};
 
 /// The largest sizes that are taken for real: each about ten times that of the largest models there are.

@@ -1,11 +1,9 @@
 //! The sites of a model as data: where they are, what they hold, in which order they are passed, and which depends on which.
 
-use super::Mixing;
-use crate::graph::AxisRole;
-use crate::types::KindTag;
 use std::collections::HashMap;
 
-use crate::graph::{Axis, Facts};
+use super::Mixing;
+use crate::graph::{Axis, AxisRole, Facts, KindTag};
 use crate::{Error, Result};
 
 /// One place of a model where a value can be read or replaced.
@@ -198,7 +196,7 @@ impl SiteTable {
     }
 
     /// Adds the sites of a module that is run behind the site `target`; the model goes on with what it gives, where it `changes` anything.
-    pub(crate) fn attach<M: super::Instrument>(&self, name: &str, target: usize, changes: bool) -> Result<SiteTable> {
+    pub(crate) fn attach<M: super::Describe>(&self, name: &str, target: usize, changes: bool) -> Result<SiteTable> {
         if self.names(name) || self.aliases.contains_key(name) {
             return Err(Error::NameTaken { name: crate::error::shortened(name), source_line: None });
         }

@@ -4,10 +4,11 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::{Fingerprint, Traceable};
+use super::{Attachment, AttachmentRole, BelongsTo, Forward, Instrument, Role};
 use crate::graph::{Facts, Graph, Limits};
-use crate::module::{Attachment, AttachmentRole, BelongsTo, Cursor, Forward, Instrument, Interface, Role, SiteTable};
-use crate::run::Observer;
+use crate::observer::Observer;
+use crate::sites::SiteTable;
+use crate::trace::{Cursor, Fingerprint, Interface, Traceable};
 use crate::types::Saved;
 use crate::{Error, Result};
 

@@ -48,7 +48,7 @@ impl KvCache {
     ///
     /// # Errors
     /// Where there are not so many.
-    pub(super) fn branch(&self, rows: Span, padding: usize, positions: usize) -> Result<Self> {
+    pub(crate) fn branch(&self, rows: Span, padding: usize, positions: usize) -> Result<Self> {
         let part = |x: &Tensor| x.narrow(0, rows.start, rows.len)?.narrow(2, padding, positions);
         let kept = self.kept.iter().map(|(&module, (k, v))| Ok((module, (part(k)?, part(v)?))));
         Ok(KvCache { kept: kept.collect::<Result<_>>()?, is_borrowed: true })

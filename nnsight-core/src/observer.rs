@@ -4,7 +4,6 @@ use std::fmt::{Display, Formatter};
 
 use candle_core::Tensor;
 
-use super::Token;
 use crate::graph::{Source, printable};
 use crate::types::Saved;
 
@@ -44,7 +43,7 @@ pub enum Note {
 }
 
 impl Note {
-    pub(super) fn logged(label: &str, value: Tensor, source_line: Option<Source>) -> Self {
+    pub(crate) fn logged(label: &str, value: Tensor, source_line: Option<Source>) -> Self {
         Note::Logged { label: printable(label), value, source_line }
     }
 
@@ -82,4 +81,17 @@ pub struct Progress {
     pub of: usize,
     /// The saved values that have come into being since the last time, by their place among the graph's.
     pub saved: Vec<(usize, Saved)>,
+}
+
+/// A token that was just chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Of which invoke.
+    pub invoke: usize,
+    /// Of which of its prompts.
+    pub prompt: usize,
+    /// At which step.
+    pub step: usize,
+    /// Its id.
+    pub id: u32,
 }

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use candle_core::{DType, Device, Tensor};
 use nnsight_kernels::largest;
 
+use super::Window;
 use crate::Result;
-use crate::plan::Window;
 
 /// Prompts side by side, the shorter ones padded on the left, so that every prompt's last token stands at the end. A batch may continue an
 /// earlier one, whose keys and values the attention has kept.

@@ -1,10 +1,8 @@
 //! Writing down the sites of a model.
 
-use super::Mixing;
 use super::table::{ModuleInfo, Parent, SiteInfo, SiteTable};
-use crate::graph::AxisRole;
-use crate::graph::{Axis, Facts};
-use crate::types::KindTag;
+use super::{Describe, Mixing};
+use crate::graph::{Axis, AxisRole, Facts, KindTag};
 
 /// Which earlier elements of its module an element depends on.
 #[derive(Clone, Copy, Debug)]
@@ -42,14 +40,14 @@ impl Registrar {
     }
 
     /// Goes on with a table, whose model gets further modules.
-    pub(super) fn extend<M: super::Instrument>(table: SiteTable, name: &str) -> SiteTable {
+    pub(super) fn extend<M: Describe>(table: SiteTable, name: &str) -> SiteTable {
         let mut registrar = Registrar { table, open: Vec::new() };
         M::describe(&mut registrar, name, None);
         registrar.table
     }
 
     /// Writes down a model.
-    pub fn model<M: super::Instrument>(mut self) -> SiteTable {
+    pub fn model<M: Describe>(mut self) -> SiteTable {
         M::describe(&mut self, "", None);
         self.table
     }
@@ -130,14 +128,14 @@ impl Registrar {
     }
 
     /// Adds a submodule, with the axes it takes and gives where it may be applied by hand.
-    pub fn child<M: super::Instrument>(&mut self, name: &'static str, from: DependsOn, pointwise: Option<(Axis, Axis)>) {
+    pub fn child<M: Describe>(&mut self, name: &'static str, from: DependsOn, pointwise: Option<(Axis, Axis)>) {
         let path = self.path(name);
         self.element(name, from);
         M::describe(self, &path, pointwise);
     }
 
     /// Adds a list of submodules, one per layer.
-    pub fn list<M: super::Instrument>(&mut self, name: &'static str, from: DependsOn) {
+    pub fn list<M: Describe>(&mut self, name: &'static str, from: DependsOn) {
         let path = self.path(name);
         self.element(name, from);
         self.open("List", &path, None, true);

@@ -1,7 +1,7 @@
 //! Makes the structs of sites, in the order of the table.
 
+use super::{Layers, ModuleHandle, Site, Tracer};
 use crate::graph::At;
-use crate::trace::{Layers, ModuleHandle, Site, Tracer};
 use crate::types::Signature;
 
 /// Stands at the next site while the structs of sites are made. `derive(Module)` calls it.
@@ -13,7 +13,7 @@ pub struct Cursor<'t> {
 }
 
 /// The site, or the module, of a layer that does not exist. Its use was reported when the layer was asked for.
-pub(crate) const MISSING: usize = usize::MAX / 2;
+pub(super) const MISSING: usize = usize::MAX / 2;
 
 impl<'t> Cursor<'t> {
     pub(crate) fn new(tracer: &'t Tracer, at: Option<At>) -> Self {
