@@ -19,7 +19,7 @@ const CORE: Folders = &[
     ("error", &[]),
     ("graph", &["error"]),
     ("types", &["error", "graph"]),
-    ("observer", &["types"]),
+    ("observer", &["error", "graph", "types"]),
     ("sites", &["error", "graph"]),
     ("batch", &["error", "graph"]),
     ("plan", &["error", "graph", "sites", "batch"]),
