@@ -114,3 +114,21 @@ fn a_difference_of_tensors_is_used_after_a_question_mark() {
         assert!((before + 3.0 * direction - after).abs() < 1e-3, "{before} {after} {direction}");
     }
 }
+
+#[test]
+fn a_strength_of_type_f32_is_converted() {
+    let model = smollm2();
+    let direction = trace!(model, "I love this", { model.layers[9].output.at(Seq, -1).at(Batch, 0) }).unwrap();
+    let strength = 1.5f32;
+    let converted = trace!(model, CLEAN, {
+        model.layers[9].output += &direction * f64::from(strength);
+        model.lm_head.output.at(Seq, -1)
+    })
+    .unwrap();
+    let literal = trace!(model, CLEAN, {
+        model.layers[9].output += 1.5 * &direction;
+        model.lm_head.output.at(Seq, -1)
+    })
+    .unwrap();
+    assert!(identical(&converted, &literal));
+}

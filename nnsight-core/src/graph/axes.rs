@@ -63,13 +63,9 @@ impl<E: Environment> Inference<'_, E> {
                 (None, size) => axis.size = if size == Some(1) { None } else { size },
                 (Some(size), Some(found)) if size == found => {}
                 (Some(size), Some(found)) => {
-                    // Positions differ if prompts do; any other axis, if a tensor is of another model.
-                    let then = match (axis.name.as_ref(), other.name.as_ref()) {
-                        ("Seq", "Seq") => "; take the same positions of both, with `.at(Seq, …)` or `.slice(Seq, …)`",
-                        _ => "",
-                    };
-                    return self
-                        .mismatch(format!("{a} and {b} do not broadcast: {size} entries of `{}`, {found} of `{}`{then}", axis.name, other.name));
+                    let then = same_positions(axis, other);
+                    let sizes = format!("{size} entries of `{}`, {found} of `{}`{then}", axis.name, other.name);
+                    return self.mismatch(format!("{a} and {b} do not broadcast: {sizes}"));
                 }
             }
         }
@@ -200,6 +196,14 @@ impl<E: Environment> Inference<'_, E> {
 /// stand for longer ones.
 fn spreads(axis: &Axis) -> bool {
     matches!(axis.role, AxisRole::One | AxisRole::Row)
+}
+
+/// What to write if two prompts differ in length. Any other axis differs if a tensor is of another model, and nothing mends that.
+fn same_positions(axis: &Axis, other: &Axis) -> String {
+    match axis.role.is_of_positions() && axis.name == other.name {
+        true => format!("; take the same positions of both, with `.at({0}, …)` or `.slice({0}, …)`", axis.name),
+        false => String::new(),
+    }
 }
 
 fn one_entry(axis: &Axis, other: &Axis) -> String {

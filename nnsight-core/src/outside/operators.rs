@@ -12,7 +12,7 @@ use crate::{Error, Result};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be combined with a tensor outside of a trace",
     label = "not a tensor of the same model",
-    note = "what can is a `Tensor` of the same model and kind, a `Result` of one, or one times a number; numbers are added with `+ 1.0`, not `+ 1`"
+    note = "what can is a `Tensor` of the same model and kind, a `Result` of one, or one times a number; a number beside a tensor is an `f64`: `1.0` and not `1`, `f64::from(strength)` of an `f32`"
 )]
 pub trait TensorOperand {
     /// The model that it belongs to.

@@ -16,7 +16,7 @@ pub trait ComparedByOperator {}
 /// What a site may be indexed with by `[..]`: nothing.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "a site is not indexed with `[..]`",
+    message = "a traced value is not indexed with `[..]`",
     label = "an axis has to be named",
     note = "one entry is `site.at(Seq, -1)`, a range is `site.slice(Seq, 1..3)`, a list is `site.select(Seq, [0, 4])`"
 )]

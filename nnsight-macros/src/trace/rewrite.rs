@@ -337,10 +337,13 @@ impl Rewrite<'_> {
             && let syn::Member::Named(member) = &field.member
         {
             let model = &names.model;
-            let message = format!(
-                "in `generate!` a site belongs to a step: `{model}.prompt().{member}…` (the same as `{model}.step(0)`) is the prompt's own pass, \
+            let message = match member == "tokens" {
+                true => format!("the tokens of a generation are computed by a method: write `{model}.tokens()`"),
+                false => format!(
+                    "in `generate!` a site belongs to a step: `{model}.prompt().{member}…` (the same as `{model}.step(0)`) is the prompt's own pass, \
                  `{model}.steps(..)` is every step"
-            );
+                ),
+            };
             self.errors.add(member.span(), message);
         }
         if let Some(outer) = &names.outer
