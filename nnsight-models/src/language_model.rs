@@ -120,7 +120,7 @@ impl<N: Network, C: Signature> LanguageModel<N, C> {
     /// sum of what is added to it, a pattern is the softmax of its scores and adds up to one, and so on.
     ///
     /// # Errors
-    /// [`Error::WrongName`] names the one that does not hold.
+    /// [`nnsight_core::Error::WrongName`] names the one that does not hold.
     #[track_caller]
     pub fn with_transformer_lens_names(self) -> nnsight_core::Result<Self> {
         let place = Some(Location::caller().into());
