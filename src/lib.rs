@@ -29,9 +29,9 @@
 //! | several traces as one | [`session!`] |
 //! | one block for every layer, position, head … | [`sweep!`] |
 //! | put a module of your own into a model | [`models::LanguageModel::attach`], [`module::Role`] |
-//! | use other names | [`models::LanguageModel::alias`], [`models::HookedTransformer`] |
+//! | use other names | [`models::Loaded::alias`], [`models::HookedTransformer`] |
 //! | compute what is not there | [`trace::Traced::apply`](trait@trace::Traced), [`graph::Operation`] |
-//! | see what a model has | `println!("{model}")`, [`models::LanguageModel::tree`] |
+//! | see what a model has | `println!("{model}")`, [`models::Loaded::tree`] |
 //! | calculate with values | [`trace::Traced`](trait@trace::Traced) |
 //! | write a reusable intervention | [`intervene`], [`models::CausalLm`] |
 //! | save a struct | [`derive(Save)`](macro@Save) |
