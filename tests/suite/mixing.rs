@@ -209,20 +209,55 @@ fn runs_share_positions_only_where_no_later_one_is_seen() {
     assert_eq!([causal, windowed, bidirectional], [15, 15, 20]);
 }
 
+mod own {
+    use candle_core::{Device, Tensor};
+    use nnsight::Module;
+    use nnsight::models::layers::Linear;
+    use nnsight::module::{Cx, Forward, Place};
+    use nnsight::prelude::{Batch, Dynamic, Hidden, Seq};
+
+    nnsight::dim!(pub Key = 5);
+
+    /// To features that somebody called `Key`.
+    #[derive(Module)]
+    #[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Key))]
+    pub struct Features {
+        #[child(pointwise)]
+        to_keys: Linear<Dynamic, Hidden, Key>,
+        place: Place,
+    }
+
+    impl Features {
+        pub fn new() -> Self {
+            let weight = Tensor::ones((32, 5), candle_core::DType::F32, &Device::Cpu).unwrap();
+            Features { to_keys: Linear::new(weight, None), place: Place::default() }
+        }
+    }
+
+    impl Forward for Features {
+        fn forward(&self, x: &Tensor, cx: &mut Cx) -> nnsight_core::Result<Tensor> {
+            cx.call(&self.to_keys, x)
+        }
+    }
+}
+
 #[test]
 fn a_dimension_of_the_users_is_a_plain_one_whatever_it_is_called() {
-    mod own {
-        nnsight::dim!(pub Key = 32, pub Seq = 4);
-    }
     assert_eq!(<own::Key as nnsight::types::DimName>::ROLE, nnsight::graph::AxisRole::Plain);
     let model = bidirectional::load();
-    let values = trace!(model, PROMPT.to_vec(), {
-        let renamed = model.layers[1].output.at(Seq, 2).rename(Hidden, own::Key);
-        (renamed * 2.0, model.layers[1].output.at(Seq, 2))
+    let model = model.attach("features", nnsight::module::Role::Probe("layers.1.output"), own::Features::new()).unwrap();
+    // Prompts of different lengths: as positions, the entries of `Key` would be another number for each, and padded.
+    let (short, long) = trace!(model, {
+        let short = invoke!(vec![3, 17], { (model.attached.output, model.layers[1].output) });
+        let long = invoke!(PROMPT.to_vec(), { (model.attached.output, model.layers[1].output) });
+        (short, long)
     })
     .unwrap();
-    let doubled = (&*values.1 * 2.0).unwrap();
-    assert!(difference(&values.0, &doubled) < 1e-6);
+    for ((features, stream), length) in [(short, 2), (long, 6)] {
+        assert_eq!(features.dims(), [1, length, 5]);
+        let sums = stream.sum_keepdim(Hidden).unwrap().broadcast_as((1, length, 5)).unwrap();
+        assert!(difference(&features, &sums) < 1e-4);
+    }
 }
 
 /// What is done where: kind, layer, position, strength; and what is read: layer, position.
