@@ -26,7 +26,7 @@ pub trait HookedTransformer<'t, C: Signature>: CausalLm<'t, C> {
         hook_embed = embed -> (Batch, Seq, Hidden);
         /// `ln_final.hook_normalized`, with the norm's weight applied.
         hook_ln_final = final_norm -> (Batch, Seq, Hidden);
-        /// What `unembed` gives.
+        /// What `unembed` returns.
         hook_logits = logits -> (Batch, Seq, Vocab);
     }
 }

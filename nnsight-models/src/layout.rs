@@ -7,11 +7,11 @@ pub struct Layout {
     pub layers: &'static str,
     /// The residual stream before the first.
     pub embed: &'static str,
-    /// The norm behind the last.
+    /// The norm after the last.
     pub norm: &'static str,
     /// The attention of a layer.
     pub attn: &'static str,
-    /// Of the MLP, the module that gives the neurons before their activation.
+    /// Of the MLP, the module whose output is the neurons before their activation.
     pub pre: &'static str,
     /// Of the MLP, the module that takes what the neurons give.
     pub down: &'static str,

@@ -296,7 +296,10 @@ fn of_a_model_that_cannot_be_loaded() {
     assert_eq!(place(Gpt2::<Dynamic>::load("no-such-model")).0, line!());
     assert_eq!(place(Gpt2::<Dynamic>::convert(missing.as_path(), target.path())).0, line!());
     assert_eq!(place(nnsight::models::Tokenizer::from_file(&missing)).0, line!());
-    assert_eq!(place(Llama::<Dynamic>::meta()).0, line!());
+    let (line, _, shown) = place(Llama::<Dynamic>::meta());
+    assert_eq!(line, line!() - 1);
+    assert!(shown.starts_with("`Dynamic` knows no sizes; a model without weights needs the signature of a checkpoint\n"), "{shown}");
+    assert!(shown.ends_with("= help: use the signature of a checkpoint, such as `Llama3_1_8B`"), "{shown}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn vector(entries: &[f32]) -> Vector {
     Tensor::new(Candle::new(entries, &Device::Cpu).unwrap()).unwrap()
 }
 
-/// What a computation gives inside of a trace, where `$a` and `$b` are residual streams, and what it gives outside.
+/// What a computation returns inside of a trace, where `$a` and `$b` are residual streams, and what it returns outside.
 macro_rules! inside_and_outside {
     (|$a:ident, $b:ident| $inside:expr, $outside:expr) => {{
         let model = tiny_llama();
@@ -126,7 +126,7 @@ fn sizes_that_the_names_do_not_spread_are_refused() {
     let error = four.dot(&one, Hidden).unwrap_err().to_string();
     assert!(error.contains("outside.rs:") && error.contains("Seq has 4"), "{error}");
     assert!(four.topk(Hidden, 33).unwrap_err().to_string().contains("the 33 largest is out of range for the axis Hidden of size 32"));
-    // One prompt stands for several, and a mean of them for each.
+    // One prompt broadcasts to several, and a mean of them to each.
     let two = trace!(model, vec![A.to_vec(), B.to_vec()], { model.layers[0].output }).unwrap();
     assert!(identical(&(&two - &four).unwrap().at(Batch, 1), &(&two.at(Batch, 1) - &four.at(Batch, 0)).unwrap()));
     assert!((&two - two.mean(Batch)).is_ok());

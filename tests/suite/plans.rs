@@ -1,4 +1,4 @@
-//! Every optimization of the planner, alone and with the others, gives what the naive one gives.
+//! Every optimization of the planner, alone and with the others, returns what the naive one returns.
 
 use nnsight::plan::Budget;
 use nnsight::prelude::*;

@@ -19,7 +19,7 @@ pub struct KvCache {
 pub type Past = KvCache;
 
 impl KvCache {
-    /// Puts the keys and values of this pass behind those of `past` earlier positions, and keeps all of them.
+    /// Appends the keys and values of this pass to those of `past` earlier positions, and keeps all of them.
     ///
     /// # Shapes
     /// `(Batch, KvHeads, Seq, HeadDim)` each.
@@ -49,7 +49,7 @@ impl KvCache {
         Ok((k.all()?, v.all()?))
     }
 
-    /// The keys and values of the first `positions` positions of some rows, behind their padding, for runs that branch off there.
+    /// The keys and values of the first `positions` positions of some rows, after their padding, for runs that branch off there.
     ///
     /// # Errors
     /// Where there are not so many.

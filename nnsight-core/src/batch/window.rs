@@ -9,7 +9,7 @@ use crate::graph::Span;
 pub struct Window {
     /// Which from the end the first of them is; 1 is the last position.
     pub from: usize,
-    /// How many positions come behind them.
+    /// How many positions come after them.
     pub behind: usize,
 }
 

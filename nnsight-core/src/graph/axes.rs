@@ -192,7 +192,7 @@ impl<E: Environment> Inference<'_, E> {
     }
 }
 
-/// Whether an axis of one entry stands for as many as are asked for: that of a single prompt, and one that says so. A prompt of one token does not
+/// Whether an axis of one entry broadcasts to as many as are asked for: that of a single prompt, and one that says so. A prompt of one token does not
 /// stand for longer ones.
 fn spreads(axis: &Axis) -> bool {
     matches!(axis.role, AxisRole::One | AxisRole::Row)

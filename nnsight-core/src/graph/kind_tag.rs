@@ -10,7 +10,7 @@ pub enum KindTag {
     Float,
     /// Whole numbers (64 bits), such as token ids.
     Int,
-    /// Truth values.
+    /// Booleans.
     Bool,
 }
 

@@ -16,7 +16,7 @@ pub trait Instrument: 'static {
     fn describe(registrar: &mut Registrar, path: &str, pointwise: Option<(Axis, Axis)>);
     /// Makes the struct of its sites.
     fn sites<'t, C: Signature>(cursor: &mut Cursor<'t>) -> Self::Sites<'t, C>;
-    /// Gives it and everything inside its place, `next` being the first free one.
+    /// Sets its place and that of everything inside, `next` being the first free one.
     fn attach(&mut self, next: &mut usize);
     /// Its place.
     fn place(&self) -> Place;

@@ -42,7 +42,7 @@ pub(super) fn check_sizes(what: &str, (a, a_names): Named<'_>, (b, b_names): Nam
     let offset = a.rank().saturating_sub(b.rank());
     for (index, (name, &size)) in b_names.iter().zip(b.dims()).enumerate() {
         let (own, found) = (a_names.get(offset + index).copied().unwrap_or_default(), a.dims().get(offset + index).copied().unwrap_or(1));
-        // One prompt stands for several.
+        // One prompt broadcasts to several.
         let spreads = AxisRole::of_name(name) == AxisRole::One || AxisRole::of_name(own) == AxisRole::Row && (size == 1 || found == 1);
         if size != found && !spreads {
             return Err(mismatch(what, format!("{own} has {found} entries on the left and {size} on the right"), here));

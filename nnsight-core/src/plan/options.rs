@@ -1,6 +1,6 @@
 //! Which optimizations the planner makes.
 
-/// Which of the optimizations are made. Switching them off gives the same results, slower.
+/// Which of the optimizations are made. Switching them off returns the same results, slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Optimizations {
     /// A pass, and a generation, ends where nothing more is needed.

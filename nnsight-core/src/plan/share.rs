@@ -18,7 +18,7 @@ use crate::sites::SiteTable;
 /// How many positions a batch of branches has at most: enough for large products, and so few that their values stay in the cache.
 const POSITIONS: usize = 512;
 
-/// Splits batches of runs on equal prompts into a base and branches: gives for each new batch how it shares, and has the order follow.
+/// Splits batches of runs on equal prompts into a base and branches: returns for each new batch how it shares, and has the order follow.
 pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, liveness: &Liveness, context: &PlanContext<'_>) -> Vec<Share> {
     // Asking the system for its memory takes longer than the rest of this for a single run.
     let limit = match context.budget {

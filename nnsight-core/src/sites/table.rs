@@ -195,7 +195,7 @@ impl SiteTable {
         self.attachment_of(site).map_or(site, |attachment| attachment.target)
     }
 
-    /// Adds the sites of a module that is run behind the site `target`; the model goes on with what it gives, where it `changes` anything.
+    /// Adds the sites of a module that is run after the site `target`; the model goes on with its output, if it `changes` anything.
     pub(crate) fn attach<M: super::Describe>(&self, name: &str, target: usize, changes: bool) -> Result<SiteTable> {
         if self.names(name) || self.aliases.contains_key(name) {
             return Err(Error::NameTaken { name: crate::error::shortened(name), source_line: None });
@@ -210,7 +210,7 @@ impl SiteTable {
             return Err(Error::Attachment { name: name.into(), found: found.into(), target: target.into(), holds: holds.into(), source_line: None });
         }
         let mut by_rank = if self.by_rank.is_empty() { (0..first).collect() } else { self.by_rank.clone() };
-        // Behind the target, and behind what was attached to it before.
+        // After the target, and after what was attached to it before.
         let mut behind = self.rank(target) + 1;
         while by_rank.get(behind).is_some_and(|&site| self.attachment_of(site).is_some_and(|attachment| attachment.target == target)) {
             behind += 1;

@@ -87,7 +87,7 @@ impl<C, S: Shape, K> std::fmt::Display for Tensor<C, S, K> {
 }
 
 impl<C, S, K> Tensor<C, S, K> {
-    /// Gives what a run gave back its type.
+    /// Types what a run returned.
     pub(crate) fn of(saved: Saved) -> Self {
         Tensor { saved, marker: PhantomData }
     }

@@ -241,7 +241,7 @@ impl Module {
 /// The most children and taps of a module, beside its input and output: what depends on what is kept as bits of a word.
 const ELEMENTS: usize = 62;
 
-/// The parameter that stands for the checkpoint: the one that is bound to be a `Signature`.
+/// The parameter that is the checkpoint: the one that is bound to be a `Signature`.
 fn signature_of(generics: &Generics) -> Option<Ident> {
     let is_signature = |bound: &syn::TypeParamBound| match bound {
         syn::TypeParamBound::Trait(bound) => bound.path.segments.last().is_some_and(|last| last.ident == "Signature"),

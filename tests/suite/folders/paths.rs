@@ -70,7 +70,7 @@ impl Reader {
         }
     }
 
-    /// The leaves of what is behind `use`.
+    /// The leaves of what comes after `use`.
     fn tree(&mut self, tokens: &[TokenTree], before: &[String], module: &[String]) {
         let (segments, count) = path(tokens);
         let path = [before, &segments].concat();
