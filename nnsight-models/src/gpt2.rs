@@ -3,9 +3,10 @@
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
-use nnsight_core::run::Stages;
-use nnsight_core::types::{Batch, Context, DimName, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Vocab};
+use nnsight_core::run::StagedModel;
+use nnsight_core::types::{Batch, DimName};
 use nnsight_kernels::{MaybeOwned, add, gelu, upcast_for_sums};
+use nnsight_lm::{Context, HeadDim, Heads, Hidden, Key, KvCache, Mlp, Qkv, Query, Seq, TokenBatch, Vocab};
 use nnsight_macros::Module;
 
 use crate::config::{Config, Gpt2Config};
@@ -116,7 +117,7 @@ pub struct FeedForward {
 
 impl Transformer {
     fn embed(&self, tokens: &Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let positions = cx.batch().whole_positions()?;
+        let positions = cx.batch::<TokenBatch>()?.whole_positions()?;
         let token = cx.call(&self.wte, tokens)?;
         let position = cx.call(&self.wpe, &positions)?;
         let sum = (token + position)?;
@@ -140,7 +141,7 @@ impl SelfAttention {
     /// Keys and values with those of earlier positions, in the model's type whether these are kept or not.
     fn extend(&self, k: &Tensor, v: &Tensor, cx: &mut Cx) -> Result<(Tensor, Tensor)> {
         let dtype = self.c_attn.dtype();
-        cx.extend(k.to_dtype(dtype)?, v.to_dtype(dtype)?)
+        KvCache::extend(cx, k.to_dtype(dtype)?, v.to_dtype(dtype)?)
     }
 }
 
@@ -177,7 +178,9 @@ impl Forward for FeedForward {
     }
 }
 
-impl Stages for Gpt2LmHeadModel {
+impl StagedModel for Gpt2LmHeadModel {
+    type State = Tensor;
+
     fn device(&self) -> &Device {
         &self.device
     }
@@ -190,6 +193,10 @@ impl Stages for Gpt2LmHeadModel {
         self.transformer.h.len() + 2
     }
 
+    fn begin(&self, cx: &mut Cx) -> Result<Tensor> {
+        Ok(cx.batch::<TokenBatch>()?.tokens().clone())
+    }
+
     fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> Result<Tensor> {
         if index == 0 {
             return self.transformer.embed(&state, cx);
@@ -200,10 +207,14 @@ impl Stages for Gpt2LmHeadModel {
                 false => cx.call(layer, &state),
             };
         }
-        let state = cx.batch().for_head(state)?;
+        let state = cx.for_head(state)?;
         let [wide] = upcast_for_sums([&state])?;
         let normed = cx.call(&self.transformer.ln_f, &wide)?;
         Ok(cx.call(&self.lm_head, &normed)?.to_dtype(state.dtype())?)
+    }
+
+    fn output(&self, state: Tensor) -> Tensor {
+        state
     }
 
     fn head(&self) -> Option<usize> {

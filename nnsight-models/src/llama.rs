@@ -3,9 +3,10 @@
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
-use nnsight_core::run::Stages;
-use nnsight_core::types::{Batch, DimName, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Query, Seq, Vocab};
+use nnsight_core::run::StagedModel;
+use nnsight_core::types::{Batch, DimName};
 use nnsight_kernels::{MaybeOwned, add, mul, silu, silu_mul, upcast_for_sums};
+use nnsight_lm::{HeadDim, Heads, HeadsHidden, Hidden, Key, KvCache, KvHeads, KvHidden, Mlp, Query, Seq, TokenBatch, Vocab};
 use nnsight_macros::Module;
 use std::sync::Arc;
 
@@ -129,7 +130,7 @@ impl SelfAttention {
     /// Keys and values with those of earlier positions, in the model's type whether these are kept or not.
     fn extend(&self, k: &Tensor, v: &Tensor, cx: &mut Cx) -> Result<(Tensor, Tensor)> {
         let dtype = self.v_proj.dtype();
-        cx.extend(k.to_dtype(dtype)?, v.to_dtype(dtype)?)
+        KvCache::extend(cx, k.to_dtype(dtype)?, v.to_dtype(dtype)?)
     }
 }
 
@@ -140,8 +141,8 @@ impl Forward for SelfAttention {
 
     fn forward_owned(&self, x: &Tensor, cx: &mut Cx) -> Result<MaybeOwned> {
         let positions = match cx.wants(&[Self::POSITION_IDS]) || !cx.wants_all_positions() {
-            false => cx.batch().positions().cloned(),
-            true => Some(cx.tap(Self::POSITION_IDS, cx.batch().whole_positions()?)?),
+            false => cx.batch::<TokenBatch>()?.positions().cloned(),
+            true => Some(cx.tap(Self::POSITION_IDS, cx.batch::<TokenBatch>()?.whole_positions()?)?),
         };
         let mask = mask(cx, Self::ATTENTION_MASK, self.v_proj.dtype())?;
         let [q, k, v] = queries_keys_values([&self.q_proj, &self.k_proj, &self.v_proj], x, cx)?;
@@ -176,7 +177,9 @@ impl Forward for GatedMlp {
     }
 }
 
-impl Stages for LlamaForCausalLm {
+impl StagedModel for LlamaForCausalLm {
+    type State = Tensor;
+
     fn device(&self) -> &Device {
         &self.device
     }
@@ -189,6 +192,10 @@ impl Stages for LlamaForCausalLm {
         self.layers.len() + 2
     }
 
+    fn begin(&self, cx: &mut Cx) -> Result<Tensor> {
+        Ok(cx.batch::<TokenBatch>()?.tokens().clone())
+    }
+
     fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> Result<Tensor> {
         if index == 0 {
             return cx.call(&self.embed_tokens, &state);
@@ -199,10 +206,14 @@ impl Stages for LlamaForCausalLm {
                 false => cx.call(layer, &state),
             };
         }
-        let state = cx.batch().for_head(state)?;
+        let state = cx.for_head(state)?;
         let [wide] = upcast_for_sums([&state])?;
         let normed = cx.call(&self.norm, &wide)?;
         Ok(cx.call(&self.lm_head, &normed)?.to_dtype(state.dtype())?)
+    }
+
+    fn output(&self, state: Tensor) -> Tensor {
+        state
     }
 
     fn head(&self) -> Option<usize> {

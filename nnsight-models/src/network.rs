@@ -1,7 +1,7 @@
 //! What an architecture is.
 
 use nnsight_core::module::Instrument;
-use nnsight_core::run::Stages;
+use nnsight_core::run::{StagedModel, Stages};
 use nnsight_core::sites::{Registrar, SiteTable};
 
 use crate::Result;
@@ -10,7 +10,7 @@ use crate::layout::Layout;
 use crate::loading::Weights;
 
 /// An architecture: what builds it from a checkpoint.
-pub trait Network: Instrument + Stages + Send + Sync {
+pub trait Network: Instrument + StagedModel + Send + Sync {
     /// What a `config.json` calls it.
     const MODEL_TYPE: &'static str;
     /// Where it keeps what TransformerLens has names for.

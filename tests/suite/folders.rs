@@ -21,7 +21,7 @@ const CORE: Folders = &[
     ("types", &["error", "graph"]),
     ("observer", &["error", "graph", "types"]),
     ("sites", &["error", "graph"]),
-    ("batch", &["error", "graph"]),
+    ("batch", &["graph"]),
     ("plan", &["error", "graph", "sites", "batch"]),
     ("trace", &["error", "graph", "types", "observer", "sites"]),
     ("module", &["error", "graph", "types", "observer", "sites", "batch", "trace"]),
@@ -50,6 +50,7 @@ const KERNELS: Folders = &[
     ("patch", &["cpu", "dispatch", "extent", "half_precision", "owned", "reference"]),
     ("rotary", &["cpu", "dispatch", "half_precision", "reference"]),
 ];
+const LM: Folders = &[];
 const MACROS: Folders = &[("errors", &[]), ("save", &[]), ("signature", &[]), ("module", &["errors"]), ("trace", &["errors"])];
 const MODELS: Folders = &[
     ("error", &[]),

@@ -16,7 +16,7 @@ macro_rules! toy {
             use nnsight::models::{Config, LanguageModel, Layout, Network, Weights};
             use nnsight::module::{Cx, Forward, Instrument, Place};
             use nnsight::prelude::{Batch, Dynamic, Hidden, Key, Query, Seq, Vocab};
-            use nnsight::run::{Stages, TokenBatch};
+            use nnsight::run::{Batch as _, KvCache, StagedModel, TokenBatch};
 
             pub type Toy = LanguageModel<Network3, Dynamic>;
 
@@ -64,16 +64,17 @@ macro_rules! toy {
             impl Forward for Layer {
                 fn forward(&self, x: &Tensor, cx: &mut Cx) -> nnsight_core::Result<Tensor> {
                     let k = cx.call(&self.k_proj, x)?;
-                    let (keys, values) = cx.extend(k.unsqueeze(1)?, x.unsqueeze(1)?)?;
+                    let (keys, values) = KvCache::extend(cx, k.unsqueeze(1)?, x.unsqueeze(1)?)?;
                     let (keys, values) = (keys.squeeze(1)?, values.squeeze(1)?);
-                    let scores = (x.matmul(&keys.t()?.contiguous()?)? + mask(cx.batch(), x.device())?)?;
+                    let scores = (x.matmul(&keys.t()?.contiguous()?)? + mask(cx.batch::<TokenBatch>()?, x.device())?)?;
                     let pattern = cx.tap(Self::PATTERN, nnsight::kernels::softmax(&scores)?)?;
                     let z = cx.tap(Self::Z, pattern.contiguous()?.matmul(&values.contiguous()?)?)?;
                     Ok((x + cx.call(&self.o_proj, &z)?)?)
                 }
             }
 
-            impl Stages for Network3 {
+            impl StagedModel for Network3 {
+                type State = Tensor;
                 fn device(&self) -> &Device {
                     &self.device
                 }
@@ -83,15 +84,21 @@ macro_rules! toy {
                 fn count(&self) -> usize {
                     self.layers.len() + 2
                 }
+                fn begin(&self, cx: &mut Cx) -> nnsight_core::Result<Tensor> {
+                    Ok(cx.batch::<TokenBatch>()?.tokens().clone())
+                }
                 fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> nnsight_core::Result<Tensor> {
                     match self.layers.get(index.wrapping_sub(1)) {
                         _ if index == 0 => cx.call(&self.embed_tokens, &state),
                         Some(layer) => cx.call(layer, &state),
                         None => {
-                            let state = cx.batch().for_head(state)?;
+                            let state = cx.for_head(state)?;
                             cx.call(&self.lm_head, &state)
                         }
                     }
+                }
+                fn output(&self, state: Tensor) -> Tensor {
+                    state
                 }
                 fn head(&self) -> Option<usize> {
                     self.lm_head.place().first()

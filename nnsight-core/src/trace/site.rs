@@ -12,7 +12,7 @@ use super::traced::{Origin, Traced};
 use super::tracer::Stamp;
 use super::value::{Value, bounds};
 use crate::graph::{At, Binary, NodeId, Op, Region, Step, Unused};
-use crate::types::{DimName, EndsWith, Float, HasAxis, HasHeads, Heads, Kind, Part, ReplaceAxis, Shape, Signature};
+use crate::types::{DimName, EndsWith, Float, HasAxis, Kind, Part, ReplaceAxis, Shape, Signature};
 
 /// A place of the model where a value can be read, and replaced by assigning to it.
 ///
@@ -101,15 +101,6 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
         S: ReplaceAxis<A, I, Part<A>>,
     {
         self.whole().slice(axis, range)
-    }
-
-    /// One attention head; the same as `.at(Heads, index)`.
-    #[track_caller]
-    pub fn head<I>(self, index: impl Index) -> SitePart<'t, C, <S as HasAxis<Heads, I>>::Removed, K>
-    where
-        S: HasHeads<I>,
-    {
-        self.at(Heads, index)
     }
 
     fn whole(self) -> SitePart<'t, C, S, K> {

@@ -7,7 +7,7 @@ use super::index::Index;
 use super::operand::Assigned;
 use super::{Traced, Tracer};
 use crate::graph::{NodeId, Op, Region, Step};
-use crate::types::{Append, DimName, Float, HasAxis, HasHeads, Heads, Int, Kind, Part, Prepend, ReplaceAxis, Shape, Signature, Stacked};
+use crate::types::{Append, DimName, Float, HasAxis, Int, Kind, Part, Prepend, ReplaceAxis, Shape, Signature, Stacked};
 
 /// A value inside of a trace: it will exist when the trace runs, and never changes.
 ///
@@ -57,16 +57,6 @@ impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
         S: HasAxis<A, I>,
     {
         Value::new(self.tracer, self.tracer.part(self.id, entry(S::POSITION, index)))
-    }
-
-    /// One attention head; the same as `.at(Heads, index)`.
-    #[must_use = "this computes a new value and changes nothing"]
-    #[track_caller]
-    pub fn head<I>(self, index: impl Index) -> Value<'t, C, <S as HasAxis<Heads, I>>::Removed, K>
-    where
-        S: HasHeads<I>,
-    {
-        self.at(Heads, index)
     }
 
     /// A range of an axis: `2..5`, `..-1`, `3..`.

@@ -1,6 +1,6 @@
 //! What a GPT-2's config says.
 
-use nnsight_core::types::Sizes;
+use nnsight_lm::Sizes;
 
 use super::file::Config;
 use super::keys::{Fixed, Keys};

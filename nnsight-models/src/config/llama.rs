@@ -1,6 +1,6 @@
 //! What a Llama's config says.
 
-use nnsight_core::types::Sizes;
+use nnsight_lm::Sizes;
 use serde_json::Value;
 
 use super::file::Config;

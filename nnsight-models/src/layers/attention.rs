@@ -5,6 +5,7 @@ use nnsight_core::Result;
 use nnsight_core::module::{Cx, Tap};
 use nnsight_kernels::reference::{attend, scores};
 use nnsight_kernels::{self as kernels, Mask, is_half, largest, softmax, upcast_for_sums};
+use nnsight_lm::TokenBatch;
 
 /// `(Batch, Seq, Heads * HeadDim)` as `(Batch, Heads, Seq, HeadDim)`.
 ///
@@ -44,14 +45,14 @@ pub struct AttentionTaps {
 pub fn attention(cx: &mut Cx, taps: AttentionTaps, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>) -> Result<Tensor> {
     let (k, v) = (&cx.looked_at(k)?, &cx.looked_at(v)?);
     if mask.is_none() && !cx.wants(&[taps.scores, taps.pattern]) {
-        let own = || -> Result<Option<Tensor>> { Ok(cx.batch().mask(v.dtype())?.map(|mask| own_part(mask, q, k)).transpose()?) };
-        let mask = if cx.batch().is_causal() { Mask::Causal(own) } else { Mask::Padded(own) };
+        let own = || -> Result<Option<Tensor>> { Ok(cx.batch::<TokenBatch>()?.mask(v.dtype())?.map(|mask| own_part(mask, q, k)).transpose()?) };
+        let mask = if cx.batch::<TokenBatch>()?.is_causal() { Mask::Causal(own) } else { Mask::Padded(own) };
         return kernels::attention([q, k, v], mask);
     }
     let (given, dtype, [q, k, v]) = (q.dtype(), v.dtype(), &upcast_for_sums([q, k, v])?);
     let mask = match mask {
         Some(mask) => Some(mask),
-        None => cx.batch().mask(dtype)?.map(|mask| own_part(mask, q, k)).transpose()?,
+        None => cx.batch::<TokenBatch>()?.mask(dtype)?.map(|mask| own_part(mask, q, k)).transpose()?,
     };
     let mut scores = scores(q, k, mask.as_ref().map(|mask| mask.to_dtype(q.dtype())).transpose()?.as_ref())?;
     if cx.wants(&[taps.scores]) {
@@ -89,7 +90,7 @@ pub fn mask(cx: &mut Cx, tap: Tap, dtype: DType) -> Result<Option<Tensor>> {
     match cx.wants(&[tap]) {
         false => Ok(None),
         true => {
-            let mask = cx.batch().whole_mask(dtype)?;
+            let mask = cx.batch::<TokenBatch>()?.whole_mask(dtype)?;
             Ok(Some(cx.tap(tap, mask)?.unsqueeze(1)?))
         }
     }

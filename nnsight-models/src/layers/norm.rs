@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use candle_core::Tensor;
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Place};
-use nnsight_core::types::{Batch, Hidden, Seq, Signature};
+use nnsight_core::types::{Batch, Signature};
 use nnsight_kernels::{layer_norm, rms_norm};
+use nnsight_lm::{Hidden, Seq};
 use nnsight_macros::Module;
 
 /// `x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich 2019).
