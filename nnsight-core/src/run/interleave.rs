@@ -390,16 +390,18 @@ impl Hook for Interleaver<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{At, Axis, Binary, Invoke, KindTag, Node, Prompt, SiteId, Source, SourceId};
+    use crate::graph::{At, Axis, Binary, Input, Invoke, KindTag, Node, SiteId, Source, SourceId};
     use crate::module::{Cx, Forward};
     use crate::plan::PlanContext;
+    use crate::run::StagedModel;
     use crate::sites::{DependsOn, Registrar};
     use candle_core::Device;
 
     /// A model that shows one value at three sites.
     struct Three;
 
-    impl Stages for Three {
+    impl StagedModel for Three {
+        type State = Tensor;
         fn device(&self) -> &Device {
             &Device::Cpu
         }
@@ -409,8 +411,14 @@ mod tests {
         fn count(&self) -> usize {
             1
         }
+        fn begin(&self, _cx: &mut Cx) -> Result<Tensor> {
+            Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?)
+        }
         fn stage(&self, _index: usize, state: Tensor, _cx: &mut Cx) -> Result<Tensor> {
             Ok(state)
+        }
+        fn output(&self, state: Tensor) -> Tensor {
+            state
         }
         fn head(&self) -> Option<usize> {
             None
@@ -454,7 +462,7 @@ mod tests {
         nodes.push(node(Op::Binary(Binary::Add), vec![100, 101]));
         Graph {
             signature: "Three".into(),
-            invokes: vec![Invoke { prompts: vec![Prompt::Tokens(vec![1, 2])], ..Invoke::default() }],
+            invokes: vec![Invoke { inputs: vec![Input::default()], ..Invoke::default() }],
             sites: vec!["a".into(), "c".into()],
             nodes,
             saves: vec![NodeId(102)],
@@ -468,8 +476,8 @@ mod tests {
         let (graph, table) = (graph(), table());
         let plan = Plan::new(&graph, &table, PlanContext { lengths: &[Some(2)], ..PlanContext::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
-        let prompts = crate::run::Prompts::new(&table, &[vec![Some(2)]], DType::F32);
-        let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
+        let surroundings = crate::run::Surroundings::new(&table, &[vec![Some(2)]], DType::F32);
+        let inferred = crate::graph::infer(&graph, &surroundings, &crate::graph::Limits::default()).unwrap();
         let mut interleaver = Interleaver::new(&Three, &graph, &table, (&plan, &inferred, Meter::default()), precision);
         let whole = |start, len| Span { start, len };
         let layout = HashMap::from([(InvokeId(0), Rows { rows: whole(0, 1), positions: whole(0, 2), before: 0 })]);
@@ -489,8 +497,8 @@ mod tests {
         let (graph, table) = (graph(), table());
         let plan = Plan::new(&graph, &table, PlanContext { lengths: &[Some(2)], ..PlanContext::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
-        let prompts = crate::run::Prompts::new(&table, &[vec![Some(2)]], DType::F32);
-        let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
+        let surroundings = crate::run::Surroundings::new(&table, &[vec![Some(2)]], DType::F32);
+        let inferred = crate::graph::infer(&graph, &surroundings, &crate::graph::Limits::default()).unwrap();
         let mut interleaver = Interleaver::new(&Three, &graph, &table, (&plan, &inferred, Meter::default()), precision);
         interleaver.start(HashMap::new(), plan.batches[0].visits.clone(), Vec::new());
         let error = interleaver.visit(2, Tensor::new(1f32, &Device::Cpu).unwrap()).unwrap_err();

@@ -4,7 +4,7 @@ use crate::graph::{Axis, AxisRole};
 
 /// The name of an axis.
 pub trait DimName: Copy + Default + 'static {
-    /// As it is written in a shape: `Hidden`.
+    /// As it is written in a shape: `Width`.
     const NAME: &'static str;
     /// The number of entries, if it is the same for every model.
     const FIXED: Option<usize> = None;

@@ -83,7 +83,7 @@ impl Tokenizer {
     ///
     /// # Examples
     /// ```no_run
-    /// use nnsight_core::graph::{Chat, Message};
+    /// use nnsight_lm::{Chat, Message};
     /// use nnsight_models::{Llama, SmolLm2_135M, Source};
     /// let model = Llama::<SmolLm2_135M>::load(Source::default())?;
     /// let chat = Chat::new([Message::user("What is the capital of France?")]);
