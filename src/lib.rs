@@ -73,7 +73,7 @@ pub mod graph {
 
 /// Running graphs inside of forward passes, and what language models are given there.
 pub mod run {
-    pub use nnsight_core::batch::Batch;
+    pub use nnsight_core::batch::AnyBatch;
     pub use nnsight_core::run::*;
     #[allow(deprecated)]
     pub use nnsight_lm::Past;

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use nnsight_core::Result;
-use nnsight_core::batch::Batch;
+use nnsight_core::batch::AnyBatch;
 use nnsight_core::observer::{Emitted, EmittedValue};
 use nnsight_core::run::{InputId, RolledOut, Stepper};
 
@@ -73,7 +73,7 @@ impl Stepper for Continuation<'_> {
         self.rows.iter_mut().filter(|row| row.of.invoke == invoke).for_each(|row| row.ended = row.ended.or(Some(step)));
     }
 
-    fn next(&mut self, output: &Tensor, step: usize, told: &mut Option<&mut dyn FnMut(Emitted)>) -> Result<Option<Box<dyn Batch>>> {
+    fn next(&mut self, output: &Tensor, step: usize, told: &mut Option<&mut dyn FnMut(Emitted)>) -> Result<Option<Box<dyn AnyBatch>>> {
         let last = output.narrow(1, output.dim(1)? - 1, 1)?.squeeze(1)?;
         let tokens = self.choose(&last, step, told)?;
         if self.rows.iter().all(|row| row.ended.is_some()) {

@@ -11,9 +11,17 @@ use crate::Heads;
     label = "no axis `Heads` here",
     note = "under grouped-query attention keys and values have the axis `KvHeads`: `k.at(KvHeads, index)`"
 )]
-pub trait HasHeads<I>: HasAxis<Heads, I> {}
+pub trait HasHeads<I> {
+    /// The shape without them.
+    type Rest: Shape;
+    /// Which axis they are.
+    const POSITION: usize;
+}
 #[diagnostic::do_not_recommend]
-impl<I, S: HasAxis<Heads, I>> HasHeads<I> for S {}
+impl<I, S: HasAxis<Heads, I>> HasHeads<I> for S {
+    type Rest = S::Removed;
+    const POSITION: usize = S::POSITION;
+}
 
 /// One attention head of a value or a site of shape `S`: `pattern.head(3)`.
 pub trait ByHead<S>: Sized {
@@ -26,7 +34,7 @@ pub trait ByHead<S>: Sized {
     /// `S` without `Heads`
     #[must_use = "this computes a new value and changes nothing"]
     #[track_caller]
-    fn head<I>(self, index: impl Index) -> Self::WithShape<<S as HasAxis<Heads, I>>::Removed>
+    fn head<I>(self, index: impl Index) -> Self::WithShape<S::Rest>
     where
         S: HasHeads<I>;
 }
@@ -36,11 +44,11 @@ macro_rules! by_head {
         impl<'t, C: Signature, S: Shape, K: Kind> ByHead<S> for $named<'t, C, S, K> {
             type WithShape<R: Shape> = $head<'t, C, R, K>;
             #[track_caller]
-            fn head<I>(self, index: impl Index) -> $head<'t, C, <S as HasAxis<Heads, I>>::Removed, K>
+            fn head<I>(self, index: impl Index) -> $head<'t, C, S::Rest, K>
             where
                 S: HasHeads<I>,
             {
-                self.at(Heads, index)
+                self.__entry(S::POSITION, index)
             }
         }
     )+};

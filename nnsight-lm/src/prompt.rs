@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use nnsight_core::graph::{Constant, Input, Part};
+use nnsight_core::graph::{Constant, Input, InputPart};
 use nnsight_core::types::Tensor;
 
 use crate::{Chat, Hidden, Message, Seq};
@@ -42,11 +42,11 @@ const CHAT: &str = "chat";
 impl From<Prompt> for Input {
     fn from(prompt: Prompt) -> Self {
         match prompt {
-            Prompt::Text(text) => Input::new(TEXT, Part::Text(text)),
-            Prompt::Tokens(tokens) => Input::new(TOKENS, Part::Ids(tokens)),
-            Prompt::Masked { tokens, seen } => Input::new(TOKENS, Part::Ids(tokens)).with(SEEN, Part::Flags(seen)),
-            Prompt::Embeddings(embeddings) => Input::new(EMBEDDINGS, Part::Tensor(embeddings)),
-            Prompt::Chat(chat) => Input::new(CHAT, Part::Record(serde_json::to_value(chat).unwrap_or_default())),
+            Prompt::Text(text) => Input::new(TEXT, InputPart::Text(text)),
+            Prompt::Tokens(tokens) => Input::new(TOKENS, InputPart::Ids(tokens)),
+            Prompt::Masked { tokens, seen } => Input::new(TOKENS, InputPart::Ids(tokens)).with(SEEN, InputPart::Flags(seen)),
+            Prompt::Embeddings(embeddings) => Input::new(EMBEDDINGS, InputPart::Tensor(embeddings)),
+            Prompt::Chat(chat) => Input::new(CHAT, InputPart::Record(serde_json::to_value(chat).unwrap_or_default())),
         }
     }
 }
@@ -56,13 +56,13 @@ impl Prompt {
     pub fn of(input: &Input) -> Option<Self> {
         let (first, second) = (input.parts().next()?, input.parts().nth(1));
         Some(match (first, second) {
-            ((TEXT, Part::Text(text)), None) => Prompt::Text(text.clone()),
-            ((TOKENS, Part::Ids(tokens)), None) => Prompt::Tokens(tokens.clone()),
-            ((SEEN, Part::Flags(seen)), Some((TOKENS, Part::Ids(tokens)))) if input.parts().len() == 2 => {
+            ((TEXT, InputPart::Text(text)), None) => Prompt::Text(text.clone()),
+            ((TOKENS, InputPart::Ids(tokens)), None) => Prompt::Tokens(tokens.clone()),
+            ((SEEN, InputPart::Flags(seen)), Some((TOKENS, InputPart::Ids(tokens)))) if input.parts().len() == 2 => {
                 Prompt::Masked { tokens: tokens.clone(), seen: seen.clone() }
             }
-            ((EMBEDDINGS, Part::Tensor(embeddings)), None) => Prompt::Embeddings(embeddings.clone()),
-            ((CHAT, Part::Record(record)), None) => Prompt::Chat(serde_json::from_value(record.clone()).ok()?),
+            ((EMBEDDINGS, InputPart::Tensor(embeddings)), None) => Prompt::Embeddings(embeddings.clone()),
+            ((CHAT, InputPart::Record(record)), None) => Prompt::Chat(serde_json::from_value(record.clone()).ok()?),
             _ => return None,
         })
     }

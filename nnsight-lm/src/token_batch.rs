@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
-use nnsight_core::batch::Batch;
+use nnsight_core::batch::AnyBatch;
 use nnsight_kernels::largest;
 
 /// Prompts side by side, the shorter ones padded on the left, so that every prompt's last token stands at the end. A batch may continue an
@@ -23,7 +23,7 @@ pub struct TokenBatch {
     mask: OnceLock<Option<Tensor>>,
 }
 
-impl Batch for TokenBatch {
+impl AnyBatch for TokenBatch {
     fn rows(&self) -> usize {
         self.lengths.len()
     }

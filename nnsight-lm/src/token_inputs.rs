@@ -1,7 +1,7 @@
 //! The inputs of a graph as tokens.
 
 use candle_core::{DType, Device};
-use nnsight_core::batch::Batch;
+use nnsight_core::batch::AnyBatch;
 use nnsight_core::graph::{Graph, Rollout, Span};
 use nnsight_core::run::{FirstPass, InputId, Inputs, Stepper, Write};
 use nnsight_core::sites::SiteTable;
@@ -87,7 +87,7 @@ impl Inputs for TokenInputs<'_> {
         Ok(FirstPass { batch: Box::new(batch), writes })
     }
 
-    fn branch(&self, inputs: &[InputId], from: usize, device: &Device) -> Result<Box<dyn Batch>> {
+    fn branch(&self, inputs: &[InputId], from: usize, device: &Device) -> Result<Box<dyn AnyBatch>> {
         let prompts = inputs.iter().map(|&input| self.tokens(input)).collect::<Vec<_>>();
         Ok(Box::new(TokenBatch::behind(&prompts, from, device)?))
     }

@@ -16,7 +16,7 @@ macro_rules! toy {
             use nnsight::models::{Config, LanguageModel, Layout, Network, Weights};
             use nnsight::module::{Cx, Forward, Instrument, Place};
             use nnsight::prelude::{Batch, Dynamic, Hidden, Key, Query, Seq, Vocab};
-            use nnsight::run::{Batch as _, KvCache, StagedModel, TokenBatch};
+            use nnsight::run::{AnyBatch as _, KvCache, StagedModel, TokenBatch};
 
             pub type Toy = LanguageModel<Network3, Dynamic>;
 

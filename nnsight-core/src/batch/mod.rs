@@ -9,16 +9,16 @@ pub use wanted::Wanted;
 pub use window::Window;
 
 /// What one pass of a model is given. What is in it, the model's kind knows; the engine knows how large it is.
-pub trait Batch: Any {
+pub trait AnyBatch: Any {
     /// The number of inputs side by side.
     fn rows(&self) -> usize;
     /// The number of positions of this pass, padding included.
     fn width(&self) -> usize;
 }
 
-impl dyn Batch {
+impl dyn AnyBatch {
     /// The batch of a kind of models, if it is one of those.
-    pub fn downcast_ref<B: Batch>(&self) -> Option<&B> {
+    pub fn downcast_ref<B: AnyBatch>(&self) -> Option<&B> {
         (self as &dyn Any).downcast_ref()
     }
 }
@@ -27,7 +27,7 @@ impl dyn Batch {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoInputs;
 
-impl Batch for NoInputs {
+impl AnyBatch for NoInputs {
     fn rows(&self) -> usize {
         0
     }

@@ -13,22 +13,22 @@ use crate::Result;
 ///
 /// # Examples
 /// ```
-/// use nnsight_core::graph::{Input, Part};
-/// let input = Input::new("text", Part::Text("The Eiffel Tower".into())).with("seed", Part::Ids(vec![7]));
+/// use nnsight_core::graph::{Input, InputPart};
+/// let input = Input::new("text", InputPart::Text("The Eiffel Tower".into())).with("seed", InputPart::Ids(vec![7]));
 /// assert_eq!(input.to_string(), "seed [7], text \"The Eiffel Tower\"");
 /// assert_eq!(input.part("image"), None);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Input {
-    parts: BTreeMap<String, Part>,
+    parts: BTreeMap<String, InputPart>,
 }
 
 /// A part of an input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Part {
+pub enum InputPart {
     /// Text.
     Text(String),
     /// Whole numbers, such as ids of words.
@@ -55,24 +55,24 @@ enum ComparablePart<'a> {
 
 impl Input {
     /// An input of one part.
-    pub fn new(name: impl Into<String>, part: Part) -> Self {
+    pub fn new(name: impl Into<String>, part: InputPart) -> Self {
         Input { parts: BTreeMap::from([(name.into(), part)]) }
     }
 
     /// With a further part.
     #[must_use]
-    pub fn with(mut self, name: impl Into<String>, part: Part) -> Self {
+    pub fn with(mut self, name: impl Into<String>, part: InputPart) -> Self {
         self.parts.insert(name.into(), part);
         self
     }
 
     /// A part by its name.
-    pub fn part(&self, name: &str) -> Option<&Part> {
+    pub fn part(&self, name: &str) -> Option<&InputPart> {
         self.parts.get(name)
     }
 
     /// All parts, by their names.
-    pub fn parts(&self) -> impl ExactSizeIterator<Item = (&str, &Part)> {
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = (&str, &InputPart)> {
         self.parts.iter().map(|(name, part)| (name.as_str(), part))
     }
 
@@ -89,7 +89,7 @@ impl Input {
     /// What the entries of its tensors come to, if they are not all finite.
     pub(crate) fn not_finite(&self) -> Result<Option<f64>> {
         for part in self.parts.values() {
-            if let Part::Tensor(constant) = part
+            if let InputPart::Tensor(constant) = part
                 && let Some(number) = not_finite(&constant.tensor)?
             {
                 return Ok(Some(number));
@@ -99,24 +99,24 @@ impl Input {
     }
 }
 
-impl Part {
+impl InputPart {
     fn comparable(&self) -> Option<ComparablePart<'_>> {
         match self {
-            Part::Text(text) => Some(ComparablePart::Text(text)),
-            Part::Ids(ids) => Some(ComparablePart::Ids(ids)),
-            Part::Flags(flags) => Some(ComparablePart::Flags(flags)),
-            Part::Record(record) => Some(ComparablePart::Record(record)),
-            Part::Tensor(_) => None,
+            InputPart::Text(text) => Some(ComparablePart::Text(text)),
+            InputPart::Ids(ids) => Some(ComparablePart::Ids(ids)),
+            InputPart::Flags(flags) => Some(ComparablePart::Flags(flags)),
+            InputPart::Record(record) => Some(ComparablePart::Record(record)),
+            InputPart::Tensor(_) => None,
         }
     }
 
     fn size(&self) -> usize {
         1 + match self {
-            Part::Text(text) => text.len(),
-            Part::Ids(ids) => ids.len(),
-            Part::Flags(flags) => flags.len(),
-            Part::Tensor(constant) => constant.tensor.elem_count(),
-            Part::Record(record) => size(record),
+            InputPart::Text(text) => text.len(),
+            InputPart::Ids(ids) => ids.len(),
+            InputPart::Flags(flags) => flags.len(),
+            InputPart::Tensor(constant) => constant.tensor.elem_count(),
+            InputPart::Record(record) => size(record),
         }
     }
 }
@@ -139,11 +139,11 @@ impl Display for Input {
                 write!(f, "{}{name} ", if index == 0 { "" } else { ", " })?;
             }
             match part {
-                Part::Text(text) => write!(f, "{text:?}")?,
-                Part::Ids(ids) => write!(f, "{ids:?}")?,
-                Part::Flags(flags) => write!(f, "{:?}", flags.iter().map(|&flag| u8::from(flag)).collect::<Vec<_>>())?,
-                Part::Tensor(constant) => write!(f, "{:?}", constant.tensor.dims())?,
-                Part::Record(record) => write!(f, "{record}")?,
+                InputPart::Text(text) => write!(f, "{text:?}")?,
+                InputPart::Ids(ids) => write!(f, "{ids:?}")?,
+                InputPart::Flags(flags) => write!(f, "{:?}", flags.iter().map(|&flag| u8::from(flag)).collect::<Vec<_>>())?,
+                InputPart::Tensor(constant) => write!(f, "{:?}", constant.tensor.dims())?,
+                InputPart::Record(record) => write!(f, "{record}")?,
             }
         }
         Ok(())

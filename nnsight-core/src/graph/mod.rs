@@ -44,7 +44,7 @@ pub use ids::{ConstantId, FunctionId, InvokeId, NodeId, SiteId, SourceId};
 pub use infer::{Environment, infer};
 pub use inferred::Inferred;
 pub(crate) use input::Comparable;
-pub use input::{Input, Part};
+pub use input::{Input, InputPart};
 pub use kind_tag::KindTag;
 pub(crate) use kind_tag::kind_of;
 pub use limits::Limits;

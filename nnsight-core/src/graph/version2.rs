@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Axis, Constant, Input, Invoke, KindTag, Output, Part, Rollout, Source};
+use super::{Axis, Constant, Input, InputPart, Invoke, KindTag, Output, Rollout, Source};
 
 /// An invoke as it is written: of this version, or of the one before.
 #[derive(Deserialize)]
@@ -41,11 +41,11 @@ enum OldInput {
 impl From<OldInput> for Input {
     fn from(old: OldInput) -> Self {
         match old {
-            OldInput::Text(text) => Input::new("text", Part::Text(text)),
-            OldInput::Ids(ids) => Input::new("tokens", Part::Ids(ids)),
-            OldInput::Masked { ids, seen } => Input::new("tokens", Part::Ids(ids)).with("seen", Part::Flags(seen)),
-            OldInput::Tensor(constant) => Input::new("embeddings", Part::Tensor(constant)),
-            OldInput::Record(record) => Input::new("chat", Part::Record(record)),
+            OldInput::Text(text) => Input::new("text", InputPart::Text(text)),
+            OldInput::Ids(ids) => Input::new("tokens", InputPart::Ids(ids)),
+            OldInput::Masked { ids, seen } => Input::new("tokens", InputPart::Ids(ids)).with("seen", InputPart::Flags(seen)),
+            OldInput::Tensor(constant) => Input::new("embeddings", InputPart::Tensor(constant)),
+            OldInput::Record(record) => Input::new("chat", InputPart::Record(record)),
         }
     }
 }

@@ -5,7 +5,7 @@ use nnsight_kernels::{MaybeOwned, is_half};
 
 use super::state::{ModuleState, States};
 use super::{Attachment, AttachmentRole, Forward, Instrument};
-use crate::batch::{Batch, Wanted, Window};
+use crate::batch::{AnyBatch, Wanted, Window};
 use crate::{Error, Result};
 
 /// Where a module's sites stand in the [`SiteTable`](crate::sites::SiteTable). Every module has one as its field `place`; it is set when the
@@ -78,7 +78,7 @@ pub struct Cx<'a> {
     hook: Option<&'a mut dyn Hook>,
     /// What earlier passes left behind, where this one continues them or is to be continued.
     states: Option<&'a mut States>,
-    batch: &'a dyn Batch,
+    batch: &'a dyn AnyBatch,
     wanted: Wanted,
     /// The modules that were attached to the model.
     attachments: &'a [Attachment<'a>],
@@ -89,12 +89,12 @@ pub struct Cx<'a> {
 
 impl<'a> Cx<'a> {
     /// A pass that nobody looks at.
-    pub fn untouched(batch: &'a dyn Batch) -> Self {
+    pub fn untouched(batch: &'a dyn AnyBatch) -> Self {
         Cx { used: &[], hook: None, states: None, batch, wanted: Wanted::All, attachments: &[], here: 0, window: None }
     }
 
     /// A pass that nobody looks at, and that continues or is continued by others.
-    pub fn continued(batch: &'a dyn Batch, states: &'a mut States) -> Self {
+    pub fn continued(batch: &'a dyn AnyBatch, states: &'a mut States) -> Self {
         Cx { states: Some(states), ..Cx::untouched(batch) }
     }
 
@@ -104,7 +104,7 @@ impl<'a> Cx<'a> {
         Cx { wanted, ..self }
     }
 
-    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, states: Option<&'a mut States>, batch: &'a dyn Batch, wanted: Wanted) -> Self {
+    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, states: Option<&'a mut States>, batch: &'a dyn AnyBatch, wanted: Wanted) -> Self {
         Cx { used, hook: Some(hook), states, wanted, ..Cx::untouched(batch) }
     }
 
@@ -122,7 +122,7 @@ impl<'a> Cx<'a> {
     ///
     /// # Errors
     /// If it is given a batch of another kind of models.
-    pub fn batch<B: Batch>(&self) -> Result<&'a B> {
+    pub fn batch<B: AnyBatch>(&self) -> Result<&'a B> {
         self.batch.downcast_ref().ok_or_else(|| Error::OtherBatch { expected: std::any::type_name::<B>(), source_line: None })
     }
 

@@ -14,7 +14,7 @@ use super::interleave::{Interleaver, Pass, Rows as Place};
 use super::request::{Request, used_sites};
 use super::rows::{Course, Rows, differ};
 use super::stages::Stages;
-use crate::batch::{Batch, Wanted};
+use crate::batch::{AnyBatch, Wanted};
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Span, infer};
 use crate::module::{Cx, States};
 use crate::observer::{Emitted, Progress};
@@ -27,7 +27,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// What a computation fails with.
-pub fn forward(model: &dyn Stages, batch: &dyn Batch, wanted: Wanted) -> Result<Tensor> {
+pub fn forward(model: &dyn Stages, batch: &dyn AnyBatch, wanted: Wanted) -> Result<Tensor> {
     let mut cx = Cx::untouched(batch).wanting(wanted);
     let first = model.begin(&mut cx)?;
     model.output((0..model.count()).try_fold(first, |state, stage| model.stage(stage, state, &mut cx))?)
@@ -241,7 +241,7 @@ pub(super) fn inputs_of(invoke: InvokeId, lengths: &[usize]) -> impl Iterator<It
 /// Runs the inputs' own pass, and those that follow it; returns how many there were.
 fn run_steps(
     interleaver: &mut Interleaver<'_>,
-    mut batch: Box<dyn Batch>,
+    mut batch: Box<dyn AnyBatch>,
     planned: &PassBatch,
     mut stepper: Option<&mut (dyn Stepper + '_)>,
     wants_output: bool,
@@ -287,7 +287,7 @@ fn batch(
     planned: &PassBatch,
     lengths: &[Vec<usize>],
     inputs: &dyn Inputs,
-) -> Result<Box<dyn Batch>> {
+) -> Result<Box<dyn AnyBatch>> {
     let FirstPass { batch, writes } = inputs.batch(rows, interleaver.model.device(), interleaver.model.dtype())?;
     let graph = interleaver.graph;
     let mut layout = HashMap::new();

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use nnsight_kernels::Extent;
 
 use crate::Result;
-use crate::batch::Batch;
+use crate::batch::AnyBatch;
 use crate::graph::Rollout;
 use crate::observer::Emitted;
 
@@ -23,7 +23,7 @@ pub trait Inputs: Sync {
     ///
     /// # Errors
     /// If the device fails.
-    fn branch(&self, inputs: &[InputId], from: usize, device: &Device) -> Result<Box<dyn Batch>>;
+    fn branch(&self, inputs: &[InputId], from: usize, device: &Device) -> Result<Box<dyn AnyBatch>>;
 
     /// How the runs of some inputs go on.
     ///
@@ -44,7 +44,7 @@ pub struct InputId {
 /// The first pass of some inputs.
 pub struct FirstPass {
     /// What the model is given.
-    pub batch: Box<dyn Batch>,
+    pub batch: Box<dyn AnyBatch>,
     /// What is put in place of what the model computes, where an input says so.
     pub writes: Vec<Write>,
 }
@@ -69,7 +69,7 @@ pub trait Stepper {
     ///
     /// # Errors
     /// If the device fails, or something that the settings ask for cannot be had.
-    fn next(&mut self, output: &Tensor, step: usize, told: &mut Option<&mut dyn FnMut(Emitted)>) -> Result<Option<Box<dyn Batch>>>;
+    fn next(&mut self, output: &Tensor, step: usize, told: &mut Option<&mut dyn FnMut(Emitted)>) -> Result<Option<Box<dyn AnyBatch>>>;
 
     /// What came out of the runs of an invoke, or of all.
     ///

@@ -90,14 +90,14 @@ pub fn sites<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as
 
 /// The sites of a model as seen by new inputs.
 #[track_caller]
-pub fn invoke<'t, M: Traceable<Kind: Reads<I>>, I>(_model: &M, tracer: &'t Tracer, input: I) -> <M::Network as Interface>::Sites<'t> {
-    tracer.sites::<M::Network>(Some(At::first(tracer.invoke(<M::Kind as Reads<I>>::inputs(input), None))))
+pub fn invoke<'t, M: Traceable<Kind = K>, K: Reads<I>, I>(_model: &M, tracer: &'t Tracer, input: I) -> <M::Network as Interface>::Sites<'t> {
+    tracer.sites::<M::Network>(Some(At::first(tracer.invoke(K::inputs(input), None))))
 }
 
 /// The inputs of a sweep's points, or of one of them.
-pub fn sweep_on<M: Traceable<Kind: Reads<I>>, I>(_model: &M, tracer: &Tracer, input: I) -> Vec<Input> {
+pub fn sweep_on<M: Traceable<Kind = K>, K: Reads<I>, I>(_model: &M, tracer: &Tracer, input: I) -> Vec<Input> {
     tracer.begin_sweep();
-    <M::Kind as Reads<I>>::inputs(input)
+    K::inputs(input)
 }
 
 /// The sites of a model at one point of a sweep.
@@ -126,7 +126,7 @@ pub fn everything<'t, M: Traceable>(model: &M, tracer: &'t Tracer) -> <M::Networ
 
 /// The sites of a model as seen by new inputs whose runs go on.
 #[track_caller]
-pub fn generating<'t, M: Traceable<Kind: Reads<I>>, I>(
+pub fn generating<'t, M: Traceable<Kind = K>, K: Reads<I>, I>(
     _model: &M,
     tracer: &'t Tracer,
     input: I,
@@ -134,7 +134,7 @@ pub fn generating<'t, M: Traceable<Kind: Reads<I>>, I>(
 ) -> Generating<'t, M::Network> {
     let rollout = settings.rollout();
     let steps = rollout.steps;
-    Generating::new(tracer, tracer.invoke(<M::Kind as Reads<I>>::inputs(input), Some(rollout)), steps)
+    Generating::new(tracer, tracer.invoke(K::inputs(input), Some(rollout)), steps)
 }
 
 /// The sites of a model as seen by all inputs of the trace, whose runs go on.

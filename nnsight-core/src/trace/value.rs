@@ -56,7 +56,14 @@ impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
     where
         S: HasAxis<A, I>,
     {
-        Value::new(self.tracer, self.tracer.part(self.id, entry(S::POSITION, index)))
+        self.__entry(S::POSITION, index)
+    }
+
+    /// As [`Value::at`], by the number of the axis.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn __entry<R: Shape>(self, axis: usize, index: impl Index) -> Value<'t, C, R, K> {
+        Value::new(self.tracer, self.tracer.part(self.id, entry(axis, index)))
     }
 
     /// A range of an axis: `2..5`, `..-1`, `3..`.
