@@ -19,6 +19,7 @@ mod sizes;
 mod token;
 mod token_batch;
 mod token_inputs;
+mod vocabulary;
 
 pub use chat::{Chat, ChatEnd, Message};
 pub use dims::{Context, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Qkv, Query, Seq, Vocab};
@@ -33,4 +34,5 @@ pub use prompt::{IntoPrompts, Prompt};
 pub use sizes::Sizes;
 pub use token::Token;
 pub use token_batch::TokenBatch;
-pub use token_inputs::{TokenInputs, Vocabulary};
+pub use token_inputs::TokenInputs;
+pub use vocabulary::Vocabulary;

@@ -9,18 +9,7 @@ use nnsight_core::{Error, Result};
 use nnsight_kernels::Extent;
 
 use crate::continuation::Continuation;
-use crate::{Generation, Prompt, PromptProblem, TokenBatch};
-
-/// What generation needs to know of a vocabulary.
-pub trait Vocabulary: Sync {
-    /// The tokens that end a text, as the checkpoint names them.
-    fn eos_token_ids(&self) -> &[u32];
-    /// The text of some tokens, in which stop strings are looked for.
-    ///
-    /// # Errors
-    /// If there is no tokenizer.
-    fn decode(&self, tokens: &[u32]) -> Result<String>;
-}
+use crate::{Generation, Prompt, PromptProblem, TokenBatch, Vocabulary};
 
 /// The inputs of a graph as tokens.
 pub struct TokenInputs<'a> {

@@ -249,7 +249,7 @@ fn graphs_that_are_none() {
 #[test]
 fn graphs_of_another_model_version_or_size() {
     let json = graph().to_json().unwrap();
-    says(&sentence(Graph::from_json(&json.replace("\"version\":2", "\"version\":9"))), &["version 9", "reads version 2"]);
+    says(&sentence(Graph::from_json(&json.replace("\"version\":3", "\"version\":9"))), &["version 9", "reads version 3"]);
     says(&sentence(Graph::from_json("{}")), &["not a graph", "version"]);
     says(&sentence(Graph::from_json(&json[..json.len() / 2])), &["not a graph"]);
     says(&sentence(Graph::from_msgpack(&[0xc1, 0x00])), &["not a graph"]);

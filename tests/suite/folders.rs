@@ -50,7 +50,23 @@ const KERNELS: Folders = &[
     ("patch", &["cpu", "dispatch", "extent", "half_precision", "owned", "reference"]),
     ("rotary", &["cpu", "dispatch", "half_precision", "reference"]),
 ];
-const LM: Folders = &[];
+const LM: Folders = &[
+    ("chat", &[]),
+    ("dims", &[]),
+    ("problem", &[]),
+    ("sizes", &[]),
+    ("token", &[]),
+    ("token_batch", &[]),
+    ("generation", &["dims"]),
+    ("heads", &["dims"]),
+    ("prompt", &["chat", "dims"]),
+    ("kv_cache", &["token_batch"]),
+    ("sampler", &["generation"]),
+    ("language", &["dims", "generation", "prompt", "token"]),
+    ("vocabulary", &[]),
+    ("continuation", &["generation", "sampler", "token_batch", "vocabulary"]),
+    ("token_inputs", &["continuation", "generation", "problem", "prompt", "token_batch", "vocabulary"]),
+];
 const MACROS: Folders = &[("errors", &[]), ("save", &[]), ("signature", &[]), ("module", &["errors"]), ("trace", &["errors"])];
 const MODELS: Folders = &[
     ("error", &[]),
@@ -84,6 +100,11 @@ fn the_folders_of_the_core_use_each_other_one_way() {
 #[test]
 fn the_folders_of_the_kernels_use_each_other_one_way() {
     check("nnsight-kernels", KERNELS);
+}
+
+#[test]
+fn the_folders_of_the_language_models_use_each_other_one_way() {
+    check("nnsight-lm", LM);
 }
 
 #[test]

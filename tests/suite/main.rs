@@ -48,3 +48,4 @@ mod sharing;
 mod sweeps;
 mod tokenizers;
 mod tracing;
+mod words;
