@@ -35,10 +35,13 @@ impl States {
     /// # Errors
     /// If there are not so many, or the state of a module cannot be cut at a position.
     pub(crate) fn branch(&self, rows: Span, padding: usize, positions: usize) -> Result<Self> {
-        let cut = |(&module, state): (&usize, &Box<dyn ModuleState>)| match state.branch(rows, padding, positions)? {
-            Some(state) => Ok((module, state)),
-            None => candle_core::bail!("what a module keeps from pass to pass cannot be cut at position {positions}"),
-        };
-        Ok(States { of: self.of.iter().map(cut).collect::<Result<_>>()? })
+        let mut of = HashMap::with_capacity(self.of.len());
+        for (&module, state) in &self.of {
+            match state.branch(rows, padding, positions)? {
+                Some(state) => of.insert(module, state),
+                None => candle_core::bail!("what a module keeps from pass to pass cannot be cut at position {positions}"),
+            };
+        }
+        Ok(States { of })
     }
 }
