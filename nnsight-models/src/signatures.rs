@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::{Gpt2, Llama};
+use crate::architectures::{Gpt2, Llama};
 
 signature!(
     /// GPT-2, 124 million parameters.
