@@ -1,14 +1,20 @@
 //! The architectures, each in a file of its own.
 
+pub mod gemma3;
 pub mod gpt2;
 pub mod llama;
+pub mod qwen3;
 
 /// What models are loaded as.
 pub mod handles {
+    pub use super::gemma3::Gemma3;
     pub use super::gpt2::Gpt2;
     pub use super::llama::Llama;
+    pub use super::qwen3::Qwen3;
 }
 
+pub use gemma3::Gemma3Config;
 pub use gpt2::Gpt2Config;
 pub use handles::*;
 pub use llama::LlamaConfig;
+pub use qwen3::Qwen3Config;
