@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::architectures::{Gemma3, Gpt2, Llama, Qwen3};
+use crate::architectures::{Gemma3, Gpt2, Llama, Olmo2, Qwen3};
 
 signature!(
     /// GPT-2, 124 million parameters.
@@ -89,4 +89,14 @@ signature!(
     /// Gemma 3, 1 billion parameters, base or instruct.
     #[allow(non_camel_case_types)]
     pub Gemma3_1B: Gemma3 = "configs/gemma-3-1b.json"
+);
+signature!(
+    /// OLMo 2, 1 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Olmo2_1B: Olmo2 = "configs/olmo-2-1b.json"
+);
+signature!(
+    /// OLMo 2, 7 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Olmo2_7B: Olmo2 = "configs/olmo-2-7b.json"
 );

@@ -103,8 +103,9 @@ def write_gguf(name, model):
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
+    if getattr(config, "head_dim", None):
+        writer.add_key_length(config.head_dim)
+        writer.add_value_length(config.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     rope = config.rope_parameters.get("full_attention", config.rope_parameters)
     writer.add_rope_freq_base(rope["rope_theta"])
@@ -137,6 +138,10 @@ ALL = {
         layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
         rope_parameters={"full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
                          "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}),
+    # Biases, which the public checkpoints do not have.
+    "olmo2": lambda: transformers.Olmo2Config(
+        **SMALL, num_hidden_layers=3, attention_bias=True, tie_word_embeddings=False, rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "linear", "rope_theta": 500000.0, "factor": 2.0}),
 }
 for name in NAMES or ALL:
     write(name, ALL[name]())

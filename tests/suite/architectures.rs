@@ -188,4 +188,4 @@ macro_rules! architectures {
     )+};
 }
 
-architectures!(qwen3: Qwen3, gemma3: Gemma3);
+architectures!(qwen3: Qwen3, gemma3: Gemma3, olmo2: Olmo2);

@@ -22,11 +22,11 @@ pub use rotary::{Rope, Rotary};
 
 /// The layers as an architecture has them, which has no signature of its own.
 pub(crate) mod plain {
-    use nnsight_core::types::Dynamic;
+    use nnsight_core::types::{Dynamic, Hidden};
 
     pub type Embedding<E, O> = super::Embedding<Dynamic, E, O>;
     pub type LayerNorm = super::LayerNorm<Dynamic>;
     pub type Linear<I, O> = super::Linear<Dynamic, I, O>;
-    pub type RmsNorm = super::RmsNorm<Dynamic>;
+    pub type RmsNorm<D = Hidden> = super::RmsNorm<Dynamic, D>;
     pub type HeadNorm<H> = super::HeadNorm<Dynamic, H>;
 }
