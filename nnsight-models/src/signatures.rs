@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::architectures::{Gemma3, Gpt2, Llama, Olmo2, Qwen3};
+use crate::architectures::{Gemma2, Gemma3, Gpt2, Llama, Olmo2, Qwen3};
 
 signature!(
     /// GPT-2, 124 million parameters.
@@ -99,4 +99,14 @@ signature!(
     /// OLMo 2, 7 billion parameters, base or instruct.
     #[allow(non_camel_case_types)]
     pub Olmo2_7B: Olmo2 = "configs/olmo-2-7b.json"
+);
+signature!(
+    /// Gemma 2, 2 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Gemma2_2B: Gemma2 = "configs/gemma-2-2b.json"
+);
+signature!(
+    /// Gemma 2, 9 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Gemma2_9B: Gemma2 = "configs/gemma-2-9b.json"
 );

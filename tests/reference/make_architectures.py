@@ -3,12 +3,14 @@
 usage: make_architectures.py OUT_DIR [NAME...]     (needs torch, transformers, safetensors, gguf)
 
 Each folder holds config.json, model.safetensors, model.gguf with the names that llama.cpp has, and expected.safetensors:
-tokens                    the prompt
+tokens, logits            the prompt, and what the model makes of it
 <module path>             the module's output; the norms of heads as (batch, heads, positions, channels)
 pattern.<layer>           the attention pattern
 padded.<row>.tokens       prompts of different lengths, run side by side with padding on the left
 padded.<row>.logits       the logits at the row's own positions
 generated.tokens, .logits what greedy decoding with a cache continues the prompt with, and the logits of each step
+masked.tokens, .seen      a prompt of which some tokens are hidden, and which are not
+masked.generated, .logits as for a continued prompt
 grad.<module path>        of the logit LOSS at the last position, by the module's output
 """
 import os
@@ -22,6 +24,7 @@ from safetensors.torch import save_file
 OUT, NAMES = sys.argv[1], sys.argv[2:]
 TOKENS = [3, 17, 5, 40, 22, 8, 60, 1, 33, 12, 7]
 PROMPTS = [TOKENS, [9, 2, 33, 4], [6, 17, 5, 41, 22, 8, 1]]
+SEEN = [0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1]
 LOSS = 5
 SMALL = dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
              bos_token_id=0, eos_token_id=0, pad_token_id=0)
@@ -57,7 +60,7 @@ def write(name, config):
     tokens = torch.tensor([TOKENS])
     result = model(tokens, output_attentions=True, use_cache=False)
     result.logits[0, -1, LOSS].backward()
-    saved = {"tokens": tokens}
+    saved = {"tokens": tokens, "logits": result.logits}
     for path, output in outputs.items():
         saved[path] = heads(path, output)
         if output.grad is not None and path != "lm_head":
@@ -83,6 +86,10 @@ def write(name, config):
         # The cache changes nothing.
         whole = model(continued.sequences, use_cache=False).logits[0, len(TOKENS) - 1:-1]
         assert torch.allclose(whole, saved["generated.logits"], atol=1e-4), (whole - saved["generated.logits"]).abs().max()
+        masked = model.generate(tokens, attention_mask=torch.tensor([SEEN]), max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=None,
+                                return_dict_in_generate=True, output_logits=True)
+        saved["masked.tokens"], saved["masked.seen"] = tokens[0], torch.tensor(SEEN)
+        saved["masked.generated"], saved["masked.logits"] = masked.sequences[0, len(TOKENS):], torch.cat(masked.logits)
     model.save_pretrained(folder)
     extra = f"{folder}/generation_config.json"
     if os.path.exists(extra):
@@ -114,6 +121,9 @@ def write_gguf(name, model):
         writer.add_rope_scaling_factor(rope["factor"])
     if getattr(config, "sliding_window", None):
         writer.add_sliding_window(config.sliding_window)
+    for cap in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if getattr(config, cap, None):
+            getattr(writer, f"add_{cap}")(getattr(config, cap))
     for path, value in model.state_dict().items():
         if path == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -132,6 +142,11 @@ ALL = {
     "qwen3": lambda: transformers.Qwen3Config(
         **SMALL, num_hidden_layers=3, head_dim=12, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
         tie_word_embeddings=True),
+    # As the next one, and scores and logits reach what they are kept below.
+    "gemma2": lambda: transformers.Gemma2Config(
+        **SMALL, num_hidden_layers=3, head_dim=12, query_pre_attn_scalar=20, sliding_window=4, attn_logit_softcapping=1.5,
+        final_logit_softcapping=3.0, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
     # The window is shorter than the prompts; scores are scaled by another number than the root of a head's channels.
     "gemma3": lambda: transformers.Gemma3TextConfig(
         **SMALL, num_hidden_layers=4, head_dim=12, query_pre_attn_scalar=20, sliding_window=4,

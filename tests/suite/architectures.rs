@@ -59,18 +59,19 @@ macro_rules! architectures {
                 let (model, expected) = load();
                 let depth = model.depth();
                 assert!(nnsight::models::ARCHITECTURES.contains(&model_type(&model)), "it is to be listed in known.rs");
-                let (cache, patterns) = trace!(model, ids(&expected["tokens"]), {
+                let (cache, patterns, logits) = trace!(model, ids(&expected["tokens"]), {
                     let patterns = (0..depth).map(|layer| model.block(layer).attn().pattern().value()).collect::<Vec<_>>();
-                    (model.cache(&Keep::outputs()), patterns)
+                    (model.cache(&Keep::outputs()), patterns, model.logits())
                 })
                 .unwrap();
                 let mut check = Check { expected: &expected, checked: BTreeSet::new() };
-                let is_module = |name: &str| !["tokens", "pattern.", "padded.", "generated.", "grad."].iter().any(|other| name.starts_with(other));
+                let is_module = |name: &str| !["tokens", "logits", "pattern.", "padded.", "generated.", "masked.", "grad."].iter().any(|other| name.starts_with(other));
                 for name in expected.keys().filter(|name| is_module(name)) {
                     let path = format!("{}.output", name.strip_prefix("model.").unwrap_or(name));
                     check.is(name, &cache.get(&path).unwrap().whole().unwrap(), 1e-5);
                 }
                 patterns.iter().enumerate().for_each(|(layer, pattern)| check.is(&format!("pattern.{layer}"), pattern, 1e-5));
+                check.is("logits", &logits, 1e-5);
                 // What is not in the reference is not a module there: a parameter, a list.
                 assert!(check.checked.len() > 13 * depth, "{:?}", check.checked);
             }
@@ -109,6 +110,38 @@ macro_rules! architectures {
                 let logits = Candle::cat(&logits.iter().map(|logits| (**logits).clone()).collect::<Vec<_>>(), 0).unwrap();
                 let mut check = Check { expected: &expected, checked: BTreeSet::new() };
                 check.is("generated.logits", &logits, 1e-5);
+            }
+
+            #[test]
+            fn hidden_tokens() {
+                let (model, expected) = load();
+                let seen = ids(&expected["masked.seen"]).into_iter().map(|seen| seen == 1).collect::<Vec<_>>();
+                let prompt = Prompt::masked(&ids(&expected["masked.tokens"]), &seen);
+                let steps = expected["masked.generated"].dims()[0];
+                // Beside a longer prompt, so that there is padding too.
+                let (tokens, logits) = generate!(model, max_new_tokens = steps, {
+                    let own = invoke!(prompt, { (model.tokens(), model.steps(..).map(|step| step.logits().at(Seq, -1))) });
+                    let _ = invoke!((1..14).collect::<Vec<u32>>(), { model.tokens() });
+                    own
+                })
+                .unwrap();
+                assert_eq!(ids(&tokens), ids(&expected["masked.generated"]));
+                let logits = Candle::cat(&logits.iter().map(|logits| (**logits).clone()).collect::<Vec<_>>(), 0).unwrap();
+                let mut check = Check { expected: &expected, checked: BTreeSet::new() };
+                check.is("masked.logits", &logits, 1e-5);
+            }
+
+            #[test]
+            fn half_precision_stays_close() {
+                let (_, expected) = load();
+                let path = folder(concat!("tests/reference/", stringify!($module)));
+                for dtype in [DType::BF16, DType::F16] {
+                    let model = $handle::<Dynamic>::load(Source::from(path.as_path()).dtype(dtype)).unwrap();
+                    let logits = trace!(model, ids(&expected["tokens"]), { model.logits() }).unwrap();
+                    assert_eq!(logits.dtype(), dtype);
+                    let relative = crate::shared::relative(&logits, &expected["logits"]);
+                    assert!(relative < 0.05, "{dtype:?}: {relative}");
+                }
             }
 
             #[test]
@@ -188,4 +221,4 @@ macro_rules! architectures {
     )+};
 }
 
-architectures!(qwen3: Qwen3, gemma3: Gemma3, olmo2: Olmo2);
+architectures!(qwen3: Qwen3, gemma2: Gemma2, gemma3: Gemma3, olmo2: Olmo2);

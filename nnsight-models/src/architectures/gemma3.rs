@@ -221,7 +221,7 @@ impl Gemma3Config {
         // Their defaults are not the usual ones.
         let (_, window) = (config.size(&["head_dim"])?, config.size(&["sliding_window"])?);
         let sizes = config.sizes()?;
-        let is_local = windowed_layers(config, sizes.layers)?;
+        let is_local = windowed_layers(config, sizes.layers, 6)?;
         let ([global, local], context) = (ropes(config, sizes.head_dim)?, sizes.context);
         config.check_keys(&KEYS)?;
         let scalar = config.number("query_pre_attn_scalar", 256.0, 1e-6..=1e9)?;
@@ -305,7 +305,7 @@ const GGUF: GgufNames = GgufNames {
         ("feed_forward_length", ConfigKey::Size("intermediate_size")),
         ("attention.head_count", ConfigKey::Size("num_attention_heads")),
         ("attention.head_count_kv", ConfigKey::Size("num_key_value_heads")),
-        ("attention.key_length", ConfigKey::HeadDim("head_dim")),
+        ("attention.key_length", ConfigKey::HeadChannels("head_dim")),
         ("block_count", ConfigKey::Size("num_hidden_layers")),
         ("context_length", ConfigKey::Size("max_position_embeddings")),
         ("attention.layer_norm_rms_epsilon", ConfigKey::Number("rms_norm_eps")),

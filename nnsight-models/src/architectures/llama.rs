@@ -268,7 +268,7 @@ const GGUF: GgufNames = GgufNames {
         ("feed_forward_length", ConfigKey::Size("intermediate_size")),
         ("attention.head_count", ConfigKey::Size("num_attention_heads")),
         ("attention.head_count_kv", ConfigKey::Size("num_key_value_heads")),
-        ("attention.key_length", ConfigKey::HeadDim("head_dim")),
+        ("attention.key_length", ConfigKey::HeadChannels("head_dim")),
         ("block_count", ConfigKey::Size("num_hidden_layers")),
         ("context_length", ConfigKey::Size("max_position_embeddings")),
         ("attention.layer_norm_rms_epsilon", ConfigKey::Number("rms_norm_eps")),

@@ -7,6 +7,7 @@ use nnsight_kernels::reference::{attend, scores};
 use nnsight_kernels::{self as kernels, Mask, is_half, largest, softmax, upcast_for_sums};
 
 use super::batch;
+use super::soft_cap::capped;
 
 /// The sites of an attention between its inputs and what the heads gather.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +103,7 @@ impl ScaledDotProduct {
 
     fn scores(&self, q: &Tensor, k: &Tensor, mask: Option<&Tensor>) -> candle_core::Result<Tensor> {
         let Some(cap) = self.soft_cap else { return scores(q, k, mask) };
-        let capped = ((scores(q, k, None)? / cap)?.tanh()? * cap)?;
+        let capped = capped(&scores(q, k, None)?, cap)?;
         mask.map_or(Ok(capped.clone()), |mask| capped.broadcast_add(mask))
     }
 }

@@ -8,6 +8,7 @@ mod heads;
 mod linear;
 mod norm;
 mod rotary;
+mod soft_cap;
 
 pub use crate::config::Scaling;
 pub use attention::{AttentionTaps, ScaledDotProduct};
@@ -19,6 +20,7 @@ pub use linear::{Linear, LinearOptions, LinearSites, Map, fused_linear, queries_
 pub use nnsight_kernels::{Matrix, WeightFormat};
 pub use norm::{HeadNorm, HeadNormSites, LayerNorm, LayerNormOptions, LayerNormSites, RmsNorm, RmsNormOptions, RmsNormSites};
 pub use rotary::{Rope, Rotary};
+pub use soft_cap::{SoftCap, SoftCapOptions, SoftCapSites};
 
 /// The layers as an architecture has them, which has no signature of its own.
 pub(crate) mod plain {
@@ -28,5 +30,6 @@ pub(crate) mod plain {
     pub type LayerNorm = super::LayerNorm<Dynamic>;
     pub type Linear<I, O> = super::Linear<Dynamic, I, O>;
     pub type RmsNorm<D = Hidden> = super::RmsNorm<Dynamic, D>;
+    pub type SoftCap<D> = super::SoftCap<Dynamic, D>;
     pub type HeadNorm<H> = super::HeadNorm<Dynamic, H>;
 }

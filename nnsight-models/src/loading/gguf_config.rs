@@ -10,7 +10,7 @@ use super::gguf_names::{ConfigKey, GgufNames};
 use crate::config::Config;
 use crate::{Error, Result};
 
-/// Keys that belong to that of [`ConfigKey::HeadDim`].
+/// Keys that belong to that of [`ConfigKey::HeadChannels`].
 const OF_HEADS: &[&str] = &["attention.value_length", "rope.dimension_count"];
 
 /// Keys that belong to that of [`ConfigKey::Scaling`].
@@ -74,7 +74,7 @@ pub fn config(path: &Path, content: &Content, names: &'static GgufNames, ignored
             ConfigKey::Number(name) => set(name, json!(metadata.number(key)?)),
             // A window as long as the context hides nothing, and no window is written as none.
             ConfigKey::Window(name) => set(name, json!(metadata.size(key)?.filter(|&window| window != 0))),
-            ConfigKey::HeadDim(name) => set(name, json!(metadata.head_dim(key)?)),
+            ConfigKey::HeadChannels(name) => set(name, json!(metadata.head_dim(key)?)),
             ConfigKey::Scaling(name) => set(name, metadata.scaling(factors.as_deref())?),
             ConfigKey::SameAs(other) => {
                 if let (Some(found), Some(expected)) = (metadata.size(key)?, metadata.size(other)?)
@@ -128,7 +128,7 @@ impl Metadata<'_> {
         let has = |wanted: fn(ConfigKey) -> bool| self.names.keys.iter().any(|(_, meaning)| wanted(*meaning));
         key == "vocab_size"
             || self.names.keys.iter().any(|(known, _)| *known == key)
-            || OF_HEADS.contains(&key) && has(|key| matches!(key, ConfigKey::HeadDim(_)))
+            || OF_HEADS.contains(&key) && has(|key| matches!(key, ConfigKey::HeadChannels(_)))
             || OF_SCALING.contains(&key) && has(|key| matches!(key, ConfigKey::Scaling(_)))
     }
 

@@ -46,7 +46,7 @@ pub enum ConfigKey {
     /// A size that has to be that of another key of the metadata.
     SameAs(&'static str),
     /// The channels of a head. `attention.value_length` and `rope.dimension_count`, if they are there, have to say the same.
-    HeadDim(&'static str),
+    HeadChannels(&'static str),
     /// The factor of the rotary embedding's scaling, of which the other keys are `rope.scale_linear` and those that begin with `rope.scaling.`.
     Scaling(&'static str),
 }
