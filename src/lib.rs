@@ -51,12 +51,13 @@ pub use nnsight_core::Error as TraceError;
 pub use nnsight_core::{dim, model_dims, module, observer, outside, plan, position_dims, sites, stop};
 pub use nnsight_kernels as kernels;
 pub use nnsight_macros::{Module, Save, edit, generate, graph, intervene, invoke, scan, session, signature, sweep, trace};
-pub use nnsight_models::{self as models, Error, Result, gpt2, llama};
+pub use nnsight_models::architectures::*;
+pub use nnsight_models::{self as models, Error, Result};
 
 /// What generated code calls. Not for use by hand: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use nnsight_core::__private::*;
+    pub use nnsight_models::__private::*;
 
     /// The traits whose methods a block calls, without names that could meet the user's.
     pub mod block {
@@ -111,9 +112,9 @@ pub mod prelude {
         Chat, ChatEnd, Generation, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Message, Mlp, Prompt, Query, Seq, Vocab,
     };
     pub use nnsight_macros::{Save, edit, generate, graph, intervene, invoke, scan, session, sweep, trace};
+    pub use nnsight_models::architectures::handles::*;
+    pub use nnsight_models::signatures::*;
     pub use nnsight_models::{
-        CausalAttention, CausalBlock, CausalLm, Gpt2, Gpt2Large, Gpt2Medium, Gpt2Small, Gpt2Xl, HookedAttention, HookedBlock, HookedTransformer,
-        Llama, Llama3_1_8B, Llama3_1_70B, Llama3_1_405B, Llama3_2_1B, Llama3_2_3B, SmolLm2_1_7B, SmolLm2_135M, SmolLm2_360M, Source, TinyLlama_1_1B,
-        WeightFormat, integrated_gradients,
+        CausalAttention, CausalBlock, CausalLm, HookedAttention, HookedBlock, HookedTransformer, Source, WeightFormat, integrated_gradients,
     };
 }

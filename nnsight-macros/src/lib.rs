@@ -94,7 +94,13 @@ pub fn intervene(arguments: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// Makes a struct of submodules a module, every part of which is a site.
-#[proc_macro_derive(Module, attributes(module, child, tap))]
+///
+/// With `#[module(config = LlamaConfig)]` it is read from a checkpoint too: every child under its field's name, or under that of
+/// `#[child(name = "model.norm")]`. What else a child is to know follows as `#[child(epsilon = config.epsilon)]`, and a field that is not a module has
+/// `#[value(config.heads)]`; both may use `config`, the config, and `loader`, the place in the checkpoint.
+///
+/// `#[common(CausalBlock<Attention> { resid_pre: input, resid_mid, … })]` says which of its sites have the names that every architecture has.
+#[proc_macro_derive(Module, attributes(module, child, tap, value, common))]
 pub fn derive_module(input: TokenStream) -> TokenStream {
     module::expand(input.into()).into()
 }

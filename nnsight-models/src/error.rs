@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use nnsight_core::first_line;
 use nnsight_core::graph::Source as Line;
 
+use crate::known;
+
 /// What went wrong, and what to do about it.
 ///
 /// Printed with `{:?}`, as `main` prints what it returns, it is a [`Report`](nnsight_core::Report).
@@ -48,7 +50,7 @@ pub enum Error {
         found: usize,
     },
     /// A checkpoint is of another architecture.
-    #[error("expected a `{expected}` checkpoint, found `{found}`; what can be loaded is `llama` and `gpt2`")]
+    #[error("expected a `{expected}` checkpoint, found `{found}`; what can be loaded is {}", known::listed())]
     OtherArchitecture {
         /// What was asked for.
         expected: &'static str,
@@ -279,6 +281,18 @@ pub enum Error {
         problem: Box<Error>,
         /// The line of the program that loads it.
         source_line: Line,
+    },
+    /// An architecture has no table of names for GGUF files.
+    #[error("a `{architecture}` is not read from GGUF files; load a folder with its `config.json` and `model.safetensors`")]
+    NoGguf {
+        /// The architecture.
+        architecture: &'static str,
+    },
+    /// A module has an axis whose size no config says.
+    #[error("the axis `{axis}` has no size in a config; declare it with one, `dim!(pub {axis} = …)`, or read its size from the config yourself")]
+    NoSuchSize {
+        /// Its name.
+        axis: &'static str,
     },
 }
 

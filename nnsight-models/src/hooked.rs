@@ -59,6 +59,10 @@ pub trait HookedAttention<'t, C: Signature>: CausalAttention<'t, C> {
     hooks! {
         /// `blocks.N.attn.hook_q`; its axes are `(Batch, Heads, Seq, HeadDim)`.
         hook_q = q -> (Batch, Heads, Seq, HeadDim);
+        /// `blocks.N.attn.hook_k`; its axes are `(Batch, KvHeads, Seq, HeadDim)`.
+        hook_k = k -> (Batch, Self::KvHeads, Seq, HeadDim);
+        /// `blocks.N.attn.hook_v`; its axes are `(Batch, KvHeads, Seq, HeadDim)`.
+        hook_v = v -> (Batch, Self::KvHeads, Seq, HeadDim);
         /// `blocks.N.attn.hook_attn_scores`
         hook_attn_scores = scores -> (Batch, Heads, Query, Key);
         /// `blocks.N.attn.hook_pattern`

@@ -12,16 +12,17 @@ use nnsight_core::observer::Observer;
 use nnsight_core::plan::Optimizations;
 use nnsight_core::sites::SiteTable;
 use nnsight_core::trace::{Fingerprint, Traceable};
-use nnsight_core::types::{Describes, Saved, Signature};
+use nnsight_core::types::{Describes, Dynamic, Saved, Signature};
 
 use nnsight_lm::Language;
 
 use crate::Result;
+use crate::causal::CausalLm;
 use crate::config::Declared;
 use crate::loaded::Loaded;
 use crate::loading::Source;
 use crate::network::{Architecture, Network};
-use crate::transformer_lens::named_as_transformer_lens;
+use crate::transformer_lens::{Paths, named_as_transformer_lens};
 
 /// The network `N` with its tokenizer, in the checkpoint `C`. [`Llama`](crate::Llama) and [`Gpt2`](crate::Gpt2) are this.
 ///
@@ -124,9 +125,12 @@ impl<N: Network, C: Signature> LanguageModel<N, C> {
     /// # Errors
     /// [`nnsight_core::Error::WrongName`] names the one that does not hold.
     #[track_caller]
-    pub fn with_transformer_lens_names(self) -> nnsight_core::Result<Self> {
+    pub fn with_transformer_lens_names(self) -> nnsight_core::Result<Self>
+    where
+        N::Sites<'static, Dynamic>: CausalLm<'static, Dynamic>,
+    {
         let place = Some(Location::caller().into());
-        let loaded = named_as_transformer_lens(self.loaded, &N::LAYOUT).map_err(|error| error.or_at(place))?;
+        let loaded = named_as_transformer_lens(self.loaded, Paths::of::<N::Sites<'static, Dynamic>>()).map_err(|error| error.or_at(place))?;
         Ok(LanguageModel { loaded, ..self })
     }
 }

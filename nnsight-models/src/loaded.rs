@@ -43,7 +43,7 @@ pub struct Loaded {
 
 impl Loaded {
     pub(crate) fn read(source: &Source, architecture: &Architecture, declared: Declared) -> Result<Self> {
-        let Checkpoint { config, ends, tokenizer, mut weights, fingerprint } = open(source)?;
+        let Checkpoint { config, ends, tokenizer, mut weights, fingerprint } = open(source, architecture.model_type, architecture.gguf)?;
         let found = config.model_type()?;
         if found != architecture.model_type {
             return Err(Error::OtherArchitecture { expected: architecture.model_type, found: found.to_string() });
@@ -68,7 +68,7 @@ impl Loaded {
 
     /// Writes a checkpoint as a Hugging Face folder.
     pub(crate) fn rewrite(source: &Source, architecture: &Architecture, folder: &Path) -> Result<()> {
-        let Checkpoint { config, ends, tokenizer, mut weights, .. } = open(source)?;
+        let Checkpoint { config, ends, tokenizer, mut weights, .. } = open(source, architecture.model_type, architecture.gguf)?;
         weights.remember();
         (architecture.build)(&config, &mut weights)?;
         weights.finish()?;

@@ -1,20 +1,19 @@
 //! What an architecture is.
 
-use nnsight_core::module::Instrument;
-use nnsight_core::run::{StagedModel, Stages};
+use nnsight_core::run::Stages;
 use nnsight_core::sites::{Registrar, SiteTable};
 
 use crate::Result;
 use crate::config::Config;
-use crate::layout::Layout;
-use crate::loading::Weights;
+use crate::decoder::{Decoder, Staged};
+use crate::loading::{GgufNames, Weights};
 
 /// An architecture: what builds it from a checkpoint.
-pub trait Network: Instrument + StagedModel + Send + Sync {
+pub trait Network: Decoder {
     /// What a `config.json` calls it.
     const MODEL_TYPE: &'static str;
-    /// Where it keeps what TransformerLens has names for.
-    const LAYOUT: Layout;
+    /// What a GGUF file calls it and its parts, if it can be loaded from one.
+    const GGUF: Option<&'static GgufNames> = None;
     /// Builds it.
     ///
     /// # Errors
@@ -32,6 +31,7 @@ pub(crate) type AnyNetwork = dyn Stages + Send + Sync;
 #[derive(Clone, Copy)]
 pub(crate) struct Architecture {
     pub model_type: &'static str,
+    pub gguf: Option<&'static GgufNames>,
     pub build: fn(&Config, &mut Weights) -> Result<Box<AnyNetwork>>,
     pub describe: fn(Registrar) -> SiteTable,
 }
@@ -40,10 +40,11 @@ impl Architecture {
     pub fn of<N: Network>() -> Self {
         Architecture {
             model_type: N::MODEL_TYPE,
+            gguf: N::GGUF,
             build: |config, weights| {
                 let mut network = N::build(config, weights)?;
                 network.attach(&mut 0);
-                Ok(Box::new(network))
+                Ok(Box::new(Staged { network, device: weights.device().clone(), dtype: weights.dtype() }))
             },
             describe: Registrar::model::<N>,
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nnsight_core::{Error as TraceError, Report};
 
-use crate::Error;
+use crate::{Error, known};
 
 impl Error {
     /// What to do about it, where there is something to say beside the sentence itself.
@@ -15,7 +15,7 @@ impl Error {
             Error::Loading { problem, .. } => return problem.help(),
             Error::Format { .. } => "fetch or copy the file again, or name another one".into(),
             Error::OtherCheckpoint { .. } => "load it with the signature that it has, or with `Dynamic`, which takes any sizes".into(),
-            Error::OtherArchitecture { .. } => "what can be loaded is `llama` and `gpt2`".into(),
+            Error::OtherArchitecture { .. } => format!("what can be loaded is {}", known::listed()),
             Error::MissingTensors { .. } => "the checkpoint may lack one of its files; see that all of them are in its folder".into(),
             Error::TensorShape { .. } => "`config.json` and the weights are of different models; take both from one place".into(),
             Error::Checksum { .. } => "try again; what stands between here and the hub may have changed it".into(),
@@ -41,7 +41,9 @@ impl Error {
             | Error::Download { .. }
             | Error::NoTokenizer(_)
             | Error::NoChatTemplate { .. }
-            | Error::ChatTemplate { .. } => return None,
+            | Error::ChatTemplate { .. }
+            | Error::NoGguf { .. }
+            | Error::NoSuchSize { .. } => return None,
             Error::File { .. } | Error::Config(_) | Error::NotFound { .. } | Error::Tokenizer(_) | Error::Candle(_) => return None,
         })
     }

@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::{Gpt2, Llama};
+use crate::architectures::{Gemma2, Gemma3, Gpt2, Llama, Olmo2, Qwen3};
 
 signature!(
     /// GPT-2, 124 million parameters.
@@ -64,4 +64,49 @@ signature!(
     /// TinyLlama, 1.1 billion parameters.
     #[allow(non_camel_case_types)]
     pub TinyLlama_1_1B: Llama = "configs/tinyllama-1.1b.json"
+);
+signature!(
+    /// Qwen3, 0.6 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Qwen3_0_6B: Qwen3 = "configs/qwen3-0.6b.json"
+);
+signature!(
+    /// Qwen3, 4 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Qwen3_4B: Qwen3 = "configs/qwen3-4b.json"
+);
+signature!(
+    /// Qwen3, 8 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Qwen3_8B: Qwen3 = "configs/qwen3-8b.json"
+);
+signature!(
+    /// Gemma 3, 270 million parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Gemma3_270M: Gemma3 = "configs/gemma-3-270m.json"
+);
+signature!(
+    /// Gemma 3, 1 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Gemma3_1B: Gemma3 = "configs/gemma-3-1b.json"
+);
+signature!(
+    /// OLMo 2, 1 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Olmo2_1B: Olmo2 = "configs/olmo-2-1b.json"
+);
+signature!(
+    /// OLMo 2, 7 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Olmo2_7B: Olmo2 = "configs/olmo-2-7b.json"
+);
+signature!(
+    /// Gemma 2, 2 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Gemma2_2B: Gemma2 = "configs/gemma-2-2b.json"
+);
+signature!(
+    /// Gemma 2, 9 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Gemma2_9B: Gemma2 = "configs/gemma-2-9b.json"
 );

@@ -6,32 +6,95 @@ use candle_core::Tensor;
 use nnsight_core::Error;
 use nnsight_core::graph::{At, Graph, Invoke, InvokeId, Node, NodeId, Op, SiteId, Source, SourceId};
 use nnsight_core::observer::Observer;
+use nnsight_core::types::Dynamic;
 use nnsight_kernels::{softmax, upcast};
 use nnsight_lm::Prompt;
 
-use crate::layout::Layout;
+use crate::causal::{CausalAttention, CausalBlock, CausalLm};
 use crate::loaded::Loaded;
 
+/// Names of TransformerLens for the sites of one layer, and the common names that they stand for: of the layer, or after a point of its attention.
+const OF_A_LAYER: [(&str, &str); 13] = [
+    ("hook_resid_pre", "resid_pre"),
+    ("hook_resid_mid", "resid_mid"),
+    ("hook_resid_post", "resid_post"),
+    ("hook_attn_out", "attn_out"),
+    ("hook_mlp_out", "mlp_out"),
+    ("attn.hook_q", ".q"),
+    ("attn.hook_k", ".k"),
+    ("attn.hook_v", ".v"),
+    ("attn.hook_attn_scores", ".scores"),
+    ("attn.hook_pattern", ".pattern"),
+    ("attn.hook_z", ".z"),
+    ("mlp.hook_pre", "mlp_pre"),
+    ("mlp.hook_post", "mlp_post"),
+];
+
+/// The paths of an architecture that have common names.
+#[derive(Clone, Copy)]
+pub(crate) struct Paths {
+    model: &'static [(&'static str, &'static str)],
+    block: &'static [(&'static str, &'static str)],
+    attention: &'static [(&'static str, &'static str)],
+}
+
+impl Paths {
+    /// Those of a model with these sites.
+    pub fn of<M: CausalLm<'static, Dynamic>>() -> Self {
+        Paths {
+            model: M::PATHS,
+            block: <M::Block as CausalBlock<'static, Dynamic>>::PATHS,
+            attention: <<M::Block as CausalBlock<'static, Dynamic>>::Attention as CausalAttention<'static, Dynamic>>::PATHS,
+        }
+    }
+
+    /// The names of TransformerLens for the sites of one layer, and the paths that they stand for.
+    fn layer(&self, layer: usize) -> Vec<(String, String)> {
+        let own = |path: &str| format!("{}.{layer}.{path}", path_of(self.model, "layers"));
+        let path = |common: &str| match common.strip_prefix('.') {
+            None => own(path_of(self.block, common)),
+            Some(common) => own(&format!("{}.{}", path_of(self.block, "attn"), path_of(self.attention, common))),
+        };
+        OF_A_LAYER.into_iter().map(|(name, common)| (format!("blocks.{layer}.{name}"), path(common))).collect()
+    }
+
+    /// The residual stream before the first layer.
+    fn embed(&self) -> &'static str {
+        path_of(self.model, "embed")
+    }
+
+    /// The last norm, of which the common name is that of its output.
+    fn norm(&self) -> &'static str {
+        let norm = path_of(self.model, "final_norm");
+        norm.strip_suffix(".output").unwrap_or(norm)
+    }
+}
+
+/// The path of a common name; each is there, or the architecture does not compile.
+fn path_of(paths: &'static [(&'static str, &'static str)], common: &str) -> &'static str {
+    paths.iter().find(|(name, _)| *name == common).map_or("", |(_, path)| path)
+}
+
 /// See [`LanguageModel::with_transformer_lens_names`](crate::LanguageModel::with_transformer_lens_names).
-pub(crate) fn named_as_transformer_lens(mut model: Loaded, layout: &Layout) -> nnsight_core::Result<Loaded> {
-    prove_names(&model, layout)?;
+pub(crate) fn named_as_transformer_lens(mut model: Loaded, paths: Paths) -> nnsight_core::Result<Loaded> {
+    prove_names(&model, paths)?;
     let mut table = (*model.table).clone();
-    for (name, path) in (0..table.depth).flat_map(|layer| layout.layer(layer)) {
+    for (name, path) in (0..table.depth).flat_map(|layer| paths.layer(layer)) {
         table.alias(&name, &path)?;
     }
-    table.alias("hook_embed", layout.embed)?;
-    table.alias("ln_final", layout.norm)?;
+    table.alias("hook_embed", paths.embed())?;
+    table.alias("ln_final", paths.norm())?;
     model.table = Arc::new(table);
     Ok(model)
 }
 
-fn prove_names(model: &Loaded, layout: &Layout) -> nnsight_core::Result<()> {
-    let names = (0..model.depth()).flat_map(|layer| layout.layer(layer)).collect::<Vec<_>>();
+fn prove_names(model: &Loaded, paths: Paths) -> nnsight_core::Result<()> {
+    let names = (0..model.depth()).flat_map(|layer| paths.layer(layer)).collect::<Vec<_>>();
     let count = names.len() as u32;
     let get = |site| Node { op: Op::Get { at: At::first(InvokeId(0)), site: SiteId(site) }, args: vec![], guards: vec![], source: SourceId(0) };
     let tokens = (0..3).map(|token| token % model.sizes().vocab as u32).collect();
     let mut sites = names.iter().map(|(_, path)| path.clone()).collect::<Vec<_>>();
-    sites.push(layout.embed.to_string());
+    sites.push(paths.embed().to_string());
     let graph = Graph {
         signature: model.table.signature.clone(),
         invokes: vec![Invoke { inputs: vec![Prompt::Tokens(tokens).into()], ..Invoke::default() }],

@@ -282,13 +282,15 @@ fn of_a_model_that_cannot_be_loaded() {
     assert_eq!((line, column), (line!() - 1, 39));
     let gutter = " ".repeat(line.to_string().len());
     let code = "    let (line, column, shown) = place(Llama::<SmolLm2_135M>::load(Source::from(other)));";
+    let (last, first) = nnsight::models::ARCHITECTURES.split_last().unwrap();
+    let all = format!("`{}` and `{last}`", first.join("`, `"));
     let expected = [
         "expected a `llama` checkpoint, found `gpt2`".to_string(),
         format!("{gutter}--> {}:{line}:{column}", file!()),
         format!("{gutter} |"),
         format!("{line} | {code}"),
         format!("{gutter} | {}^", " ".repeat(38)),
-        format!("{gutter} = help: what can be loaded is `llama` and `gpt2`"),
+        format!("{gutter} = help: what can be loaded is {all}"),
     ];
     assert_eq!(shown, expected.join("\n"));
     let target = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! The library's behaviour as a user meets it.
 
 mod advice;
+mod architectures;
 mod attaching;
 mod bad_input;
 mod batching;
@@ -14,6 +15,7 @@ mod files;
 mod folders;
 mod forms;
 mod fuzz;
+mod gemma3;
 mod generation;
 mod golden;
 mod gradients;

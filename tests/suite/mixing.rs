@@ -10,13 +10,13 @@ use crate::shared::{difference, folder};
 macro_rules! toy {
     ($name:ident, $mixes:ident $(($size:literal))?, $may_look:expr) => {
         mod $name {
-            use candle_core::{DType, Device, Tensor};
+            use candle_core::{Device, Tensor};
             use nnsight::Module;
             use nnsight::models::layers::{Embedding, Linear};
-            use nnsight::models::{Config, LanguageModel, Layout, Network, Weights};
+            use nnsight::models::{Config, Decoder, LanguageModel, Network, Weights};
             use nnsight::module::{Cx, Forward, Instrument, Place};
             use nnsight::prelude::{Batch, Dynamic, Hidden, Key, Query, Seq, Vocab};
-            use nnsight::run::{AnyBatch as _, KvCache, StagedModel, TokenBatch};
+            use nnsight::run::{AnyBatch as _, KvCache, TokenBatch};
 
             pub type Toy = LanguageModel<Network3, Dynamic>;
 
@@ -29,8 +29,6 @@ macro_rules! toy {
                 layers: Vec<Layer>,
                 #[child(pointwise)]
                 lm_head: Linear<Dynamic, Hidden, Vocab>,
-                device: Device,
-                dtype: DType,
                 place: Place,
             }
 
@@ -73,47 +71,25 @@ macro_rules! toy {
                 }
             }
 
-            impl StagedModel for Network3 {
-                type State = Tensor;
-                fn device(&self) -> &Device {
-                    &self.device
+            impl Decoder for Network3 {
+                type Layer = Layer;
+                fn embed(&self, tokens: &Tensor, cx: &mut Cx) -> nnsight_core::Result<Tensor> {
+                    cx.call(&self.embed_tokens, tokens)
                 }
-                fn dtype(&self) -> DType {
-                    self.dtype
+                fn layers(&self) -> &[Layer] {
+                    &self.layers
                 }
-                fn count(&self) -> usize {
-                    self.layers.len() + 2
+                fn after_layers(&self) -> Place {
+                    self.lm_head.place()
                 }
-                fn begin(&self, cx: &mut Cx) -> nnsight_core::Result<Tensor> {
-                    Ok(cx.batch::<TokenBatch>()?.tokens().clone())
-                }
-                fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> nnsight_core::Result<Tensor> {
-                    match self.layers.get(index.wrapping_sub(1)) {
-                        _ if index == 0 => cx.call(&self.embed_tokens, &state),
-                        Some(layer) => cx.call(layer, &state),
-                        None => {
-                            let state = cx.for_head(state)?;
-                            cx.call(&self.lm_head, &state)
-                        }
-                    }
-                }
-                fn output(&self, state: Tensor) -> Tensor {
-                    state
-                }
-                fn head(&self) -> Option<usize> {
-                    self.lm_head.place().first()
-                }
-                fn find(&self, path: &str) -> Option<&dyn Forward> {
-                    Instrument::find(self, path)
+                fn logits(&self, x: &Tensor, cx: &mut Cx) -> nnsight_core::Result<Tensor> {
+                    cx.call(&self.lm_head, x)
                 }
             }
 
             impl Network for Network3 {
                 const MODEL_TYPE: &'static str = "llama";
-                const LAYOUT: Layout =
-                    Layout { layers: "layers", embed: "embed_tokens.output", norm: "", attn: "", pre: "", down: "" };
                 fn build(_config: &Config, weights: &mut Weights) -> nnsight::models::Result<Self> {
-                    let (dtype, device) = (weights.dtype(), weights.device().clone());
                     let mut linear = |name: &str, shape: [usize; 2]| {
                         let weight = weights.get(name, &shape)?.t()?;
                         weights.matrix(weight)
@@ -126,7 +102,7 @@ macro_rules! toy {
                         let (k_proj, o_proj) = (Linear::new(own("q_proj")?, None), Linear::new(own("o_proj")?, None));
                         layers.push(Layer { k_proj, o_proj, place: Place::default() });
                     }
-                    Ok(Network3 { embed_tokens, layers, lm_head, device, dtype, place: Place::default() })
+                    Ok(Network3 { embed_tokens, layers, lm_head, place: Place::default() })
                 }
             }
 

@@ -4,6 +4,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
 use super::parse::{Element, Mixes, Module, Shape, What};
+use super::{common, load};
 
 pub fn module(module: &Module) -> TokenStream {
     let sites = sites_struct(module);
@@ -11,7 +12,9 @@ pub fn module(module: &Module) -> TokenStream {
     let pointwise = pointwise(module);
     let taps = taps(module);
     let belongs = belongs_to(module);
-    quote!(#sites #instrument #belongs #pointwise #taps)
+    let load = load::expand(module);
+    let common = common::expand(module, &lifetime(module), &signature(module));
+    quote!(#sites #instrument #belongs #pointwise #taps #load #common)
 }
 
 impl Shape {

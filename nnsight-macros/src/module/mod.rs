@@ -1,6 +1,8 @@
 //! `derive(Module)`: parse the struct, write its sites.
 
+mod common;
 mod expand;
+mod load;
 mod parse;
 #[cfg(test)]
 mod snapshots;

@@ -2,8 +2,10 @@
 
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Data, DeriveInput, Field, Fields, GenericArgument, Generics, Ident, PathArguments, Token, Type, Visibility};
+use syn::{Attribute, Data, DeriveInput, Expr, Field, Fields, GenericArgument, Generics, Ident, LitStr, PathArguments, Token, Type, Visibility};
 
+use super::common::Common;
+use super::load::Load;
 use crate::errors::Errors;
 
 /// A struct of submodules.
@@ -23,6 +25,10 @@ pub struct Module {
     pub elements: Vec<Element>,
     /// The field of type `Place`.
     pub place: Ident,
+    /// How it is read from a checkpoint, if it says.
+    pub load: Option<Load>,
+    /// The names that its sites have on every architecture.
+    pub common: Vec<Common>,
 }
 
 /// A child or a tap.
@@ -59,17 +65,20 @@ mod keyword {
     syn::custom_keyword!(input);
     syn::custom_keyword!(output);
     syn::custom_keyword!(pointwise);
+    syn::custom_keyword!(config);
     syn::custom_keyword!(from);
+    syn::custom_keyword!(name);
     syn::custom_keyword!(mixes);
 }
 
-/// `#[module(sites = Mlp, input: (…), output: (…), pointwise(Hidden, Hidden))]`
+/// `#[module(sites = Mlp, input: (…), output: (…), pointwise(Hidden, Hidden), config = LlamaConfig)]`
 #[derive(Default)]
 struct ModuleArguments {
     sites: Option<Ident>,
     input: Option<Shape>,
     output: Option<Shape>,
     pointwise: Option<(Type, Type)>,
+    config: Option<Type>,
 }
 
 impl Parse for ModuleArguments {
@@ -95,8 +104,12 @@ impl Parse for ModuleArguments {
                 let from = content.parse()?;
                 content.parse::<Token![,]>()?;
                 arguments.pointwise = Some((from, content.parse()?));
+            } else if input.peek(keyword::config) {
+                input.parse::<keyword::config>()?;
+                input.parse::<Token![=]>()?;
+                arguments.config = Some(input.parse()?);
             } else {
-                return Err(input.error("expected `sites = Name`, `input: (…)`, `output: (…)` or `pointwise(In, Out)`"));
+                return Err(input.error("expected `sites = Name`, `input: (…)`, `output: (…)`, `pointwise(In, Out)` or `config = Config`"));
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
@@ -106,11 +119,15 @@ impl Parse for ModuleArguments {
     }
 }
 
-/// `#[child]`, `#[child(pointwise, from(a, b))]`
+/// `#[child]`, `#[child(pointwise, from(a, b), name = "model.norm", epsilon = config.epsilon)]`
 #[derive(Default)]
-struct ChildArguments {
+pub struct ChildArguments {
     pointwise: bool,
     from: Option<Vec<Ident>>,
+    /// What the checkpoint calls it, if not as the field is called.
+    pub name: Option<LitStr>,
+    /// How it is read: the options of its own that are not the default.
+    pub options: Vec<(Ident, Expr)>,
 }
 
 impl Parse for ChildArguments {
@@ -120,6 +137,14 @@ impl Parse for ChildArguments {
             if input.peek(keyword::pointwise) {
                 input.parse::<keyword::pointwise>()?;
                 arguments.pointwise = true;
+            } else if input.peek(keyword::name) && input.peek2(Token![=]) {
+                input.parse::<keyword::name>()?;
+                input.parse::<Token![=]>()?;
+                arguments.name = Some(input.parse()?);
+            } else if input.peek(Ident) && input.peek2(Token![=]) {
+                let option = input.parse()?;
+                input.parse::<Token![=]>()?;
+                arguments.options.push((option, input.parse()?));
             } else {
                 arguments.from = Some(parse_from(input)?);
             }
@@ -128,6 +153,15 @@ impl Parse for ChildArguments {
             }
         }
         Ok(arguments)
+    }
+}
+
+impl ChildArguments {
+    pub fn of(attribute: &Attribute) -> syn::Result<Self> {
+        match &attribute.meta {
+            syn::Meta::Path(_) => Ok(ChildArguments::default()),
+            _ => attribute.parse_args(),
+        }
     }
 }
 
@@ -223,6 +257,9 @@ impl Module {
                 format!("a module has at most {ELEMENTS} children and taps, and this has {}: make some of them a module", elements.len()),
             );
         }
+        let load = Load::new(arguments.config, fields, errors);
+        let common = input.attrs.iter().filter(|attribute| attribute.path().is_ident("common"));
+        let common = common.filter_map(|attribute| errors.keep(attribute.parse_args())).collect();
         let sites = arguments.sites.unwrap_or_else(|| quote::format_ident!("{}Sites", input.ident));
         Some(Module {
             name: input.ident.clone(),
@@ -234,6 +271,8 @@ impl Module {
             pointwise: arguments.pointwise,
             elements,
             place,
+            load,
+            common,
         })
     }
 }
@@ -280,7 +319,7 @@ fn fail<T>(errors: &mut Errors, input: &DeriveInput, message: &str) -> Option<T>
     None
 }
 
-fn is_named(ty: &Type, name: &str) -> bool {
+pub fn is_named(ty: &Type, name: &str) -> bool {
     matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|segment| segment.ident == name))
 }
 
@@ -294,11 +333,8 @@ fn elements(field: &Field, errors: &mut Errors) -> Vec<Element> {
                 elements.push(Element { name, docs: Vec::new(), from, what: What::Tap { shape, mixes } });
             }
         } else if attribute.path().is_ident("child") {
-            let arguments = match &attribute.meta {
-                syn::Meta::Path(_) => Some(ChildArguments::default()),
-                _ => errors.keep(attribute.parse_args()),
-            };
-            if let (Some(ChildArguments { pointwise, from }), Some(name)) = (arguments, field.ident.clone()) {
+            let arguments = errors.keep(ChildArguments::of(attribute));
+            if let (Some(ChildArguments { pointwise, from, .. }), Some(name)) = (arguments, field.ident.clone()) {
                 let what = match element_of_list(&field.ty) {
                     Some(ty) => What::List { ty },
                     None => What::Child { ty: field.ty.clone(), pointwise },
@@ -311,7 +347,7 @@ fn elements(field: &Field, errors: &mut Errors) -> Vec<Element> {
 }
 
 /// `T` of `Vec<T>`.
-fn element_of_list(ty: &Type) -> Option<Type> {
+pub fn element_of_list(ty: &Type) -> Option<Type> {
     let Type::Path(path) = ty else { return None };
     let segment = path.path.segments.last().filter(|segment| segment.ident == "Vec")?;
     match &segment.arguments {

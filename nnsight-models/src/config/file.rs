@@ -55,16 +55,16 @@ impl Config {
     }
 
     /// Whether a key is to be left out of account.
-    pub(super) fn ignores(&self, key: &str) -> bool {
+    pub(crate) fn ignores(&self, key: &str) -> bool {
         self.ignored.iter().any(|ignored| ignored == key)
     }
 
     /// What a key says, unless it is absent or `null`.
-    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.json.get(key).filter(|value| !value.is_null() && !self.ignores(key))
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.json.iter().map(|(key, value)| (key.as_str(), value))
     }
 
@@ -72,7 +72,7 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::UnknownKeys`], [`Error::Config`] if a key has a value that cannot be run.
-    pub(super) fn check_keys(&self, keys: &Keys) -> Result<()> {
+    pub(crate) fn check_keys(&self, keys: &Keys) -> Result<()> {
         keys.check(self)
     }
 
@@ -92,12 +92,13 @@ impl Config {
         end_tokens(self.get("eos_token_id")).map(Option::unwrap_or_default)
     }
 
-    fn size(&self, names: &[&str]) -> Result<usize> {
+    /// A size that has several names, and must be there.
+    pub(crate) fn size(&self, names: &[&str]) -> Result<usize> {
         self.optional(names)?.ok_or_else(|| Error::Config(format!("it has no `{}`", names.join("` or `"))))
     }
 
     /// A size that has several names.
-    pub(super) fn optional(&self, names: &[&str]) -> Result<Option<usize>> {
+    pub(crate) fn optional(&self, names: &[&str]) -> Result<Option<usize>> {
         let mut found: Option<(&str, usize)> = None;
         for name in names {
             let Some(value) = self.get(name) else { continue };
@@ -114,12 +115,12 @@ impl Config {
     }
 
     /// A number within bounds.
-    pub(super) fn number(&self, name: &str, default: f64, bounds: std::ops::RangeInclusive<f64>) -> Result<f64> {
+    pub(crate) fn number(&self, name: &str, default: f64, bounds: std::ops::RangeInclusive<f64>) -> Result<f64> {
         self.get(name).map_or(Ok(default), |value| number(name, value, bounds))
     }
 
     /// A boolean. `null` is `false`, as transformers takes it.
-    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool> {
+    pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool> {
         match self.json.get(name).filter(|_| !self.ignores(name)) {
             None => Ok(default),
             Some(Value::Null) => Ok(false),
@@ -128,7 +129,7 @@ impl Config {
         }
     }
 
-    pub(super) fn text(&self, name: &str, default: &str) -> Result<String> {
+    pub(crate) fn text(&self, name: &str, default: &str) -> Result<String> {
         match self.get(name) {
             None => Ok(default.to_string()),
             Some(Value::String(text)) => Ok(text.clone()),
@@ -184,7 +185,7 @@ impl Config {
 }
 
 /// A number within bounds.
-pub(super) fn number(name: &str, value: &Value, bounds: std::ops::RangeInclusive<f64>) -> Result<f64> {
+pub(crate) fn number(name: &str, value: &Value, bounds: std::ops::RangeInclusive<f64>) -> Result<f64> {
     let number = value.as_f64().ok_or_else(|| Error::Config(format!("`{name}` is {value}, and should be a number")))?;
     match bounds.contains(&number) {
         true => Ok(number),

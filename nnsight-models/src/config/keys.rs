@@ -8,7 +8,7 @@ use super::file::Config;
 use crate::{Error, Result};
 
 /// The keys that an architecture knows.
-pub struct Keys {
+pub(crate) struct Keys {
     pub architecture: &'static str,
     /// The classes of transformers whose forward pass it is.
     pub classes: &'static [&'static str],
@@ -21,7 +21,7 @@ pub struct Keys {
 }
 
 /// A key that must have one of some values, written as JSON.
-pub struct Fixed {
+pub(crate) struct Fixed {
     pub key: &'static str,
     pub values: &'static [&'static str],
 }
@@ -129,7 +129,7 @@ const FIXED: &[Fixed] = &[
 
 impl Keys {
     /// Holds every key of a config against these.
-    pub fn check(&self, config: &Config) -> Result<()> {
+    pub(super) fn check(&self, config: &Config) -> Result<()> {
         let mut unknown = Vec::new();
         for (key, value) in config.keys() {
             // A leading underscore is Python's for what is private to the library that wrote the file.

@@ -1,14 +1,16 @@
-//! Checkpoint configurations: what they say, key by key, and what an architecture makes of it.
+//! Checkpoint configurations: what they say, key by key.
 
+mod attention;
 mod declared;
 mod file;
-mod gpt2;
 mod keys;
-mod llama;
 mod rope;
+mod scaling;
 
+pub(crate) use attention::{full_attention, windowed_layers};
 pub(crate) use declared::Declared;
 pub use file::Config;
 pub(crate) use file::end_tokens;
-pub use gpt2::Gpt2Config;
-pub use llama::LlamaConfig;
+pub(crate) use keys::{Fixed, Keys};
+pub(crate) use rope::{rope, ropes};
+pub use scaling::Scaling;

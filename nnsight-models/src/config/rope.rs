@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::Scaling;
 use super::file::{Config, number};
-use crate::layers::Scaling;
 use crate::{Error, Result};
 
 /// Bases that are taken for real.
@@ -12,7 +12,7 @@ const THETA: std::ops::RangeInclusive<f64> = 1.0..=1e15;
 const FACTOR: std::ops::RangeInclusive<f64> = 1.0..=1e6;
 
 /// Base and scaling. Older configs have `rope_theta` at the top and the scaling in `rope_scaling`; newer ones have both in `rope_parameters`.
-pub fn rope(config: &Config, head_dim: usize) -> Result<(f64, Scaling)> {
+pub(crate) fn rope(config: &Config, head_dim: usize) -> Result<(f64, Scaling)> {
     let nested = ["rope_parameters", "rope_scaling"].map(|name| config.get(name).map(|parameters| (name, parameters)));
     let nested = nested.into_iter().flatten().collect::<Vec<_>>();
     if let [(one, a), (two, b)] = nested.as_slice()
@@ -21,9 +21,34 @@ pub fn rope(config: &Config, head_dim: usize) -> Result<(f64, Scaling)> {
         return Err(Error::Config(format!("`{one}` is {a} and `{two}` is {b}; leave one of them out")));
     }
     let top = config.get("rope_theta").map(|theta| number("rope_theta", theta, THETA)).transpose()?;
-    let Some((name, parameters)) = nested.first() else {
-        return Ok((top.unwrap_or(10_000.0), Scaling::None));
-    };
+    match nested.first() {
+        None => Ok((top.unwrap_or(10_000.0), Scaling::None)),
+        Some((name, parameters)) => embedding(config, (name, parameters), top, head_dim),
+    }
+}
+
+/// Base and scaling of the layers that see all positions, and of those that see a window. Newer configs have an object for each in
+/// `rope_parameters`; in older ones, what is said at the top is that of the former, and the latter have a base of their own.
+pub(crate) fn ropes(config: &Config, head_dim: usize) -> Result<[(f64, Scaling); 2]> {
+    let kinds = ["full_attention", "sliding_attention"];
+    let parameters = config.get("rope_parameters");
+    if let Some(of_kinds) = parameters.filter(|parameters| kinds.iter().any(|kind| parameters.get(kind).is_some())) {
+        let theirs = |kind: &str| match of_kinds.get(kind) {
+            Some(own) => embedding(config, (&format!("rope_parameters.{kind}"), own), None, head_dim),
+            None => Err(Error::Config(format!("`rope_parameters` has no `{kind}`"))),
+        };
+        return Ok([theirs(kinds[0])?, theirs(kinds[1])?]);
+    }
+    let local = config.number("rope_local_base_freq", 10_000.0, THETA)?;
+    let has_base = config.get("rope_theta").is_some() || parameters.is_some_and(|parameters| parameters.get("rope_theta").is_some());
+    match has_base {
+        true => Ok([rope(config, head_dim)?, (local, Scaling::None)]),
+        false => Err(Error::Config("it has no `rope_theta`".into())),
+    }
+}
+
+/// Base and scaling as the object `name` says them. `top` is the base that is said beside it.
+fn embedding(config: &Config, (name, parameters): (&str, &Value), top: Option<f64>, head_dim: usize) -> Result<(f64, Scaling)> {
     let Value::Object(parameters) = parameters else {
         return Err(Error::Config(format!("`{name}` is {parameters}, and should be an object")));
     };

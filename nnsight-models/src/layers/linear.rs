@@ -10,6 +10,9 @@ use nnsight_kernels::{Matrix, MaybeOwned, add_bias, fused_matmul, matmul, upcast
 use nnsight_lm::Seq;
 use nnsight_macros::Module;
 
+use crate::Result as Loaded;
+use crate::loading::{Load, Loader};
+
 /// `y = x W + b`, from the axis `I` to the axis `O`.
 #[derive(Module)]
 #[module(input: (Batch, Seq, I), output: (Batch, Seq, O), pointwise(I, O))]
@@ -32,6 +35,41 @@ impl<C: Signature, I: DimName, O: DimName> Linear<C, I, O> {
     /// The type of its weights.
     pub fn dtype(&self) -> DType {
         self.weight.dtype()
+    }
+}
+
+/// How a [`Linear`] is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LinearOptions {
+    /// Whether it has a bias.
+    pub bias: bool,
+    /// Whether the checkpoint has its weight as `(I, O)`, as GPT-2's are, and not as `(O, I)`.
+    pub transposed: bool,
+    /// The embedding that is its weight too, by its place in the checkpoint; it has been read before.
+    pub tied_to: Option<&'static str>,
+}
+
+impl<F, C: Signature, I: DimName, O: DimName> Load<F> for Linear<C, I, O> {
+    type Options = LinearOptions;
+
+    fn load(loader: &mut Loader<'_, F>, LinearOptions { bias, transposed, tied_to }: LinearOptions) -> Loaded<Self> {
+        let (from, to) = (loader.size::<I>()?, loader.size::<O>()?);
+        let weight = match (tied_to, transposed) {
+            (Some(table), _) => {
+                let head = loader.name("weight");
+                loader.weights().tied_head(&format!("{table}.weight"), &head)?
+            }
+            (None, true) => {
+                let weight = loader.tensor("weight", &[from, to])?;
+                loader.weights().matrix(weight)?
+            }
+            (None, false) => {
+                let weight = loader.tensor("weight", &[to, from])?.t()?;
+                loader.weights().matrix(weight)?
+            }
+        };
+        let bias = bias.then(|| loader.tensor("bias", &[to])).transpose()?;
+        Ok(Linear::new(weight, bias))
     }
 }
 

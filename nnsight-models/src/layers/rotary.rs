@@ -1,34 +1,44 @@
 //! Rotary position embedding (Su et al. 2021), with the scaling of Llama 3.1.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
 use nnsight_kernels::{is_half, rotate};
+use nnsight_lm::HeadDim;
 
-/// How the frequencies are stretched for contexts longer than the model was trained on.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Scaling {
-    /// Not at all.
-    None,
-    /// All by one factor.
-    Linear {
-        /// By how much.
-        factor: f64,
-    },
-    /// The low ones by a factor, the high ones not, with a smooth passage (Llama 3.1).
-    Llama3 {
-        /// By how much.
-        factor: f64,
-        /// Below how many turns within the original context a frequency is low.
-        low_freq_factor: f64,
-        /// Above how many turns it is high.
-        high_freq_factor: f64,
-        /// The context that the model was first trained on.
-        original_context: f64,
-    },
-    /// Each by a factor of its own, as GGUF files store it.
-    Factors(Vec<f64>),
+use crate::Result as Loaded;
+use crate::config::Scaling;
+use crate::loading::Loader;
+
+/// A rotary embedding as a config describes it. Its tables are computed once, and shared by all layers.
+#[derive(Clone, Debug)]
+pub struct Rope {
+    theta: f64,
+    scaling: Scaling,
+    context: usize,
+    tables: OnceLock<Arc<Rotary>>,
+}
+
+impl Rope {
+    /// With the base `theta`, for prompts of up to `context` tokens.
+    pub fn new(theta: f64, scaling: Scaling, context: usize) -> Self {
+        Rope { theta, scaling, context, tables: OnceLock::new() }
+    }
+
+    /// The embedding, for a layer that is being read.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn rotary<F>(&self, loader: &mut Loader<'_, F>) -> Loaded<Arc<Rotary>> {
+        if let Some(rotary) = self.tables.get() {
+            return Ok(Arc::clone(rotary));
+        }
+        let head_dim = loader.size::<HeadDim>()?;
+        let weights = loader.weights();
+        let rotary = Rotary::new(head_dim, self.theta, &self.scaling, self.context, weights.dtype(), weights.device())?;
+        Ok(Arc::clone(self.tables.get_or_init(|| Arc::new(rotary))))
+    }
 }
 
 /// Positions whose cosines and sines are computed when a model is loaded, if its context is longer than this.
@@ -41,6 +51,12 @@ pub struct Rotary {
     context: usize,
     dtype: DType,
     tables: RwLock<Tables>,
+}
+
+impl std::fmt::Debug for Rotary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rotary").field("context", &self.context).finish_non_exhaustive()
+    }
 }
 
 /// Of the positions `0..`.
@@ -119,28 +135,6 @@ impl Rotary {
         };
         let Tables { cos, sin } = self.tables(x.dim(2)?, positions)?;
         Ok(rotate(x, &turn(&cos)?, &turn(&sin)?)?)
-    }
-}
-
-impl Scaling {
-    /// The frequency of the pair of channels with this number.
-    fn apply(&self, pair: usize, frequency: f64) -> f64 {
-        match *self {
-            Scaling::None => frequency,
-            Scaling::Linear { factor } => frequency / factor,
-            Scaling::Factors(ref factors) => frequency / factors.get(pair).copied().unwrap_or(1.0),
-            Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-                let turns = original_context * frequency / (2.0 * std::f64::consts::PI);
-                if turns < low_freq_factor {
-                    frequency / factor
-                } else if turns > high_freq_factor {
-                    frequency
-                } else {
-                    let smooth = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
-                    (1.0 - smooth) * frequency / factor + smooth * frequency
-                }
-            }
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::fingerprint::Fingerprint;
 use super::gguf::Gguf;
+use super::gguf_names::GgufNames;
 use super::safetensors::Safetensors;
 use super::source::{Location, Source};
 use super::weights::{Files, Weights};
@@ -26,8 +27,8 @@ pub(crate) struct Checkpoint {
     pub fingerprint: Fingerprint,
 }
 
-/// Finds and opens a checkpoint.
-pub(crate) fn open(source: &Source) -> Result<Checkpoint> {
+/// Finds and opens a checkpoint of an architecture that has these names for GGUF files.
+pub(crate) fn open(source: &Source, model_type: &'static str, names: Option<&'static GgufNames>) -> Result<Checkpoint> {
     source.check()?;
     let path = find(source)?;
     if std::fs::metadata(&path).map_err(at(&path))?.is_dir() {
@@ -36,7 +37,7 @@ pub(crate) fn open(source: &Source) -> Result<Checkpoint> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     match extension.to_ascii_lowercase().as_str() {
         "gguf" => {
-            let mut gguf = Gguf::open(&path)?;
+            let mut gguf = Gguf::open(&path, names.ok_or(Error::NoGguf { architecture: model_type })?)?;
             let config = gguf.config(&source.ignored)?.ignoring(source.ignored.iter().cloned());
             let tokenizer = gguf.tokenizer();
             let ends = config.end_tokens()?;

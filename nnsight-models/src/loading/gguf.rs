@@ -9,6 +9,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 
 use super::gguf_header::whole;
+use super::gguf_names::{GgufNames, Stored};
 use super::{finite, gguf_config, gguf_header, regular};
 use crate::config::Config;
 use crate::error::plain;
@@ -23,7 +24,7 @@ pub struct Gguf {
     path: PathBuf,
     file: BufReader<File>,
     content: Content,
-    architecture: String,
+    names: &'static GgufNames,
 }
 
 impl Gguf {
@@ -32,24 +33,17 @@ impl Gguf {
         &self.path
     }
 
-    /// Opens a file and reads its header.
-    pub fn open(path: &Path) -> Result<Self> {
-        let (file, size) = regular::open(path)?;
-        let mut file = BufReader::new(file);
-        let content = gguf_header::read(&mut file, path, size)?;
-        let number = |key: &str| content.metadata.get(key).and_then(whole);
-        if let Some(count) = number("split.count").filter(|&count| count > 1) {
-            let part = number("split.no").map_or(1, |number| number.saturating_add(1));
-            return Err(Error::Split { path: path.to_path_buf(), part, count });
-        }
-        let architecture = match content.metadata.get("general.architecture") {
-            Some(Value::String(name)) => name.clone(),
+    /// Opens a file of the architecture that has these names, and reads its header.
+    pub fn open(path: &Path, names: &'static GgufNames) -> Result<Self> {
+        let (file, content) = opened(path)?;
+        match content.metadata.get("general.architecture") {
+            Some(Value::String(name)) if name == names.architecture => Ok(Gguf { path: path.to_path_buf(), file, content, names }),
+            Some(Value::String(name)) => Err(Error::OtherArchitecture { expected: names.architecture, found: name.clone() }),
             _ => {
                 let problem = "it does not name its architecture".into();
-                return Err(Error::Format { path: path.to_path_buf(), format: "GGUF", problem });
+                Err(Error::Format { path: path.to_path_buf(), format: "GGUF", problem })
             }
-        };
-        Ok(Gguf { path: path.to_path_buf(), file, content, architecture })
+        }
     }
 
     /// By how much each rotary frequency is stretched, if it is: llama.cpp stores the outcome of Llama 3's scaling as a tensor.
@@ -64,7 +58,7 @@ impl Gguf {
     /// What a `config.json` would say, without regard to some keys.
     pub fn config(&mut self, ignored: &[String]) -> Result<Config> {
         let factors = self.rope_factors()?;
-        gguf_config::config(&self.path, &self.content, &self.architecture, ignored, factors)
+        gguf_config::config(&self.path, &self.content, self.names, ignored, factors)
     }
 
     /// The tokenizer that the file's metadata describes, or why there is none.
@@ -79,31 +73,36 @@ impl Gguf {
 
     /// Under which name a tensor is stored.
     pub fn find(&self, name: &str) -> Option<String> {
-        gguf_name(name).filter(|stored| self.content.tensor_infos.contains_key(stored))
+        let (module, parameter) = name.rsplit_once('.')?;
+        let (module, _) = self.names.module(module)?;
+        Some(format!("{module}.{parameter}")).filter(|stored| self.content.tensor_infos.contains_key(stored))
     }
 
     /// Whether a bias is one that the file leaves out, as it does if it is zero while others of the kind are not.
     pub fn has_no_such_bias(&self, name: &str) -> bool {
-        let is_of_a_map = [".self_attn.", ".mlp."].iter().any(|part| name.contains(part));
-        self.architecture == "llama" && is_of_a_map && name.ends_with(".bias")
+        let module = name.strip_suffix(".bias").and_then(|module| self.names.module(module));
+        module.is_some_and(|(module, _)| self.names.may_have_bias(&module))
     }
 
     /// Reads and dequantizes the tensor `stored`, in the form that it has under its Hugging Face name.
     pub fn read(&mut self, name: &str, stored: &str, only_finite: bool) -> Result<Tensor> {
         let tensor = self.dequantized(stored, only_finite)?;
-        let heads = match (self.architecture.as_str(), stored.rsplit('.').nth(1)) {
-            ("llama", Some("attn_q")) => self.heads("attention.head_count"),
-            ("llama", Some("attn_k")) => self.heads("attention.head_count_kv").or(self.heads("attention.head_count")),
-            _ => None,
-        };
-        let tensor = match heads {
-            Some(heads) => halves(&tensor, heads).map_err(|error| self.damaged(stored, error))?,
-            None => tensor,
-        };
-        // GPT-2 stores its linear maps as (in, out); llama.cpp has turned them around.
-        let turned =
-            self.architecture == "gpt2" && name.ends_with(".weight") && [".c_attn.", ".c_proj.", ".c_fc."].iter().any(|part| name.contains(part));
-        Ok(if turned { tensor.t()?.contiguous()? } else { tensor })
+        let form = name.rsplit_once('.').and_then(|(module, _)| self.names.module(module)).map_or(Stored::Same, |(_, form)| form);
+        let is_weight = name.ends_with(".weight");
+        match form {
+            Stored::QueryPairs => self.halves(stored, &tensor, self.heads("attention.head_count")),
+            Stored::KeyPairs => self.halves(stored, &tensor, self.heads("attention.head_count_kv").or(self.heads("attention.head_count"))),
+            Stored::Transposed if is_weight => Ok(tensor.t()?.contiguous()?),
+            Stored::PlusOne if is_weight => Ok((tensor - 1.0)?),
+            Stored::Same | Stored::Transposed | Stored::PlusOne => Ok(tensor),
+        }
+    }
+
+    fn halves(&self, stored: &str, tensor: &Tensor, heads: Option<usize>) -> Result<Tensor> {
+        match heads {
+            Some(heads) => halves(tensor, heads).map_err(|error| self.damaged(stored, error)),
+            None => Ok(tensor.clone()),
+        }
     }
 
     fn dequantized(&mut self, stored: &str, only_finite: bool) -> Result<Tensor> {
@@ -122,10 +121,28 @@ impl Gguf {
 
     /// A number of heads, which the config has checked.
     fn heads(&self, key: &str) -> Option<usize> {
-        let value = self.content.metadata.get(&format!("{}.{key}", self.architecture))?;
+        let value = self.content.metadata.get(&format!("{}.{key}", self.names.architecture))?;
         let value = if let Value::Array(values) = value { values.first()? } else { value };
         usize::try_from(whole(value)?).ok()
     }
+}
+
+/// A file with its header.
+fn opened(path: &Path) -> Result<(BufReader<File>, Content)> {
+    let (file, size) = regular::open(path)?;
+    let mut file = BufReader::new(file);
+    let content = gguf_header::read(&mut file, path, size)?;
+    let number = |key: &str| content.metadata.get(key).and_then(whole);
+    if let Some(count) = number("split.count").filter(|&count| count > 1) {
+        let part = number("split.no").map_or(1, |number| number.saturating_add(1));
+        return Err(Error::Split { path: path.to_path_buf(), part, count });
+    }
+    Ok((file, content))
+}
+
+/// The tokenizer of a file of any architecture.
+pub fn tokenizer(path: &Path) -> Result<Tokenizer> {
+    Ok(GgufTokenizer::read(&opened(path)?.1.metadata)?.build()?)
 }
 
 /// Whether all scales of a tensor's blocks are finite, and with them all its entries: codes are small numbers. A fraction of the bytes is looked at.
@@ -159,36 +176,4 @@ fn halves(weight: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
     let rest = dims.iter().skip(1).product::<usize>();
     let pairs = weight.reshape((heads, rows / heads.max(1) / 2, 2, rest))?;
     pairs.transpose(1, 2)?.contiguous()?.reshape(dims)
-}
-
-/// What llama.cpp calls a tensor.
-fn gguf_name(name: &str) -> Option<String> {
-    let whole = match name {
-        "model.embed_tokens.weight" | "transformer.wte.weight" => "token_embd.weight",
-        "transformer.wpe.weight" => "position_embd.weight",
-        "model.norm.weight" | "transformer.ln_f.weight" => "output_norm.weight",
-        "transformer.ln_f.bias" => "output_norm.bias",
-        "lm_head.weight" => "output.weight",
-        _ => "",
-    };
-    if !whole.is_empty() {
-        return Some(whole.to_string());
-    }
-    let rest = name.strip_prefix("model.layers.").or(name.strip_prefix("transformer.h."))?;
-    let (layer, rest) = rest.split_once('.')?;
-    let (module, parameter) = rest.rsplit_once('.')?;
-    let module = match module {
-        "input_layernorm" | "ln_1" => "attn_norm",
-        "self_attn.q_proj" => "attn_q",
-        "self_attn.k_proj" => "attn_k",
-        "self_attn.v_proj" => "attn_v",
-        "self_attn.o_proj" | "attn.c_proj" => "attn_output",
-        "attn.c_attn" => "attn_qkv",
-        "post_attention_layernorm" | "ln_2" => "ffn_norm",
-        "mlp.gate_proj" => "ffn_gate",
-        "mlp.up_proj" | "mlp.c_fc" => "ffn_up",
-        "mlp.down_proj" | "mlp.c_proj" => "ffn_down",
-        _ => return None,
-    };
-    Some(format!("blk.{layer}.{module}.{parameter}"))
 }

@@ -6,42 +6,21 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use serde_json::{Map, Value as Json, json};
 
 use super::gguf_header::whole;
+use super::gguf_names::{ConfigKey, GgufNames};
 use crate::config::Config;
 use crate::{Error, Result};
 
-/// Keys of `llama` that are read.
-const LLAMA: &[&str] = &[
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.layer_norm_rms_epsilon",
-    "attention.sliding_window",
-    "attention.value_length",
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "feed_forward_length",
-    "rope.dimension_count",
-    "rope.freq_base",
+/// Keys that belong to that of [`ConfigKey::HeadChannels`].
+const OF_HEADS: &[&str] = &["attention.value_length", "rope.dimension_count"];
+
+/// Keys that belong to that of [`ConfigKey::Scaling`].
+const OF_SCALING: &[&str] = &[
     "rope.scale_linear",
     "rope.scaling.attn_factor",
     "rope.scaling.factor",
     "rope.scaling.finetuned",
     "rope.scaling.original_context_length",
     "rope.scaling.type",
-    "vocab_size",
-];
-
-/// Keys of `gpt2` that are read.
-const GPT2: &[&str] = &[
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.layer_norm_epsilon",
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "feed_forward_length",
-    "vocab_size",
 ];
 
 /// Keys that say nothing of the forward pass: the order of rows is that of `general.architecture`.
@@ -68,24 +47,15 @@ const NEUTRAL: &[(&str, f64)] = &[
 /// The metadata of an architecture.
 struct Metadata<'a> {
     content: &'a Content,
-    architecture: &'a str,
+    names: &'static GgufNames,
     ignored: &'a [String],
 }
 
 /// What a `config.json` would say. `factors` are those of the rotary frequencies, if the file has them.
-pub fn config(path: &Path, content: &Content, architecture: &str, ignored: &[String], factors: Option<Vec<f32>>) -> Result<Config> {
-    let metadata = Metadata { content, architecture, ignored };
-    let known = match architecture {
-        "llama" => LLAMA,
-        "gpt2" => GPT2,
-        other => return Err(Error::OtherArchitecture { expected: "llama or gpt2", found: other.to_string() }),
-    };
+pub fn config(path: &Path, content: &Content, names: &'static GgufNames, ignored: &[String], factors: Option<Vec<f32>>) -> Result<Config> {
+    let metadata = Metadata { content, names, ignored };
     metadata.check_kind(path)?;
-    metadata.check_keys(known)?;
-    let hidden = metadata.size("embedding_length")?;
-    let heads = metadata.size("attention.head_count")?;
-    let kv_heads = metadata.size("attention.head_count_kv")?;
-    let context = metadata.size("context_length")?;
+    metadata.check_keys()?;
     let vocab = content.tensor_infos.get("token_embd.weight").and_then(|info| info.shape.dims().first().copied());
     if let (Some(said), Some(found)) = (metadata.size("vocab_size")?, vocab)
         && said != found as u64
@@ -94,55 +64,46 @@ pub fn config(path: &Path, content: &Content, architecture: &str, ignored: &[Str
     }
     let mut config = Map::new();
     let mut set = |key: &str, value: Json| drop(config.insert(key.to_string(), value));
-    set("model_type", json!(architecture));
+    set("model_type", json!(names.architecture));
     set("vocab_size", json!(vocab));
     set("eos_token_id", json!(metadata.end_tokens()));
     set("tie_word_embeddings", json!(!content.tensor_infos.contains_key("output.weight")));
-    if architecture == "gpt2" {
-        if let (Some(heads), Some(kv_heads)) = (heads, kv_heads)
-            && heads != kv_heads
-        {
-            return Err(metadata.refused("attention.head_count_kv", kv_heads, &format!("the {heads} of `attention.head_count`")));
+    for &(key, meaning) in names.keys {
+        match meaning {
+            ConfigKey::Size(name) => set(name, json!(metadata.size(key)?)),
+            ConfigKey::Number(name) => set(name, json!(metadata.number(key)?)),
+            // A window as long as the context hides nothing, and no window is written as none.
+            ConfigKey::Window(name) => set(name, json!(metadata.size(key)?.filter(|&window| window != 0))),
+            ConfigKey::HeadChannels(name) => set(name, json!(metadata.head_dim(key)?)),
+            ConfigKey::Scaling(name) => set(name, metadata.scaling(factors.as_deref())?),
+            ConfigKey::SameAs(other) => {
+                if let (Some(found), Some(expected)) = (metadata.size(key)?, metadata.size(other)?)
+                    && found != expected
+                {
+                    return Err(metadata.refused(key, found, &format!("the {expected} of `{other}`")));
+                }
+            }
         }
-        set("n_embd", json!(hidden));
-        set("n_head", json!(heads));
-        set("n_layer", json!(metadata.size("block_count")?));
-        set("n_positions", json!(context));
-        set("n_inner", json!(metadata.size("feed_forward_length")?));
-        set("layer_norm_epsilon", json!(metadata.number("attention.layer_norm_epsilon")?));
-        return Ok(Config::from_map(config));
     }
-    let head_dim = metadata.head_dim(hidden.zip(heads).and_then(|(hidden, heads)| hidden.checked_div(heads)))?;
-    // A window as long as the context hides nothing, and no window is written as none.
-    let window = metadata.size("attention.sliding_window")?.filter(|&window| window != 0);
-    let is_biased = |parts: &[&str]| {
-        let of = |name: &str| parts.iter().any(|part| name.starts_with("blk.") && name.ends_with(&format!(".{part}.bias")));
-        content.tensor_infos.keys().any(|name| of(name))
-    };
-    set("hidden_size", json!(hidden));
-    set("intermediate_size", json!(metadata.size("feed_forward_length")?));
-    set("num_attention_heads", json!(heads));
-    set("num_key_value_heads", json!(kv_heads.or(heads)));
-    set("head_dim", json!(head_dim));
-    set("num_hidden_layers", json!(metadata.size("block_count")?));
-    set("max_position_embeddings", json!(context));
-    set("rms_norm_eps", json!(metadata.number("attention.layer_norm_rms_epsilon")?));
-    set("rope_theta", json!(metadata.number("rope.freq_base")?));
-    set("rope_scaling", metadata.scaling(factors)?);
-    set("sliding_window", json!(window));
-    set("attention_bias", json!(is_biased(&["attn_q", "attn_k", "attn_v", "attn_output"])));
-    set("mlp_bias", json!(is_biased(&["ffn_gate", "ffn_up", "ffn_down"])));
+    for (name, modules) in names.biases {
+        let is_one = |tensor: &str| {
+            let module = tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.')?.1.strip_suffix(".bias"));
+            module.is_some_and(|module| modules.contains(&module))
+        };
+        set(name, json!(content.tensor_infos.keys().any(|tensor| is_one(tensor))));
+    }
+    (names.unwritten)(&mut config);
     Ok(Config::from_map(config))
 }
 
 impl Metadata<'_> {
     fn get(&self, key: &str) -> Option<&Value> {
-        let key = format!("{}.{key}", self.architecture);
+        let key = format!("{}.{key}", self.names.architecture);
         self.content.metadata.get(&key).filter(|_| !self.ignored.contains(&key))
     }
 
     fn refused(&self, key: &str, found: impl std::fmt::Display, known: &str) -> Error {
-        Error::refused(&format!("{}.{key}", self.architecture), found, known)
+        Error::refused(&format!("{}.{key}", self.names.architecture), found, known)
     }
 
     /// Refuses what is not a whole model.
@@ -162,12 +123,21 @@ impl Metadata<'_> {
         }
     }
 
-    fn check_keys(&self, known: &[&str]) -> Result<()> {
-        let prefix = format!("{}.", self.architecture);
+    /// Whether a key is one that is read.
+    fn is_known(&self, key: &str) -> bool {
+        let has = |wanted: fn(ConfigKey) -> bool| self.names.keys.iter().any(|(_, meaning)| wanted(*meaning));
+        key == "vocab_size"
+            || self.names.keys.iter().any(|(known, _)| *known == key)
+            || OF_HEADS.contains(&key) && has(|key| matches!(key, ConfigKey::HeadChannels(_)))
+            || OF_SCALING.contains(&key) && has(|key| matches!(key, ConfigKey::Scaling(_)))
+    }
+
+    fn check_keys(&self) -> Result<()> {
+        let prefix = format!("{}.", self.names.architecture);
         let mut unknown = Vec::new();
         for (whole_key, value) in &self.content.metadata {
             let Some(key) = whole_key.strip_prefix(&prefix).filter(|_| !self.ignored.contains(whole_key)) else { continue };
-            if known.contains(&key) || HARMLESS.contains(&key) {
+            if self.is_known(key) || HARMLESS.contains(&key) {
                 continue;
             }
             let is_neutral = |neutral: f64| number(value) == Some(neutral);
@@ -181,7 +151,7 @@ impl Metadata<'_> {
         unknown.sort();
         match unknown.is_empty() {
             true => Ok(()),
-            false => Err(Error::UnknownKeys { architecture: if self.architecture == "gpt2" { "gpt2" } else { "llama" }, keys: unknown }),
+            false => Err(Error::UnknownKeys { architecture: self.names.architecture, keys: unknown }),
         }
     }
 
@@ -206,10 +176,10 @@ impl Metadata<'_> {
     }
 
     /// The channels of a head, all of which are turned by the rotary embedding.
-    fn head_dim(&self, default: Option<u64>) -> Result<Option<u64>> {
-        let keys = ["attention.key_length", "attention.value_length", "rope.dimension_count"];
-        let head_dim = self.size(keys[0])?.or(default);
-        for key in keys {
+    fn head_dim(&self, key: &str) -> Result<Option<u64>> {
+        let default = self.size("embedding_length")?.zip(self.size("attention.head_count")?).and_then(|(hidden, heads)| hidden.checked_div(heads));
+        let head_dim = self.size(key)?.or(default);
+        for key in OF_HEADS {
             if let (Some(found), Some(head_dim)) = (self.size(key)?, head_dim)
                 && found != head_dim
             {
@@ -220,7 +190,7 @@ impl Metadata<'_> {
     }
 
     /// How the rotary frequencies are stretched. llama.cpp stores the outcome of Llama 3's scaling as a tensor of factors.
-    fn scaling(&self, factors: Option<Vec<f32>>) -> Result<Json> {
+    fn scaling(&self, factors: Option<&[f32]>) -> Result<Json> {
         if let Some(factor) = self.number("rope.scaling.attn_factor")?
             && factor != 1.0
         {

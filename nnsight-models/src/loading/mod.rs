@@ -8,11 +8,13 @@ mod finite;
 mod gguf;
 mod gguf_config;
 mod gguf_header;
+mod gguf_names;
 mod hashes;
 #[cfg(feature = "hub")]
 mod http;
 #[cfg(feature = "hub")]
 mod hub;
+mod loader;
 mod notices;
 mod regular;
 mod safetensors;
@@ -23,6 +25,8 @@ mod weights;
 #[cfg(feature = "pip")]
 mod wheel;
 
+pub use gguf_names::{ConfigKey, GgufNames, Stored};
+pub use loader::{Load, Loader};
 pub use source::{Location, Source};
 pub use weights::Weights;
 

@@ -6,8 +6,8 @@ use candle_core::{DType, Device};
 
 use super::builtin;
 use super::notices::Notices;
-use crate::layers::WeightFormat;
 use crate::{Error, Result};
+use nnsight_kernels::WeightFormat;
 
 /// Where a model comes from, in which type and on which device it is to be.
 ///

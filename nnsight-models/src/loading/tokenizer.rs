@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
-use super::gguf::Gguf;
+use super::gguf;
 use crate::error::at;
 use crate::tokenizer::{ChatTemplates, Tokenizer};
 use crate::{Error, Result};
@@ -30,7 +30,7 @@ impl Tokenizer {
     /// As [`Tokenizer::from_file`], for a model that is loaded: the line is that of the program which loads it.
     pub(super) fn read(path: &Path) -> Result<Self> {
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
-            return Ok(Gguf::open(path)?.tokenizer()?);
+            return gguf::tokenizer(path);
         }
         let failed = |error| Error::Tokenizer(format!("{}: {error}", path.display()));
         let inner = tokenizers::Tokenizer::from_file(path).map_err(failed)?;

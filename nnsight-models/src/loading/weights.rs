@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use nnsight_kernels::{Matrix, WeightFormat};
 
 use super::finite;
 use super::gguf::Gguf;
 use super::safetensors::Safetensors;
 use super::source::Source;
-use crate::layers::{Matrix, WeightFormat};
 use crate::{Error, Result};
 
 /// The tensors of a checkpoint, read one by one, so that the weights are in memory once.
@@ -27,8 +27,18 @@ pub struct Weights {
     used: HashSet<String>,
     /// What was asked for and is not there.
     missing: Vec<String>,
+    /// The tables that were read, for heads that are tied to them.
+    tables: HashMap<String, Head>,
     /// Everything that was asked for, if the checkpoint is to be written anew.
     copies: Option<HashMap<String, Tensor>>,
+}
+
+/// What a head is that is tied to a table.
+enum Head {
+    /// The table's own matrix.
+    Same(Matrix),
+    /// Made of the table's weight, from columns to rows, and held in fewer bits.
+    Weight(Tensor),
 }
 
 pub(super) enum Files {
@@ -70,6 +80,7 @@ impl Weights {
             ignored: source.ignored.clone(),
             used: HashSet::new(),
             missing: Vec::new(),
+            tables: HashMap::new(),
             copies: None,
         }
     }
@@ -158,24 +169,29 @@ impl Weights {
         }
     }
 
-    /// The matrices of the token embedding `table` and of the `head`, each of shape `(Hidden, Vocab)`: one and the same if they are tied.
+    /// A table of rows, of shape `(rows, columns)`, as the matrix from columns to rows. It is not held in fewer bits.
     ///
     /// # Errors
-    /// As [`Weights::get`] and [`Weights::matrix`]; [`Error::OtherHead`] if they are tied, and the files hold another head.
-    pub fn embedding_and_head(&mut self, table: &str, head: &str, is_tied: bool, (vocab, hidden): (usize, usize)) -> Result<(Matrix, Matrix)> {
-        let weight = self.get(table, &[vocab, hidden])?.t()?;
-        let embedding = if self.missing.is_empty() { Matrix::packed(weight.clone())? } else { Matrix::from(weight.clone()) };
-        let head = match (is_tied, self.format) {
-            (false, _) => self.get(head, &[vocab, hidden])?.t()?,
-            (true, format) => {
-                self.check_tied(table, head)?;
-                match format {
-                    Some(_) => weight,
-                    None => return Ok((embedding.clone(), embedding)),
-                }
-            }
-        };
-        Ok((embedding, self.matrix(head)?))
+    /// As [`Weights::get`].
+    pub fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
+        let weight = self.get(name, &shape)?.t()?;
+        let matrix = if self.missing.is_empty() { Matrix::packed(weight.clone())? } else { Matrix::from(weight.clone()) };
+        let head = if self.format.is_some() { Head::Weight(weight) } else { Head::Same(matrix.clone()) };
+        self.tables.insert(name.to_string(), head);
+        Ok(matrix)
+    }
+
+    /// The matrix of a head that is tied to the table `table`, which was read before.
+    ///
+    /// # Errors
+    /// As [`Weights::matrix`]; [`Error::OtherHead`] if the files hold another head.
+    pub fn tied_head(&mut self, table: &str, head: &str) -> Result<Matrix> {
+        self.check_tied(table, head)?;
+        match self.tables.get(table) {
+            Some(Head::Same(matrix)) => Ok(matrix.clone()),
+            Some(Head::Weight(weight)) => self.matrix(weight.clone()),
+            None => Err(Error::MissingTensors { names: vec![table.to_string()] }),
+        }
     }
 
     /// Refuses a head in the files that is not the token embedding, to which it is tied.

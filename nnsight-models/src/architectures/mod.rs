@@ -1,0 +1,26 @@
+//! The architectures, each in a file of its own.
+
+pub mod gemma2;
+pub mod gemma3;
+pub mod gpt2;
+pub mod llama;
+pub mod olmo2;
+pub mod qwen3;
+
+/// What models are loaded as.
+pub mod handles {
+    pub use super::gemma2::Gemma2;
+    pub use super::gemma3::Gemma3;
+    pub use super::gpt2::Gpt2;
+    pub use super::llama::Llama;
+    pub use super::olmo2::Olmo2;
+    pub use super::qwen3::Qwen3;
+}
+
+pub use gemma2::Gemma2Config;
+pub use gemma3::Gemma3Config;
+pub use gpt2::Gpt2Config;
+pub use handles::*;
+pub use llama::LlamaConfig;
+pub use olmo2::Olmo2Config;
+pub use qwen3::Qwen3Config;
