@@ -84,7 +84,10 @@ pub mod run {
 /// What the compiler knows of a value: the model it belongs to, its axes and its kind.
 pub mod types {
     pub use nnsight_core::types::*;
-    pub use nnsight_lm::{Context, HasHeads, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Qkv, Query, Seq, Sizes, Vocab};
+    pub use nnsight_lm::{
+        Chosen, Context, ExpertMlp, ExpertSizes, Experts, HasHeads, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Qkv, Query,
+        Seq, Sizes, Vocab,
+    };
 }
 
 /// Tracing: a block of ordinary Rust becomes a graph.
@@ -109,7 +112,8 @@ pub mod prelude {
     // By their methods, without names that could meet the user's.
     pub use nnsight_lm::{ByHead as _, LanguageSteps as _};
     pub use nnsight_lm::{
-        Chat, ChatEnd, Generation, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Message, Mlp, Prompt, Query, Seq, Vocab,
+        Chat, ChatEnd, Chosen, ExpertMlp, Experts, Generation, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Message, Mlp, Prompt,
+        Query, Seq, Vocab,
     };
     pub use nnsight_macros::{Save, edit, generate, graph, intervene, invoke, scan, session, sweep, trace};
     pub use nnsight_models::architectures::handles::*;

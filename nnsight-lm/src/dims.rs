@@ -28,6 +28,12 @@ nnsight_core::model_dims!(
     pub Qkv,
     /// The tokens of the vocabulary.
     pub Vocab,
+    /// The experts of an MLP that has some (`num_experts`, `num_local_experts`).
+    pub Experts,
+    /// The experts that a position goes to, the best first (`num_experts_per_tok`).
+    pub Chosen,
+    /// The neurons of one expert (`moe_intermediate_size`).
+    pub ExpertMlp,
     /// The positions that a model knows (`max_position_embeddings`, `n_positions`).
     pub Context,
 );

@@ -22,7 +22,7 @@ mod token_inputs;
 mod vocabulary;
 
 pub use chat::{Chat, ChatEnd, Message};
-pub use dims::{Context, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Qkv, Query, Seq, Vocab};
+pub use dims::{Chosen, Context, ExpertMlp, Experts, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Qkv, Query, Seq, Vocab};
 pub use generation::Generation;
 pub use heads::{ByHead, HasHeads};
 pub use kv_cache::KvCache;
@@ -31,7 +31,7 @@ pub use kv_cache::Past;
 pub use language::{Language, LanguageSteps};
 pub use problem::PromptProblem;
 pub use prompt::{IntoPrompts, Prompt};
-pub use sizes::Sizes;
+pub use sizes::{ExpertSizes, Sizes};
 pub use token::Token;
 pub use token_batch::TokenBatch;
 pub use token_inputs::TokenInputs;

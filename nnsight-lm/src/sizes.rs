@@ -25,11 +25,26 @@ pub struct Sizes {
     pub layers: usize,
     /// The longest prompt, in positions.
     pub context: usize,
+    /// Of MLPs that are made of experts.
+    pub experts: Option<ExpertSizes>,
+}
+
+/// The sizes of MLPs that are made of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpertSizes {
+    /// Experts of a layer.
+    pub count: usize,
+    /// Experts that a position goes to.
+    pub chosen: usize,
+    /// Neurons of one expert.
+    pub mlp: usize,
 }
 
 impl Sizes {
     /// What a config says, by its names.
-    pub fn fields(&self) -> [(&'static str, usize); 8] {
+    pub fn fields(&self) -> [(&'static str, usize); 11] {
+        // A model without experts has none.
+        let ExpertSizes { count, chosen, mlp } = self.experts.unwrap_or(ExpertSizes { count: 0, chosen: 0, mlp: 0 });
         [
             ("hidden_size", self.hidden),
             ("intermediate_size", self.mlp),
@@ -39,14 +54,16 @@ impl Sizes {
             ("vocab_size", self.vocab),
             ("num_hidden_layers", self.layers),
             ("max_position_embeddings", self.context),
+            ("num_experts", count),
+            ("num_experts_per_tok", chosen),
+            ("moe_intermediate_size", mlp),
         ]
     }
-}
 
-impl Sizes {
     /// The sizes of a [`Signature`](nnsight_core::types::Signature); `None` if it lacks one.
     pub fn of(signature: &[(&str, usize)]) -> Option<Self> {
-        let size = |name| signature.iter().find(|(found, _)| *found == name).map(|(_, size)| *size);
+        let size = |name: &str| signature.iter().find(|(found, _)| *found == name).map(|(_, size)| *size);
+        let experts = || Some(ExpertSizes { count: size("Experts")?, chosen: size("Chosen")?, mlp: size("ExpertMlp")? });
         Some(Sizes {
             hidden: size("Hidden")?,
             mlp: size("Mlp")?,
@@ -59,12 +76,13 @@ impl Sizes {
             vocab: size("Vocab")?,
             layers: size("Layers")?,
             context: size("Context")?,
+            experts: experts(),
         })
     }
 
-    /// The sizes of the dimensions of this crate by their names.
-    pub fn dims(&self) -> [(&'static str, usize); 10] {
-        [
+    /// The sizes of the dimensions of this crate by their names, and the number of layers.
+    pub fn dims(&self) -> Vec<(&'static str, usize)> {
+        let mut dims = vec![
             ("Hidden", self.hidden),
             ("Mlp", self.mlp),
             ("Heads", self.heads),
@@ -75,6 +93,11 @@ impl Sizes {
             ("Qkv", self.qkv),
             ("Vocab", self.vocab),
             ("Context", self.context),
-        ]
+            ("Layers", self.layers),
+        ];
+        if let Some(ExpertSizes { count, chosen, mlp }) = self.experts {
+            dims.extend([("Experts", count), ("Chosen", chosen), ("ExpertMlp", mlp)]);
+        }
+        dims
     }
 }

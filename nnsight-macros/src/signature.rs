@@ -44,7 +44,7 @@ fn declare(declaration: &Declaration) -> syn::Result<TokenStream> {
 
     if let (Some(found), Some(wanted)) = (config["model_type"].as_str(), architecture.segments.last())
         // Of models that read pictures too, the part that reads text has a name of its own.
-        && found.strip_suffix("_text").unwrap_or(found) != wanted.ident.to_string().to_lowercase()
+        && found.strip_suffix("_text").unwrap_or(found).replace('_', "") != wanted.ident.to_string().to_lowercase()
     {
         return Err(syn::Error::new_spanned(architecture, format!("`{}` is the config of a `{found}`, not of a `{}`", file.value(), wanted.ident)));
     }
@@ -68,8 +68,15 @@ fn declare(declaration: &Declaration) -> syn::Result<TokenStream> {
     let (heads_hidden, kv_hidden) = (heads * head_dim, kv_heads * head_dim);
     let qkv = heads_hidden + 2 * kv_hidden;
 
+    let experts = Experts::of(optional, &required, mlp)?;
+    if experts.as_ref().is_some_and(|experts| !experts.are_possible()) {
+        return Err(at_file(format!("`{}` has impossible sizes", file.value())));
+    }
+
     let text_name = name.to_string();
-    let indices = (0..layers as isize).chain(-(layers as isize)..0).map(Literal::isize_unsuffixed);
+    let layers_exist = exists(layers, name, None);
+    let experts_exist = experts.as_ref().map(|experts| exists(experts.count, name, Some(quote!(::nnsight::__private::Experts))));
+    let of_experts = experts.map(|Experts { count, chosen, mlp }| quote!(("Experts", #count), ("Chosen", #chosen), ("ExpertMlp", #mlp),));
     let path = file.value();
     Ok(quote! {
         #(#attributes)*
@@ -80,12 +87,39 @@ fn declare(declaration: &Declaration) -> syn::Result<TokenStream> {
             const SIZES: ::core::option::Option<&'static [(&'static str, usize)]> = ::core::option::Option::Some(&[
                 ("Hidden", #hidden), ("Mlp", #mlp), ("Heads", #heads), ("KvHeads", #kv_heads), ("HeadDim", #head_dim),
                 ("HeadsHidden", #heads_hidden), ("KvHidden", #kv_hidden), ("Qkv", #qkv), ("Vocab", #vocab), ("Context", #context),
-                ("Layers", #layers),
+                ("Layers", #layers), #of_experts
             ]);
         }
         impl ::nnsight::__private::Describes<#architecture<#name>> for #name {}
-        #(impl ::nnsight::__private::HasLayer<{ #indices }> for #name {})*
+        #layers_exist
+        #experts_exist
         // Compiles this anew when the file changes.
         const _: &str = ::core::include_str!(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", #path));
     })
+}
+
+/// The sizes of MLPs that are made of experts.
+struct Experts {
+    count: usize,
+    chosen: usize,
+    mlp: usize,
+}
+
+impl Experts {
+    /// What a config says of experts, if it has some.
+    fn of(optional: impl Fn(&[&str]) -> Option<usize>, required: impl Fn(&[&str]) -> syn::Result<usize>, mlp: usize) -> syn::Result<Option<Self>> {
+        let Some(count) = optional(&["num_experts", "num_local_experts"]) else { return Ok(None) };
+        Ok(Some(Experts { count, chosen: required(&["num_experts_per_tok"])?, mlp: optional(&["moe_intermediate_size"]).unwrap_or(mlp) }))
+    }
+
+    fn are_possible(&self) -> bool {
+        (1..=1 << 12).contains(&self.count) && (1..=self.count).contains(&self.chosen) && (1..=1 << 24).contains(&self.mlp)
+    }
+}
+
+/// That a list has its entries: one implementation for every index, however often the list is in the model.
+fn exists(length: usize, name: &Ident, count: Option<TokenStream>) -> TokenStream {
+    let indices = (0..length as isize).chain(-(length as isize)..0).map(Literal::isize_unsuffixed);
+    let count = count.map(|count| quote!(, #count));
+    quote!(#(impl ::nnsight::__private::HasLayer<{ #indices } #count> for #name {})*)
 }

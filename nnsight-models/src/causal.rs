@@ -7,6 +7,9 @@ use nnsight_lm::{HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Vocab};
 /// The residual stream at one place.
 type Residual<'t, C> = Site<'t, C, (Batch, Seq, Hidden)>;
 
+/// The neurons of an MLP.
+pub type Neurons<'t, C> = Site<'t, C, (Batch, Seq, Mlp)>;
+
 /// The sites of a decoder-only language model, by names that every architecture has.
 ///
 /// # Examples
@@ -94,12 +97,15 @@ pub trait CausalBlock<'t, C: Signature>: Copy + 't {
     fn mlp_out(&self) -> Residual<'t, C> {
         self.names().mlp_out
     }
-    /// The neurons of the MLP before their activation: of a gated MLP, what goes through the gate's activation.
-    fn mlp_pre(&self) -> Site<'t, C, (Batch, Seq, Mlp)> {
+    /// The neurons of the MLP before their activation: of a gated MLP, what goes through the gate's activation. An MLP that is made of experts has
+    /// none, and asking for them makes the trace fail with this line.
+    #[track_caller]
+    fn mlp_pre(&self) -> Neurons<'t, C> {
         self.names().mlp_pre
     }
-    /// What the neurons of the MLP give to its last matrix.
-    fn mlp_post(&self) -> Site<'t, C, (Batch, Seq, Mlp)> {
+    /// What the neurons of the MLP give to its last matrix; see [`CausalBlock::mlp_pre`].
+    #[track_caller]
+    fn mlp_post(&self) -> Neurons<'t, C> {
         self.names().mlp_post
     }
 }
@@ -119,9 +125,9 @@ pub struct CausalBlockNames<'t, C: Signature, B: CausalBlock<'t, C>> {
     /// See [`CausalBlock::mlp_out`].
     pub mlp_out: Residual<'t, C>,
     /// See [`CausalBlock::mlp_pre`].
-    pub mlp_pre: Site<'t, C, (Batch, Seq, Mlp)>,
+    pub mlp_pre: Neurons<'t, C>,
     /// See [`CausalBlock::mlp_post`].
-    pub mlp_post: Site<'t, C, (Batch, Seq, Mlp)>,
+    pub mlp_post: Neurons<'t, C>,
 }
 
 /// The sites of an attention.

@@ -9,6 +9,7 @@ use crate::causal::{CausalAttention, CausalBlock, CausalLm};
 macro_rules! hooks {
     ($($(#[$meta:meta])* $name:ident = $own:ident -> $shape:ty;)+) => {$(
         $(#[$meta])*
+        #[track_caller]
         fn $name(&self) -> Site<'t, C, $shape> {
             self.$own()
         }

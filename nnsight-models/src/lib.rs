@@ -31,7 +31,7 @@ mod tree;
 #[doc(no_inline)]
 pub use architectures::*;
 pub use attribution::integrated_gradients;
-pub use causal::{CausalAttention, CausalAttentionNames, CausalBlock, CausalBlockNames, CausalLm, CausalLmNames};
+pub use causal::{CausalAttention, CausalAttentionNames, CausalBlock, CausalBlockNames, CausalLm, CausalLmNames, Neurons};
 pub use config::Config;
 pub use decoder::Decoder;
 pub use error::{Error, NoTokenizer, Result};
@@ -53,8 +53,9 @@ pub use tree::{Tree, TreeModule};
 #[doc(hidden)]
 pub mod __private {
     pub use nnsight_core::__private::*;
+    pub use nnsight_lm::Experts;
 
     pub use crate::Result as LoadResult;
-    pub use crate::causal::{CausalAttention, CausalAttentionNames, CausalBlock, CausalBlockNames, CausalLm, CausalLmNames};
+    pub use crate::causal::{CausalAttention, CausalAttentionNames, CausalBlock, CausalBlockNames, CausalLm, CausalLmNames, Neurons};
     pub use crate::loading::{Load, Loader};
 }

@@ -50,9 +50,10 @@ impl Loaded {
         }
         config.check(declared)?;
         let sizes = config.sizes()?;
-        let network = (architecture.build)(&config, &mut weights)?;
+        let (network, sites) = (architecture.build)(&config, &mut weights)?;
         weights.finish()?;
-        let table = (architecture.describe)(Registrar::new(declared.name, sizes.layers, &sizes.dims()));
+        let table = (architecture.describe)(Registrar::new(declared.name, sizes.layers, &sizes.dims()))?;
+        table.check_count("", sites)?;
         Ok(Loaded {
             network,
             tokenizer,

@@ -47,7 +47,7 @@ impl<N: Network, C: Signature> LanguageModel<N, C> {
         let place = Location::caller();
         let no_sizes = || Error::NoSizes { signature: C::NAME }.of_loading_at(place);
         let sizes = C::SIZES.and_then(Sizes::of).ok_or_else(no_sizes)?;
-        let table = (Architecture::of::<N>().describe)(Registrar::new(C::NAME, sizes.layers, &sizes.dims()));
+        let table = (Architecture::of::<N>().describe)(Registrar::new(C::NAME, sizes.layers, &sizes.dims()))?;
         Ok(Meta { table: Arc::new(table), tokenizer: None, sizes, marker: std::marker::PhantomData })
     }
 }

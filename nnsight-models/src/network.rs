@@ -32,8 +32,9 @@ pub(crate) type AnyNetwork = dyn Stages + Send + Sync;
 pub(crate) struct Architecture {
     pub model_type: &'static str,
     pub gguf: Option<&'static GgufNames>,
-    pub build: fn(&Config, &mut Weights) -> Result<Box<AnyNetwork>>,
-    pub describe: fn(Registrar) -> SiteTable,
+    /// The network, and the number of its sites.
+    pub build: fn(&Config, &mut Weights) -> Result<(Box<AnyNetwork>, usize)>,
+    pub describe: fn(Registrar) -> nnsight_core::Result<SiteTable>,
 }
 
 impl Architecture {
@@ -43,8 +44,9 @@ impl Architecture {
             gguf: N::GGUF,
             build: |config, weights| {
                 let mut network = N::build(config, weights)?;
-                network.attach(&mut 0);
-                Ok(Box::new(Staged { network, device: weights.device().clone(), dtype: weights.dtype() }))
+                let mut sites = 0;
+                network.attach(&mut sites);
+                Ok((Box::new(Staged { network, device: weights.device().clone(), dtype: weights.dtype() }), sites))
             },
             describe: Registrar::model::<N>,
         }

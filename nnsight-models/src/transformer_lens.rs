@@ -55,7 +55,10 @@ impl Paths {
             None => own(path_of(self.block, common)),
             Some(common) => own(&format!("{}.{}", path_of(self.block, "attn"), path_of(self.attention, common))),
         };
-        OF_A_LAYER.into_iter().map(|(name, common)| (format!("blocks.{layer}.{name}"), path(common))).collect()
+        // What is made of experts has no neurons of its own.
+        let has = |common: &str| common.starts_with('.') || self.block.iter().any(|(name, _)| *name == common);
+        let names = OF_A_LAYER.into_iter().filter(|(_, common)| has(common));
+        names.map(|(name, common)| (format!("blocks.{layer}.{name}"), path(common))).collect()
     }
 
     /// The residual stream before the first layer.
@@ -70,7 +73,7 @@ impl Paths {
     }
 }
 
-/// The path of a common name; each is there, or the architecture does not compile.
+/// The path of a common name; each but those of neurons is there, or the architecture does not compile.
 fn path_of(paths: &'static [(&'static str, &'static str)], common: &str) -> &'static str {
     paths.iter().find(|(name, _)| *name == common).map_or("", |(_, path)| path)
 }
@@ -108,8 +111,9 @@ fn prove_names(model: &Loaded, paths: Paths) -> nnsight_core::Result<()> {
     let found = found.into_iter().map(|saved| Ok(upcast(saved?.whole()?)?)).collect::<nnsight_core::Result<Vec<_>>>();
     let mut found = found?;
     let mut stream = found.pop().unwrap_or(Tensor::zeros(1, model.dtype(), model.device())?);
-    for (names, values) in names.chunks(13).zip(found.chunks(13)) {
-        let [pre, mid, post, attn, mlp, q, k, v, scores, pattern, z, neurons, gated] = values else { continue };
+    let of_a_layer = paths.layer(0).len();
+    for (names, values) in names.chunks(of_a_layer).zip(found.chunks(of_a_layer)) {
+        let [pre, mid, post, attn, mlp, q, k, v, scores, pattern, z, of_mlp @ ..] = values else { continue };
         let same = |index: usize, expected: &Tensor, found: &Tensor, problem: &str| same(&names[index].0, expected, found, problem);
         same(0, &stream, pre, "it is not what the layer before it gives")?;
         same(1, &(pre + attn)?, mid, "it is not `hook_resid_pre` and `hook_attn_out` added up")?;
@@ -125,7 +129,9 @@ fn prove_names(model: &Loaded, paths: Paths) -> nnsight_core::Result<()> {
                 source_line: None,
             });
         }
-        if neurons.dims() != gated.dims() {
+        if let [neurons, gated] = of_mlp
+            && neurons.dims() != gated.dims()
+        {
             return Err(Error::WrongName {
                 name: names[11].0.clone(),
                 problem: "it does not have the neurons of `hook_post`".into(),

@@ -25,6 +25,7 @@ mod hostile;
 mod kinds;
 mod limits;
 mod lines;
+mod lists;
 mod loading;
 mod looking;
 mod loops;

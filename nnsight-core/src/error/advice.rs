@@ -23,7 +23,18 @@ impl Error {
             Error::OtherBatch { .. } => "run it as a part of a model of its own kind".into(),
             Error::OtherModel { model, .. } => format!("trace it again on `{model}`"),
             Error::NoLayer { layers: 0, .. } => return None,
-            Error::NoLayer { layers, .. } => format!("its layers are 0 to {}, or -{layers} to -1 from the end", layers - 1),
+            Error::NoLayer { layers, of, .. } => format!("its {of} are 0 to {}, or -{layers} to -1 from the end", layers - 1),
+            Error::NoLength { count, .. } => {
+                format!(
+                    "name a size that the signature has, or one of your own with its number: `dim!(pub {count} = 4)` and `#[child(count = {count})]`"
+                )
+            }
+            Error::TwoStageLists { .. } => {
+                "say of the other how long it is, `#[child(count = …)]`: it is then a part of the modules around it".into()
+            }
+            Error::OtherLengths { .. } => {
+                "make every `Vec` of modules as long as the size that its `#[child(count = …)]` names; without, that is the number of layers".into()
+            }
             Error::NoSite { suggestion, .. } => similar(suggestion, "`println!(\"{model}\")` lists every site"),
             Error::NameTaken { .. } => "choose another name".into(),
             Error::Attachment { found, .. } => format!("attach it to a site that holds {found}; `println!(\"{{model}}\")` lists every site"),

@@ -142,7 +142,7 @@ pub enum Error {
         source_line: Option<Source>,
     },
     /// A model has no such layer.
-    #[error("{}`{path}` has {layers} layers, and so no layer {index}{}", at(.source_line), self.then())]
+    #[error("{}`{path}` has {layers} {of}, and so no {} {index}{}", at(.source_line), of.strip_suffix('s').unwrap_or(of), self.then())]
     NoLayer {
         /// The list.
         path: String,
@@ -150,6 +150,8 @@ pub enum Error {
         index: i64,
         /// How many there are.
         layers: usize,
+        /// What they are: layers, experts.
+        of: String,
         /// Where in the program.
         source_line: Option<Source>,
     },
@@ -652,6 +654,43 @@ pub enum Error {
     RowsIntoCheckpoint {
         /// The numbers of entries of the rows.
         lengths: Vec<usize>,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// The length of a list of modules is not known.
+    #[error("{}the list `{path}` is as long as `{count}` of `{signature}`, which is not known{}", at(.source_line), self.then())]
+    NoLength {
+        /// The list.
+        path: String,
+        /// The size that is its length.
+        count: &'static str,
+        /// The model's signature.
+        signature: String,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// Two lists of a model say that the stages are made of them.
+    #[error("{}the stages of a model are the entries of one list, and `{first}` and `{second}` both say that they are{}", at(.source_line), self.then())]
+    TwoStageLists {
+        /// The first of them.
+        first: String,
+        /// The other.
+        second: String,
+        /// Where in the program.
+        source_line: Option<Source>,
+    },
+    /// A list of a module is not as long as it says.
+    #[error(
+        "{}{} has {found} sites, and would have {expected} if each of its lists were as long as its `count` says{}",
+        at(.source_line), if module.is_empty() { "the model".to_string() } else { format!("`{module}`") }, self.then()
+    )]
+    OtherLengths {
+        /// The module that has the list; the model itself has the empty path.
+        module: String,
+        /// The sites by the lengths that are known.
+        expected: usize,
+        /// The sites that are there.
+        found: usize,
         /// Where in the program.
         source_line: Option<Source>,
     },

@@ -30,7 +30,7 @@ places! {
     Endless, InLoop, NotCached, Edit, File, OutsideInvoke, Mismatch, Ragged, TooLate, Circle, NoEffect, OutsideBranch, NotPassed, OutOfOrder, Compute,
     OpenBranch, StaleSite, Overflow, OverLimit, InputNotFinite, WrongResults, NoFingerprint, SweepFile, OtherTrace, Candle, Rollout, NoStep,
     StepNotReached, InsideSkipped, NoGradient, Model, OutsideAxis, NoEntry, NoSteps, RowsDiffer, RowEnded, OutOfRange, RowsIntoTrace, PointsDiffer,
-    RowsIntoCheckpoint, NotStored
+    RowsIntoCheckpoint, NotStored, NoLength, TwoStageLists, OtherLengths
 }
 
 /// A place as a line begins with it: `src/main.rs:12:5: `, or nothing.

@@ -47,7 +47,9 @@ where
     pub fn new(model: &'m M, name: &str, role: Role<'_>, mut module: X) -> Result<Self> {
         let (target, place) = role.resolve(model.table())?;
         let table = model.table().attach::<X>(name, target, place != AttachmentRole::Probe)?;
-        module.attach(&mut model.table().sites().len());
+        let mut next = model.table().sites().len();
+        module.attach(&mut next);
+        table.check_count(name, next - model.table().sites().len())?;
         Ok(Attached { model, module, name: name.to_string(), target, place, table: Arc::new(table) })
     }
 

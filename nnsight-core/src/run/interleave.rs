@@ -449,7 +449,7 @@ mod tests {
                 None
             }
         }
-        Registrar::new("Three", 0, &[]).model::<Root>()
+        Registrar::new("Three", 0, &[]).model::<Root>().unwrap()
     }
 
     /// Reads `a`, adds it up a hundred times, and saves the sum at `c`.

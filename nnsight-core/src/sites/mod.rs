@@ -7,5 +7,5 @@ mod table;
 
 pub use describe::Describe;
 pub use mixing::Mixing;
-pub use registrar::{DependsOn, Registrar};
+pub use registrar::{Count, DependsOn, ListRole, Registrar};
 pub use table::{ModuleInfo, SiteInfo, SiteTable};

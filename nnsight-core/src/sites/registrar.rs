@@ -3,6 +3,7 @@
 use super::table::{ModuleInfo, Parent, SiteInfo, SiteTable};
 use super::{Describe, Mixing};
 use crate::graph::{Axis, AxisRole, Facts, KindTag};
+use crate::{Error, Result};
 
 /// Which earlier elements of its module an element depends on.
 #[derive(Clone, Copy, Debug)]
@@ -16,10 +17,36 @@ pub enum DependsOn {
 /// Sizes above it are those of vocabularies.
 const WIDEST: usize = 1 << 15;
 
+/// What a list of modules is to whatever runs the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListRole {
+    /// Its entries are the stages of the model between the first and the last, which run one after the other: what a plan calls layers. A model
+    /// has one such list.
+    Stages,
+    /// It is a part of the modules around it.
+    Part,
+}
+
+/// How long a list of modules is: as a size of the model, or as a number that is the same for every model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The name of the size.
+    pub name: &'static str,
+    /// The number, if it is the same for every model.
+    pub fixed: Option<usize>,
+}
+
+/// The name of the size that is the number of a model's layers.
+const LAYERS: &str = "Layers";
+
 /// Writes a [`SiteTable`]; `derive(Module)` calls it.
 pub struct Registrar {
     table: SiteTable,
     open: Vec<Open>,
+    /// Whether the model itself is written down, and not what is attached to it.
+    is_model: bool,
+    /// What is wrong with its lists.
+    problem: Option<Error>,
 }
 
 /// A module that is being written down.
@@ -28,44 +55,50 @@ struct Open {
     names: Vec<&'static str>,
     /// For each element, all that it depends on.
     ancestors: Vec<u64>,
-    list: bool,
+    list: Option<ListRole>,
 }
 
 impl Registrar {
-    /// Starts a table. `sizes` are those that the signature may not know, by the names of their dimensions.
+    /// Starts a table. `depth` is the number of its layers, and `sizes` are those that the signature may not know, by the names of their dimensions.
     pub fn new(signature: &str, depth: usize, sizes: &[(&str, usize)]) -> Self {
-        let size_of = sizes.iter().map(|(name, size)| (name.to_string(), *size)).collect();
+        let sizes = sizes.iter().copied().chain([(LAYERS, depth)]);
+        let size_of = sizes.map(|(name, size)| (name.to_string(), size)).collect();
         let table = SiteTable { signature: signature.to_string(), depth, size_of, ..SiteTable::default() };
-        Registrar { table, open: Vec::new() }
+        Registrar { table, open: Vec::new(), is_model: true, problem: None }
     }
 
     /// Goes on with a table, whose model gets further modules.
-    pub(super) fn extend<M: Describe>(table: SiteTable, name: &str) -> SiteTable {
-        let mut registrar = Registrar { table, open: Vec::new() };
-        M::describe(&mut registrar, name, None);
-        registrar.table
+    pub(super) fn extend<M: Describe>(table: SiteTable, name: &str) -> Result<SiteTable> {
+        Registrar { table, open: Vec::new(), is_model: false, problem: None }.write::<M>(name)
     }
 
     /// Writes down a model.
-    pub fn model<M: Describe>(mut self) -> SiteTable {
-        M::describe(&mut self, "", None);
-        self.table
+    ///
+    /// # Errors
+    /// [`Error::NoLength`] if the length of a list is not among the sizes, [`Error::TwoStageLists`].
+    pub fn model<M: Describe>(self) -> Result<SiteTable> {
+        self.write::<M>("")
+    }
+
+    fn write<M: Describe>(mut self, path: &str) -> Result<SiteTable> {
+        M::describe(&mut self, path, None);
+        self.problem.map_or(Ok(self.table), Err)
     }
 
     /// Opens a module.
     pub fn begin(&mut self, type_name: &'static str, path: &str, pointwise: Option<(Axis, Axis)>) {
         let type_name = type_name.split('<').next().unwrap_or(type_name).rsplit("::").next().unwrap_or(type_name);
         let pointwise = pointwise.map(|(input, output)| (self.sized(input), self.sized(output)));
-        self.open(type_name, path, pointwise, false);
+        self.open(type_name, path, pointwise, None);
     }
 
-    fn open(&mut self, type_name: &'static str, path: &str, pointwise: Option<(Axis, Axis)>, list: bool) {
+    fn open(&mut self, type_name: &'static str, path: &str, pointwise: Option<(Axis, Axis)>, list: Option<ListRole>) {
         let parent = self.open.last().map(|open| Parent { module: open.module, element: open.names.len().saturating_sub(1) });
         let start = self.table.sites.len();
         let level = self.open.len();
         self.open.push(Open { module: self.table.modules.len(), names: Vec::new(), ancestors: Vec::new(), list });
         let path = path.to_string();
-        self.table.modules.push(ModuleInfo { path, type_name, level, pointwise, sites: start..start, parent, reach: None });
+        self.table.modules.push(ModuleInfo { path, type_name, level, pointwise, sites: start..start, parent, reach: None, length: None });
     }
 
     /// Closes the module that was opened last.
@@ -73,7 +106,7 @@ impl Registrar {
         let open = self.open.pop().expect("every `end` follows a `begin`");
         let module = &mut self.table.modules[open.module];
         module.sites.end = self.table.sites.len();
-        if !open.list {
+        if open.list.is_none() {
             let count = open.ancestors.len();
             let descendants =
                 |element: usize| (0..count).filter(|&other| open.ancestors[other] & (1 << element) != 0).fold(0, |mask, other| mask | (1 << other));
@@ -85,7 +118,7 @@ impl Registrar {
         let open = self.open.last_mut().expect("elements stand between `begin` and `end`");
         let before = open.names.len();
         let ancestors = match from {
-            DependsOn::AllBefore if open.list => 0,
+            DependsOn::AllBefore if open.list.is_some() => 0,
             DependsOn::AllBefore => (1u64 << before) - 1,
             DependsOn::Only(names) => names.iter().fold(0, |mask, wanted| {
                 let index = open.names.iter().position(|name| name == wanted).expect("`from` names an earlier element");
@@ -104,7 +137,8 @@ impl Registrar {
         let path = join(&self.table.modules[open.module].path, name);
         let axes = axes.into_iter().map(|axis| self.sized(axis)).collect();
         self.table.by_path.insert(path.clone(), self.table.sites.len());
-        let is_residual_boundary = self.open.iter().rev().nth(1).is_some_and(|outer| outer.list) && matches!(name, "input" | "output");
+        let is_of_stage = self.open.iter().rev().nth(1).is_some_and(|outer| outer.list == Some(ListRole::Stages));
+        let is_residual_boundary = is_of_stage && matches!(name, "input" | "output");
         let facts = Facts { kind, axes };
         let from_elsewhere = matches!(from, DependsOn::Only([])) && facts.along(|role| role == AxisRole::Row).is_some();
         let is_argument = name == "input" || from_elsewhere;
@@ -134,22 +168,35 @@ impl Registrar {
         M::describe(self, &path, pointwise);
     }
 
-    /// Adds a list of submodules, one per layer.
-    pub fn list<M: Describe>(&mut self, name: &'static str, from: DependsOn) {
+    /// Adds a list of submodules.
+    pub fn list<M: Describe>(&mut self, name: &'static str, from: DependsOn, count: Count, role: ListRole) {
         let path = self.path(name);
+        let Some(length) = self.table.length_of(count) else {
+            let problem = Error::NoLength { path, count: count.name, signature: self.table.signature.clone(), source_line: None };
+            self.problem.get_or_insert(problem);
+            return;
+        };
+        // What is attached to a model runs within its stages, and a stage is one whatever is in it.
+        let is_outermost = self.is_model && self.open.iter().all(|open| open.list.is_none());
+        let role = if is_outermost { role } else { ListRole::Part };
+        if let (ListRole::Stages, [first, ..]) = (role, &self.table.layers[..]) {
+            let first = self.table.list_around(*first);
+            self.problem.get_or_insert(Error::TwoStageLists { first, second: path.clone(), source_line: None });
+        }
         self.element(name, from);
-        self.open("List", &path, None, true);
-        // The layers are the first list of a model.
-        let is_first = self.table.layers.is_empty();
-        let mut starts = Vec::with_capacity(self.table.depth + 1);
-        for layer in 0..self.table.depth {
+        let list = self.table.modules.len();
+        self.open("List", &path, None, Some(role));
+        self.table.modules[list].length = Some(length);
+        let mut starts = Vec::with_capacity(length + 1);
+        for entry in 0..length {
             starts.push(self.table.sites.len());
             self.element("", DependsOn::AllBefore);
-            M::describe(self, &format!("{path}.{layer}"), None);
+            M::describe(self, &format!("{path}.{entry}"), None);
         }
-        if is_first {
+        if role == ListRole::Stages {
             starts.push(self.table.sites.len());
             self.table.layers = starts;
+            self.table.depth = length;
         }
         self.end();
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Mixing;
+use super::{Count, Mixing};
 use crate::graph::{Axis, AxisRole, Facts, KindTag};
 use crate::{Error, Result};
 
@@ -34,6 +34,8 @@ pub struct ModuleInfo {
     pub pointwise: Option<(Axis, Axis)>,
     /// Its sites, from its input to its output.
     pub sites: std::ops::Range<usize>,
+    /// The number of its entries, of a list.
+    pub length: Option<usize>,
     pub(super) parent: Option<Parent>,
     /// For each element the elements that depend on it, as a bit mask; `None` for a list, where each depends on all before it.
     pub(super) reach: Option<Vec<u64>>,
@@ -50,11 +52,12 @@ pub(super) struct Parent {
 pub struct SiteTable {
     /// The name of the model's signature.
     pub signature: String,
-    /// The number of layers.
+    /// The number of layers: the entries of the list that the stages are made of.
     pub depth: usize,
     pub(super) sites: Vec<SiteInfo>,
     pub(super) modules: Vec<ModuleInfo>,
-    /// The first site of each layer, and the one behind the last.
+    /// The first site of each layer, and the one after the last. The layers are the entries of the list that the stages are made of
+    /// ([`ListRole::Stages`](super::ListRole::Stages)), of which a model has one; other lists are parts of the modules around them.
     pub(super) layers: Vec<usize>,
     /// The largest size of a value at one position, without those that are as large as a vocabulary.
     pub(super) widest: usize,
@@ -100,6 +103,29 @@ impl SiteTable {
     /// The size of a dimension of this model, by its name.
     pub fn size_of(&self, dim: &str) -> Option<usize> {
         self.size_of.get(dim).copied()
+    }
+
+    /// The length of a list, if it is known.
+    pub fn length_of(&self, count: Count) -> Option<usize> {
+        count.fixed.or_else(|| self.size_of(count.name))
+    }
+
+    /// The path of the outermost list that a site is in.
+    pub(super) fn list_around(&self, site: usize) -> String {
+        let lists = self.modules.iter().filter(|module| module.length.is_some() && module.sites.contains(&site));
+        lists.map(|module| module.path.clone()).next().unwrap_or_default()
+    }
+
+    /// Says if a module that was put together has not as many sites as the table says it has: one of its lists is not as long as its `count`.
+    ///
+    /// # Errors
+    /// [`Error::OtherLengths`]
+    pub fn check_count(&self, module: &str, found: usize) -> Result<()> {
+        let expected = self.module(module).map_or(self.sites.len(), |module| module.sites.len());
+        match found == expected {
+            true => Ok(()),
+            false => Err(Error::OtherLengths { module: module.to_string(), expected, found, source_line: None }),
+        }
     }
 
     /// The sites, in the order in which a forward pass reaches them.
@@ -201,7 +227,7 @@ impl SiteTable {
             return Err(Error::NameTaken { name: crate::error::shortened(name), source_line: None });
         }
         let first = self.sites.len();
-        let mut table = super::Registrar::extend::<M>(self.clone(), name);
+        let mut table = super::Registrar::extend::<M>(self.clone(), name)?;
         let sites = first..table.sites.len();
         let input = table.sites.get(first).filter(|site| site.path == format!("{name}.input")).map(|site| &site.facts);
         if input != Some(&self.sites[target].facts) {

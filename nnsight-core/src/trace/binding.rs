@@ -12,7 +12,7 @@ use super::selection::Selected;
 use super::traced::Traced;
 use super::value::Value;
 use super::{Site, SitePart};
-use crate::types::{HasLayer, Kind, Shape, Signature};
+use crate::types::{HasLayer, Kind, ModelDim, Shape, Signature};
 
 /// Stands for the type of an expression that is not evaluated.
 #[doc(hidden)]
@@ -223,14 +223,14 @@ impl<T: ?Sized> BindsOther for Probe<T> {
     }
 }
 
-/// A list of modules: which index it has is known to the compiler.
+/// A list of modules as long as a size of the signature: which indices it has is known to the compiler.
 #[doc(hidden)]
-pub struct OfLayers<C>(PhantomData<fn() -> C>);
+pub struct OfLayers<C, L>(PhantomData<fn() -> (C, L)>);
 
-impl<C> OfLayers<C> {
+impl<C, L> OfLayers<C, L> {
     pub fn at<const I: isize>(self)
     where
-        C: HasLayer<I>,
+        C: HasLayer<I, L>,
     {
     }
 }
@@ -247,11 +247,13 @@ impl OfAnything {
 #[doc(hidden)]
 pub trait ListsLayers {
     type Signature;
-    fn __list(&self) -> OfLayers<Self::Signature>;
+    type Count;
+    fn __list(&self) -> OfLayers<Self::Signature, Self::Count>;
 }
-impl<C, T> ListsLayers for &Probe<Layers<'_, C, T>> {
+impl<C, T, L: ModelDim> ListsLayers for &Probe<Layers<'_, C, T, L>> {
     type Signature = C;
-    fn __list(&self) -> OfLayers<C> {
+    type Count = L;
+    fn __list(&self) -> OfLayers<C, L> {
         OfLayers(PhantomData)
     }
 }

@@ -1,8 +1,9 @@
 //! Makes the structs of sites, in the order of the table.
 
+use super::layers::count_of;
 use super::{Layers, ModuleHandle, Site, Tracer};
 use crate::graph::At;
-use crate::types::Signature;
+use crate::types::{DimName, Signature};
 
 /// Stands at the next site while the structs of sites are made. `derive(Module)` calls it.
 pub struct Cursor<'t> {
@@ -33,15 +34,17 @@ impl<'t> Cursor<'t> {
         Site::new(self.tracer, self.at, index)
     }
 
-    /// The sites of a list of layers.
-    pub fn list<C, T: Copy>(&mut self, make: impl Fn(&mut Self) -> T) -> Layers<'t, C, T> {
+    /// The sites of a list as long as the model's `L`.
+    pub fn list<C, T: Copy, L: DimName>(&mut self, make: impl Fn(&mut Self) -> T) -> Layers<'t, C, T, L> {
+        let list = self.next_module;
         self.next_module += 1;
-        let first = self.next;
-        let mut layers = (0..self.tracer.table().depth).map(|_| make(self)).collect::<Vec<_>>();
+        // Without a length, the table was not made.
+        let length = self.tracer.table().length_of(count_of::<L>()).unwrap_or(0);
+        let mut layers = (0..length).map(|_| make(self)).collect::<Vec<_>>();
         let after = (self.next, self.next_module);
         (self.next, self.next_module) = (MISSING, MISSING);
         layers.push(make(self));
         (self.next, self.next_module) = after;
-        Layers::new(self.tracer, first, self.tracer.keep(layers))
+        Layers::new(self.tracer, list, self.tracer.keep(layers))
     }
 }

@@ -81,6 +81,12 @@ impl<'t, C: Signature> ModuleHandle<'t, C> {
         Site::new(self.tracer, self.at, index).stamped()
     }
 
+    /// In place of a site that the module does not have. Using it makes the trace fail.
+    #[doc(hidden)]
+    pub fn absent<S: Shape, K: Kind>(&self) -> Site<'t, C, S, K> {
+        Site::new(self.tracer, self.at, MISSING)
+    }
+
     /// Gives `value` as the module's output, whose inside is then not run.
     #[track_caller]
     pub fn skip<S: Shape, K: Kind>(&self, output: Site<'t, C, S, K>, value: impl Assigned<'t, C, S, K>) {

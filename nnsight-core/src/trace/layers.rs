@@ -1,54 +1,61 @@
-//! A list of layers.
+//! A list of modules: the layers of a model, the experts of a layer.
 
 use std::marker::PhantomData;
 use std::ops::Index;
 
 use super::Tracer;
 use crate::Error;
+use crate::sites::Count;
+use crate::types::{self, DimName};
 
-/// The layers of a model, each with its sites.
+/// A list of modules, each with its sites: the layers of a model, or a list that is as long as another of its sizes, `L`.
 ///
 /// A literal index is checked by the compiler (`model.layers[30]` on 30 layers does not compile), any other when the trace is built.
 /// Negative indices count from the end.
-pub struct Layers<'t, C, T> {
+pub struct Layers<'t, C, T, L = types::Layers> {
     tracer: &'t Tracer,
-    /// The first site of the first layer.
-    first: usize,
-    /// The layers, and one more that stands for those which do not exist.
+    /// The list among the modules.
+    list: usize,
+    /// The entries, and one more that stands for those which do not exist.
     items: &'t [T],
-    marker: PhantomData<fn() -> C>,
+    marker: PhantomData<fn() -> (C, L)>,
 }
 
-impl<C, T> Clone for Layers<'_, C, T> {
+/// How long a list is that is as long as a model's `L`. `derive(Module)` calls it.
+pub fn count_of<L: DimName>() -> Count {
+    Count { name: L::NAME, fixed: L::FIXED }
+}
+
+impl<C, T, L> Clone for Layers<'_, C, T, L> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<C, T> Copy for Layers<'_, C, T> {}
+impl<C, T, L> Copy for Layers<'_, C, T, L> {}
 
-impl<C, T> std::fmt::Debug for Layers<'_, C, T> {
+impl<C, T, L: DimName> std::fmt::Debug for Layers<'_, C, T, L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} layers", self.len())
+        write!(f, "{} {}", self.len(), words(L::NAME))
     }
 }
 
-impl<'t, C, T> Layers<'t, C, T> {
-    pub(crate) fn new(tracer: &'t Tracer, first: usize, items: &'t [T]) -> Self {
-        Layers { tracer, first, items, marker: PhantomData }
+impl<'t, C, T, L: DimName> Layers<'t, C, T, L> {
+    pub(crate) fn new(tracer: &'t Tracer, list: usize, items: &'t [T]) -> Self {
+        Layers { tracer, list, items, marker: PhantomData }
     }
 
-    /// The number of layers.
+    /// The number of entries.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.items.len() - 1
     }
 
-    /// The layers from the first to the last.
+    /// The entries from the first to the last.
     pub fn iter(&self) -> std::slice::Iter<'t, T> {
         self.items[..self.len()].iter()
     }
 
-    /// A layer; negative indices count from the end. One that does not exist makes the trace fail with this line.
+    /// An entry; negative indices count from the end. One that does not exist makes the trace fail with this line.
     #[track_caller]
     pub fn layer(&self, index: impl super::index::Index) -> &'t T {
         let index = index.index();
@@ -60,10 +67,8 @@ impl<'t, C, T> Layers<'t, C, T> {
         self.refuse(index);
         &self.items[self.len()]
     }
-}
 
-impl<'t, C, T> Layers<'t, C, T> {
-    /// Some layers one after the other: `model.layers[5..10]`; negative ends count from the end. Where one does not exist, the trace fails with
+    /// Some entries one after the other: `model.layers[5..10]`; negative ends count from the end. Where one does not exist, the trace fails with
     /// this line.
     #[track_caller]
     fn range<I: super::index::Index + Copy>(&self, range: impl std::ops::RangeBounds<I>) -> &'t [T] {
@@ -93,13 +98,12 @@ impl<'t, C, T> Layers<'t, C, T> {
 
     #[track_caller]
     fn refuse(&self, index: i64) {
-        let path = self.tracer.table().sites().get(self.first).map(|site| site.path.as_str()).unwrap_or_default();
-        let path = path.rsplit_once(".0.").map_or(path, |(list, _)| list).to_string();
-        self.tracer.fail(|source_line| Error::NoLayer { path, index, layers: self.len(), source_line });
+        let path = self.tracer.table().modules().get(self.list).map(|list| list.path.clone()).unwrap_or_default();
+        self.tracer.fail(|source_line| Error::NoLayer { path, index, layers: self.len(), of: words(L::NAME), source_line });
     }
 }
 
-impl<'t, C, T> IntoIterator for Layers<'t, C, T> {
+impl<'t, C, T, L: DimName> IntoIterator for Layers<'t, C, T, L> {
     type Item = &'t T;
     type IntoIter = std::slice::Iter<'t, T>;
     fn into_iter(self) -> Self::IntoIter {
@@ -107,7 +111,7 @@ impl<'t, C, T> IntoIterator for Layers<'t, C, T> {
     }
 }
 
-impl<C, T, I: super::index::Index> Index<I> for Layers<'_, C, T> {
+impl<C, T, L: DimName, I: super::index::Index> Index<I> for Layers<'_, C, T, L> {
     type Output = T;
     #[track_caller]
     fn index(&self, index: I) -> &T {
@@ -117,7 +121,7 @@ impl<C, T, I: super::index::Index> Index<I> for Layers<'_, C, T> {
 
 macro_rules! ranges {
     ($($range:ident),+) => {$(
-        impl<C, T, I: super::index::Index + Copy> Index<std::ops::$range<I>> for Layers<'_, C, T> {
+        impl<C, T, L: DimName, I: super::index::Index + Copy> Index<std::ops::$range<I>> for Layers<'_, C, T, L> {
             type Output = [T];
             #[track_caller]
             fn index(&self, range: std::ops::$range<I>) -> &[T] {
@@ -128,9 +132,21 @@ macro_rules! ranges {
 }
 ranges!(Range, RangeFrom, RangeTo, RangeInclusive);
 
-impl<C, T> Index<std::ops::RangeFull> for Layers<'_, C, T> {
+impl<C, T, L: DimName> Index<std::ops::RangeFull> for Layers<'_, C, T, L> {
     type Output = [T];
     fn index(&self, _all: std::ops::RangeFull) -> &[T] {
         &self.items[..self.len()]
     }
+}
+
+/// What a list is of, as a sentence has it: `DecoderLayers` is "decoder layers".
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words
 }

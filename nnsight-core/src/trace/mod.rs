@@ -46,7 +46,7 @@ pub use handle::{ModuleHandle, SiteList};
 pub use index::Index;
 pub use interface::Interface;
 pub use label::labelled;
-pub use layers::Layers;
+pub use layers::{Layers, count_of};
 pub use loops::{Carried, ContinueIf, Round, fold, while_loop};
 #[allow(deprecated)]
 pub use loops::{GoOnIf, repeat_while};

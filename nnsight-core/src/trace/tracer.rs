@@ -402,7 +402,14 @@ impl Recording {
 
     /// The graph's names for a visit to a site, or `None` after noting down why there are none.
     fn resolve(&mut self, table: &SiteTable, at: Option<At>, site: usize, location: &'static Location<'static>) -> Option<(At, SiteId)> {
-        let info = table.sites().get(site)?;
+        let Some(info) = table.sites().get(site) else {
+            // Mostly it was said where the site was asked for.
+            if self.errors.is_empty() {
+                let (path, suggestion) = ("this one".to_string(), String::new());
+                self.errors.push(Error::NoSite { path, suggestion, source_line: Some(location.into()) });
+            }
+            return None;
+        };
         let Some(at) = at else {
             self.errors.push(Error::OutsideInvoke { site: info.path.clone(), source_line: Some(location.into()) });
             return None;

@@ -33,6 +33,10 @@ pub trait Dim<C>: DimName {
     const SIZE: Option<usize>;
 }
 
+/// A dimension whose size is one of a signature's: [`model_dims!`](crate::model_dims) declares them. Of a list as long as one, the compiler checks
+/// literal indices ([`HasLayer`](super::HasLayer)).
+pub trait ModelDim: DimName {}
+
 /// Says that an axis of the left shape takes an axis of the right one: the same name, or [`One`].
 pub trait Fits<R> {}
 
@@ -135,6 +139,7 @@ macro_rules! model_dims {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         $vis struct $name;
         $crate::__dim_name!($name);
+        impl $crate::types::ModelDim for $name {}
         impl<C: $crate::types::Signature> $crate::types::Dim<C> for $name {
             const SIZE: Option<usize> = $crate::types::size_of_dim(C::SIZES, <$name as $crate::types::DimName>::NAME);
         }

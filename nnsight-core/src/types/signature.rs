@@ -30,13 +30,22 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
     index == a.len() && index == b.len()
 }
 
-/// Says that a model has the layer `I`; negative layers count from the end.
+crate::model_dims!(
+    /// The layers of a model: the length of a list of modules that does not say another.
+    pub Layers,
+);
+
+/// Says that a model's list of the length `L` has the entry `I`; negative ones count from the end. Without `L`, the list is that of the layers.
+/// `signature!` writes it for every list whose length it knows: the layers, and the experts of a layer.
+///
+/// There is an implementation for every index, and not one that compares it with the length: the compiler compares numbers of types only when it
+/// generates code, which `cargo check` does not do, and a function for all `C: HasLayer<9>` could not say so.
 #[diagnostic::on_unimplemented(
-    message = "model `{Self}` has no layer {I}",
-    label = "no layer {I} in `{Self}`",
-    note = "layers count from 0, or from the end with -1 for the last"
+    message = "model `{Self}` has no layer {I} in its list of `{L}`",
+    label = "no {I} among the `{L}` of `{Self}`",
+    note = "a list counts from 0, or from the end with -1 for the last"
 )]
-pub trait HasLayer<const I: isize>: Signature {}
+pub trait HasLayer<const I: isize, L = Layers>: Signature {}
 
 /// Says that a signature was written for the architecture `M`.
 #[diagnostic::on_unimplemented(
@@ -52,7 +61,7 @@ impl Signature for Dynamic {
     const NAME: &'static str = "Dynamic";
     const SIZES: Option<&'static [(&'static str, usize)]> = None;
 }
-impl<const I: isize> HasLayer<I> for Dynamic {}
+impl<const I: isize, L> HasLayer<I, L> for Dynamic {}
 impl<M> Describes<M> for Dynamic {}
 
 /// Says that a value belongs to the model it is used with.

@@ -1,12 +1,15 @@
 //! The names that the sites of a module have on every architecture: `#[common(CausalBlock<Attention> { resid_pre: input, resid_mid, … })]`.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::quote;
+use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Lifetime, Token};
 
 use super::parse::Module;
+
+/// The names of sites that not every architecture has, and their traits: what is made of experts has no neurons of its own.
+const OPTIONAL: [(&str, &str); 2] = [("CausalBlock", "mlp_pre"), ("CausalBlock", "mlp_post")];
 
 /// A trait of such names, and the sites that have them.
 pub struct Common {
@@ -67,19 +70,33 @@ pub fn expand(module: &Module, lifetime: &Lifetime, signature: &Ident) -> TokenS
             Own::KvHeads(axis) => quote!(type KvHeads = #axis;),
         };
         let fields = names.iter().map(|(name, path)| quote!(#name: self.#path));
+        // Asking for a name that the architecture has no site for is refused at the line that does.
+        let has = |optional: &str| names.iter().any(|(name, _)| name == optional);
+        let absent = OPTIONAL.iter().filter(|(trait_name, name)| of == trait_name && !has(name)).map(|(_, name)| format_ident!("{name}"));
+        let absent = absent.collect::<Vec<_>>();
+        let refusals = absent.iter().map(|name| {
+            let text = name.to_string();
+            quote! {
+                #[track_caller]
+                fn #name(&self) -> ::nnsight::__private::Neurons<#lifetime, #signature> {
+                    self.__module.get(#text)
+                }
+            }
+        });
         let paths = names.iter().map(|(name, path)| {
             let path = path.iter().map(Ident::to_string).collect::<Vec<_>>().join(".");
             let name = name.to_string();
             quote!((#name, #path))
         });
-        let names = quote::format_ident!("{of}Names");
+        let names = format_ident!("{of}Names");
         quote! {
             impl<#lifetime, #signature: ::nnsight::__private::Signature> ::nnsight::__private::#of<#lifetime, #signature> for #sites<#lifetime, #signature> {
                 #own
                 const PATHS: &'static [(&'static str, &'static str)] = &[#(#paths),*];
                 fn names(&self) -> ::nnsight::__private::#names<#lifetime, #signature, Self> {
-                    ::nnsight::__private::#names { #(#fields,)* }
+                    ::nnsight::__private::#names { #(#fields,)* #(#absent: self.__module.absent(),)* }
                 }
+                #(#refusals)*
             }
         }
     });

@@ -94,8 +94,10 @@ fn sites_struct(module: &Module) -> TokenStream {
     let (input, output) = ends.unzip();
     let fields = elements.iter().map(|Element { name, docs, what, .. }| match what {
         What::Child { ty, .. } => quote!(#(#docs)* pub #name: <#ty as ::nnsight::__private::Instrument>::Sites<#t, #signature>,),
-        What::List { ty } => {
-            quote!(#(#docs)* pub #name: ::nnsight::__private::Layers<#t, #signature, <#ty as ::nnsight::__private::Instrument>::Sites<#t, #signature>>,)
+        What::List { ty, count, .. } => {
+            // Of the layers themselves it is the default.
+            let count = count.iter();
+            quote!(#(#docs)* pub #name: ::nnsight::__private::Layers<#t, #signature, <#ty as ::nnsight::__private::Instrument>::Sites<#t, #signature> #(, #count)*>,)
         }
         What::Tap { shape, .. } => {
             let ty = site_type(module, shape);
@@ -203,7 +205,7 @@ fn instrument(module: &Module) -> TokenStream {
     let (input_name, output_name) = ends.as_ref().map(|_| (quote!(input,), quote!(output,))).unzip();
     let make = elements.iter().map(|Element { name, what, .. }| match what {
         What::Child { ty, .. } => quote!(let #name = <#ty as ::nnsight::__private::Instrument>::sites::<#checkpoint>(cursor);),
-        What::List { ty } => quote!(let #name = cursor.list(<#ty as ::nnsight::__private::Instrument>::sites::<#checkpoint>);),
+        What::List { ty, .. } => quote!(let #name = cursor.list(<#ty as ::nnsight::__private::Instrument>::sites::<#checkpoint>);),
         What::Tap { .. } => quote!(let #name = cursor.site();),
     });
     let attach = elements.iter().map(|Element { name, what, .. }| match what {
@@ -313,7 +315,18 @@ fn describe(module: &Module) -> TokenStream {
                 };
                 quote!(registrar.child::<#ty>(#text, #from, #axes);)
             }
-            What::List { ty } => quote!(registrar.list::<#ty>(#text, #from);),
+            What::List { ty, count, stages } => {
+                let count = count_type(count.as_ref());
+                let role = format_ident!("{}", if *stages { "Stages" } else { "Part" });
+                quote! {
+                    registrar.list::<#ty>(
+                        #text,
+                        #from,
+                        ::nnsight::__private::count_of::<#count>(),
+                        ::nnsight::__private::ListRole::#role,
+                    );
+                }
+            }
             What::Tap { shape, mixes } => {
                 let site = site(&text, shape, from);
                 let mixing = mixes.as_ref().map(|mixes| {
@@ -337,6 +350,11 @@ fn describe(module: &Module) -> TokenStream {
             registrar.end();
         }
     }
+}
+
+/// The size of the model that is the length of a list.
+pub fn count_type(count: Option<&syn::Type>) -> TokenStream {
+    count.map_or_else(|| quote!(::nnsight::__private::LayerCount), |count| quote!(#count))
 }
 
 /// The number of sites of some elements, the input included, as a list of `Option<usize>`.

@@ -23,6 +23,7 @@ enum How {
     },
     List {
         ty: Type,
+        count: Option<Type>,
         path: String,
         options: Vec<(Ident, Expr)>,
     },
@@ -51,10 +52,10 @@ fn how(field: &Field, errors: &mut Errors) -> Option<How> {
     }
     if let Some(child) = attribute("child") {
         // What is wrong with it is said where its sites are read.
-        let ChildArguments { name: path, options, .. } = ChildArguments::of(child).ok()?;
+        let ChildArguments { name: path, options, count, .. } = ChildArguments::of(child).ok()?;
         let path = path.map_or_else(|| name.to_string(), |path| path.value());
         return Some(match element_of_list(&field.ty) {
-            Some(ty) => How::List { ty, path, options },
+            Some(ty) => How::List { ty, count, path, options },
             None => How::Child { ty: field.ty.clone(), path, options },
         });
     }
@@ -110,9 +111,9 @@ pub fn expand(module: &Module) -> Option<TokenStream> {
                 let read = read(ty, options);
                 quote!(loader.child(#path, #read)?)
             }
-            How::List { ty, path, options } => {
-                let read = read(ty, options);
-                quote!(loader.list(#path, #read)?)
+            How::List { ty, count, path, options } => {
+                let (read, count) = (read(ty, options), super::expand::count_type(count.as_ref()));
+                quote!(loader.list::<#count, _>(#path, #read)?)
             }
             How::Value(value) => quote!(#value),
             How::Default => quote!(::core::default::Default::default()),

@@ -2,6 +2,7 @@
 
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
 use syn::{Attribute, Data, DeriveInput, Expr, Field, Fields, GenericArgument, Generics, Ident, LitStr, PathArguments, Token, Type, Visibility};
 
 use super::common::Common;
@@ -41,9 +42,20 @@ pub struct Element {
 }
 
 pub enum What {
-    Child { ty: Type, pointwise: bool },
-    List { ty: Type },
-    Tap { shape: Shape, mixes: Option<Mixes> },
+    Child {
+        ty: Type,
+        pointwise: bool,
+    },
+    /// `count` is the size of the model that is its length; `stages`, whether the model's stages are its entries.
+    List {
+        ty: Type,
+        count: Option<Type>,
+        stages: bool,
+    },
+    Tap {
+        shape: Shape,
+        mixes: Option<Mixes>,
+    },
 }
 
 /// `(Batch, Seq, Hidden)`, or `(Batch, Seq) Int`
@@ -68,6 +80,8 @@ mod keyword {
     syn::custom_keyword!(config);
     syn::custom_keyword!(from);
     syn::custom_keyword!(name);
+    syn::custom_keyword!(count);
+    syn::custom_keyword!(stages);
     syn::custom_keyword!(mixes);
 }
 
@@ -119,11 +133,15 @@ impl Parse for ModuleArguments {
     }
 }
 
-/// `#[child]`, `#[child(pointwise, from(a, b), name = "model.norm", epsilon = config.epsilon)]`
+/// `#[child]`, `#[child(pointwise, from(a, b), name = "model.norm", epsilon = config.epsilon)]`, `#[child(count = Experts)]`
 #[derive(Default)]
 pub struct ChildArguments {
     pointwise: bool,
     from: Option<Vec<Ident>>,
+    /// The size of the model that is the length of a list, if not the number of layers.
+    pub count: Option<Type>,
+    /// Whether the model's stages are the entries of a list that says how long it is.
+    stages: Option<keyword::stages>,
     /// What the checkpoint calls it, if not as the field is called.
     pub name: Option<LitStr>,
     /// How it is read: the options of its own that are not the default.
@@ -141,6 +159,12 @@ impl Parse for ChildArguments {
                 input.parse::<keyword::name>()?;
                 input.parse::<Token![=]>()?;
                 arguments.name = Some(input.parse()?);
+            } else if input.peek(keyword::count) && input.peek2(Token![=]) {
+                input.parse::<keyword::count>()?;
+                input.parse::<Token![=]>()?;
+                arguments.count = Some(input.parse()?);
+            } else if input.peek(keyword::stages) {
+                arguments.stages = Some(input.parse()?);
             } else if input.peek(Ident) && input.peek2(Token![=]) {
                 let option = input.parse()?;
                 input.parse::<Token![=]>()?;
@@ -334,10 +358,16 @@ fn elements(field: &Field, errors: &mut Errors) -> Vec<Element> {
             }
         } else if attribute.path().is_ident("child") {
             let arguments = errors.keep(ChildArguments::of(attribute));
-            if let (Some(ChildArguments { pointwise, from, .. }), Some(name)) = (arguments, field.ident.clone()) {
+            if let (Some(ChildArguments { pointwise, from, count, stages, .. }), Some(name)) = (arguments, field.ident.clone()) {
                 let what = match element_of_list(&field.ty) {
-                    Some(ty) => What::List { ty },
-                    None => What::Child { ty: field.ty.clone(), pointwise },
+                    // What says nothing is the list of the layers.
+                    Some(ty) => What::List { ty, stages: stages.is_some() || count.is_none(), count },
+                    None => {
+                        if let Some(span) = count.map(|count| count.span()).or(stages.map(|stages| stages.span())) {
+                            errors.add(span, format!("`count` and `stages` say what a list is, and `{name}` is none: its type is not a `Vec`"));
+                        }
+                        What::Child { ty: field.ty.clone(), pointwise }
+                    }
                 };
                 elements.push(Element { name, docs: docs(), from, what });
             }

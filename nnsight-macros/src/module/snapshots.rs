@@ -27,6 +27,8 @@ fn a_module_that_is_read_from_a_checkpoint() {
             embed_tokens: Embedding,
             #[child(name = "model.layers")]
             layers: Vec<Layer>,
+            #[child(count = Experts, bias = true)]
+            experts: Vec<Expert>,
             #[child(pointwise, epsilon = config.epsilon)]
             norm: RmsNorm,
             #[value(config.sizes.heads)]
@@ -69,6 +71,14 @@ fn what_is_wrong_with_reading_a_module_is_said_at_its_field() {
     for word in ["`bias` says how the module is read from a checkpoint", "`value` says how the module is read from a checkpoint"] {
         assert!(found.contains(word), "{found}");
     }
+    let found = errors(quote! {
+        struct Mlp {
+            #[child(count = Experts)]
+            c_fc: Linear,
+            place: Place,
+        }
+    });
+    assert!(found.contains("`count` and `stages` say what a list is, and `c_fc` is none: its type is not a `Vec`"), "{found}");
     let found = errors(quote! {
         #[common(Causal<Block> { layers })]
         struct Mlp {

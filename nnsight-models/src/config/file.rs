@@ -1,6 +1,6 @@
 //! A `config.json`, in both spellings that transformers has used.
 
-use nnsight_lm::Sizes;
+use nnsight_lm::{ExpertSizes, Sizes};
 use serde_json::{Map, Value};
 
 use super::Declared;
@@ -165,7 +165,19 @@ impl Config {
         }
         let (heads_hidden, kv_hidden) = (heads * head_dim, kv_heads * head_dim);
         let qkv = heads_hidden + 2 * kv_hidden;
-        Ok(Sizes { hidden, mlp, heads, kv_heads, head_dim, heads_hidden, kv_hidden, qkv, vocab, layers, context })
+        let experts = self.experts(mlp)?;
+        Ok(Sizes { hidden, mlp, heads, kv_heads, head_dim, heads_hidden, kv_hidden, qkv, vocab, layers, context, experts })
+    }
+
+    /// The sizes of experts, if it has some. Their neurons are those of an MLP, unless it says otherwise.
+    fn experts(&self, mlp: usize) -> Result<Option<ExpertSizes>> {
+        let Some(count) = self.optional(&["num_experts", "num_local_experts"])? else { return Ok(None) };
+        let chosen = self.size(&["num_experts_per_tok"])?;
+        let mlp = self.optional(&["moe_intermediate_size"])?.unwrap_or(mlp);
+        if !(1..=1 << 12).contains(&count) || !(1..=count).contains(&chosen) || !(1..=1 << 22).contains(&mlp) {
+            return Err(Error::Config(format!("its sizes are impossible: experts {count}, of which {chosen} are chosen, with {mlp} neurons each")));
+        }
+        Ok(Some(ExpertSizes { count, chosen, mlp }))
     }
 
     /// Holds the config against a signature.

@@ -1,7 +1,7 @@
 //! A place in a checkpoint, from which a module is read.
 
 use candle_core::Tensor;
-use nnsight_core::types::DimName;
+use nnsight_core::types::{DimName, Layers};
 use nnsight_lm::Sizes;
 
 use super::weights::Weights;
@@ -107,17 +107,21 @@ impl<'a, F> Loader<'a, F> {
         child
     }
 
-    /// Reads a module for every layer, at the places `name.0`, `name.1` ….
+    /// Reads a list as long as the size `L`, the modules at the places `name.0`, `name.1` ….
     ///
     /// # Errors
-    /// What reading one fails with.
-    pub fn list<M>(&mut self, name: &str, read: impl Fn(&mut Self) -> Result<M>) -> Result<Vec<M>> {
-        let layers = (0..self.sizes.layers).map(|layer| {
-            self.layer = layer;
-            self.child(&format!("{name}.{layer}"), &read)
+    /// What reading one fails with; [`Error::NoSuchSize`] if its length is not known.
+    pub fn list<L: DimName, M>(&mut self, name: &str, read: impl Fn(&mut Self) -> Result<M>) -> Result<Vec<M>> {
+        let (count, outer) = (self.size::<L>()?, self.layer);
+        let entries = (0..count).map(|entry| {
+            // Whatever else is in a layer, such as its experts, is read for that layer.
+            if L::NAME == Layers::NAME {
+                self.layer = entry;
+            }
+            self.child(&format!("{name}.{entry}"), &read)
         });
-        let layers = layers.collect();
-        self.layer = 0;
-        layers
+        let entries = entries.collect();
+        self.layer = outer;
+        entries
     }
 }
