@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::architectures::{Gemma2, Gemma3, Gpt2, Llama, Olmo2, Qwen3};
+use crate::architectures::{Gemma2, Gemma3, Gpt2, Llama, Mixtral, Olmo2, Qwen3, Qwen3Moe};
 
 signature!(
     /// GPT-2, 124 million parameters.
@@ -109,4 +109,14 @@ signature!(
     /// Gemma 2, 9 billion parameters, base or instruct.
     #[allow(non_camel_case_types)]
     pub Gemma2_9B: Gemma2 = "configs/gemma-2-9b.json"
+);
+signature!(
+    /// Qwen3-MoE, 30 billion parameters, of which 3 billion are used for a position, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Qwen3_30B_A3B: Qwen3Moe = "configs/qwen3-30b-a3b.json"
+);
+signature!(
+    /// Mixtral, 8 experts of 7 billion parameters, base or instruct.
+    #[allow(non_camel_case_types)]
+    pub Mixtral_8x7B: Mixtral = "configs/mixtral-8x7b.json"
 );

@@ -2,7 +2,7 @@
 
 usage: make_architectures.py OUT_DIR [NAME...]     (needs torch, transformers, safetensors, gguf)
 
-Each folder holds config.json, model.safetensors, model.gguf with the names that llama.cpp has, and expected.safetensors:
+Each folder holds config.json, model.safetensors, model.gguf with the names that llama.cpp has (not of models with experts), and expected.safetensors:
 tokens, logits            the prompt, and what the model makes of it
 <module path>             the module's output; the norms of heads as (batch, heads, positions, channels)
 pattern.<layer>           the attention pattern
@@ -12,11 +12,13 @@ generated.tokens, .logits what greedy decoding with a cache continues the prompt
 masked.tokens, .seen      a prompt of which some tokens are hidden, and which are not
 masked.generated, .logits as for a continued prompt
 grad.<module path>        of the logit LOSS at the last position, by the module's output
+chosen.<layer>, weights.<layer>
+                          where MLPs are made of experts: which a position goes to, and by which weights; what an expert returns is there
+                          at all positions
 """
 import os
 import sys
 
-import gguf
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -35,6 +37,21 @@ def heads(path, value):
     if path.endswith(("q_norm", "k_norm")) and value.dim() == 4 and value.shape[1] == len(TOKENS):
         return value.transpose(1, 2)
     return value
+
+
+# What checkpoints call an MLP that is made of experts, and the first two matrices of an expert.
+EXPERTS = {"qwen3_moe": ("mlp", "gate_proj", "up_proj"), "mixtral": ("block_sparse_moe", "w1", "w3")}
+
+
+def add_experts(saved, names, layer, mlp, x):
+    """What every expert returns at all positions, and which of them are chosen."""
+    _, weights, chosen = mlp.gate(x)
+    saved[f"chosen.{layer}"], saved[f"weights.{layer}"] = chosen[None], weights[None]
+    for expert in range(mlp.experts.num_experts):
+        gate, up = torch.nn.functional.linear(x, mlp.experts.gate_up_proj[expert]).chunk(2, dim=-1)
+        output = torch.nn.functional.linear(mlp.experts.act_fn(gate) * up, mlp.experts.down_proj[expert])
+        path = f"model.layers.{layer}.{names[0]}.experts.{expert}"
+        saved[path], saved[f"{path}.{names[1]}"], saved[f"{path}.{names[2]}"] = output[None], gate[None], up[None]
 
 
 def write(name, config):
@@ -56,15 +73,21 @@ def write(name, config):
         return hook
 
     handles = [module.register_forward_hook(remember(path)) for path, module in model.named_modules()
-               if path not in ("", "model") and not path.endswith(("rotary_emb", "act_fn"))]
+               if path not in ("", "model") and not path.endswith(("rotary_emb", "act_fn", "mlp.experts"))]
     tokens = torch.tensor([TOKENS])
     result = model(tokens, output_attentions=True, use_cache=False)
     result.logits[0, -1, LOSS].backward()
     saved = {"tokens": tokens, "logits": result.logits}
     for path, output in outputs.items():
-        saved[path] = heads(path, output)
+        # A router takes the positions of all rows in one.
+        shape = (1, *output.shape) if path.endswith("mlp.gate") else output.shape
+        path = path.replace(".mlp", f".{EXPERTS[name][0]}") if name in EXPERTS else path
+        saved[path] = heads(path, output.reshape(shape))
         if output.grad is not None and path != "lm_head":
-            saved[f"grad.{path}"] = heads(path, output.grad)
+            saved[f"grad.{path}"] = heads(path, output.grad.reshape(shape))
+    with torch.no_grad():
+        for number, layer in enumerate(model.model.layers if name in EXPERTS else []):
+            add_experts(saved, EXPERTS[name], number, layer.mlp, outputs[f"model.layers.{number}.post_attention_layernorm"][0])
     for layer, pattern in enumerate(result.attentions):
         saved[f"pattern.{layer}"] = pattern
     for handle in handles:
@@ -94,13 +117,16 @@ def write(name, config):
     extra = f"{folder}/generation_config.json"
     if os.path.exists(extra):
         os.remove(extra)
-    write_gguf(name, model)
+    if name not in EXPERTS:
+        write_gguf(name, model)
     save_file({path: value.detach().clone().contiguous() for path, value in saved.items()}, f"{folder}/expected.safetensors")
     print(name, len(saved), "tensors,", sum(os.path.getsize(f"{folder}/{file}") for file in os.listdir(folder)), "bytes")
 
 
 def write_gguf(name, model):
     """The same weights as llama.cpp stores them: its own package has the names of tensors and of metadata."""
+    import gguf
+
     config = model.config
     names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, name.upper()), config.num_hidden_layers)
     writer = gguf.GGUFWriter(f"{OUT}/{name}/model.gguf", name)
@@ -157,6 +183,13 @@ ALL = {
     "olmo2": lambda: transformers.Olmo2Config(
         **SMALL, num_hidden_layers=3, attention_bias=True, tie_word_embeddings=False, rms_norm_eps=1e-5,
         rope_parameters={"rope_type": "linear", "rope_theta": 500000.0, "factor": 2.0}),
+    # Of six experts a position goes to two.
+    "qwen3_moe": lambda: transformers.Qwen3MoeConfig(
+        **SMALL, num_hidden_layers=3, head_dim=12, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
+        num_experts=6, num_experts_per_tok=2, moe_intermediate_size=20, norm_topk_prob=True),
+    "mixtral": lambda: transformers.MixtralConfig(
+        **SMALL, num_hidden_layers=3, num_local_experts=4, num_experts_per_tok=2, rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
 }
 for name in NAMES or ALL:
     write(name, ALL[name]())

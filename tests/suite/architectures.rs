@@ -65,7 +65,7 @@ macro_rules! architectures {
                 })
                 .unwrap();
                 let mut check = Check { expected: &expected, checked: BTreeSet::new() };
-                let is_module = |name: &str| !["tokens", "logits", "pattern.", "padded.", "generated.", "masked.", "grad."].iter().any(|other| name.starts_with(other));
+                let is_module = |name: &str| !["tokens", "logits", "pattern.", "padded.", "generated.", "masked.", "grad.", "chosen.", "weights."].iter().any(|other| name.starts_with(other));
                 for name in expected.keys().filter(|name| is_module(name)) {
                     let path = format!("{}.output", name.strip_prefix("model.").unwrap_or(name));
                     check.is(name, &cache.get(&path).unwrap().whole().unwrap(), 1e-5);
@@ -167,26 +167,6 @@ macro_rules! architectures {
             }
 
             #[test]
-            fn a_gguf_file_with_the_names_of_llama_cpp() {
-                let path = folder(concat!("tests/reference/", stringify!($module)));
-                let temporary = tempfile::tempdir().unwrap();
-                // What llama.cpp knows and the file does not say.
-                let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path.join("config.json")).unwrap()).unwrap();
-                if let Some(scalar) = config.get_mut("query_pre_attn_scalar") {
-                    *scalar = 12.into();
-                    config["layer_types"] = serde_json::Value::Null;
-                }
-                std::fs::write(temporary.path().join("config.json"), config.to_string()).unwrap();
-                std::fs::copy(path.join("model.safetensors"), temporary.path().join("model.safetensors")).unwrap();
-                let whole = $handle::<Dynamic>::load(Source::from(temporary.path())).unwrap();
-                let gguf = $handle::<Dynamic>::load(Source::from(path.join("model.gguf").as_path())).unwrap();
-                let prompt = vec![3, 17, 5, 40, 22, 8, 60, 1];
-                let expected = trace!(whole, prompt.clone(), { whole.logits() }).unwrap();
-                let found = trace!(gguf, prompt, { gguf.logits() }).unwrap();
-                assert!(difference(&found, &expected) < 1e-4, "{}", difference(&found, &expected));
-            }
-
-            #[test]
             fn the_names_of_transformer_lens_hold() {
                 let (model, _) = load();
                 let model = model.with_transformer_lens_names().unwrap();
@@ -221,4 +201,39 @@ macro_rules! architectures {
     )+};
 }
 
-architectures!(qwen3: Qwen3, gemma2: Gemma2, gemma3: Gemma3, olmo2: Olmo2);
+architectures!(qwen3: Qwen3, gemma2: Gemma2, gemma3: Gemma3, olmo2: Olmo2, qwen3_moe: Qwen3Moe, mixtral: Mixtral);
+
+/// Those that can be read from GGUF files.
+mod gguf {
+    macro_rules! files {
+        ($($module:ident: $handle:ident),+) => {$(
+            mod $module {
+                use nnsight::prelude::*;
+
+                use crate::shared::{difference, folder};
+
+                #[test]
+                fn a_gguf_file_with_the_names_of_llama_cpp() {
+                    let path = folder(concat!("tests/reference/", stringify!($module)));
+                    let temporary = tempfile::tempdir().unwrap();
+                    // What llama.cpp knows and the file does not say.
+                    let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path.join("config.json")).unwrap()).unwrap();
+                    if let Some(scalar) = config.get_mut("query_pre_attn_scalar") {
+                        *scalar = 12.into();
+                        config["layer_types"] = serde_json::Value::Null;
+                    }
+                    std::fs::write(temporary.path().join("config.json"), config.to_string()).unwrap();
+                    std::fs::copy(path.join("model.safetensors"), temporary.path().join("model.safetensors")).unwrap();
+                    let whole = $handle::<Dynamic>::load(Source::from(temporary.path())).unwrap();
+                    let gguf = $handle::<Dynamic>::load(Source::from(path.join("model.gguf").as_path())).unwrap();
+                    let prompt = vec![3, 17, 5, 40, 22, 8, 60, 1];
+                    let expected = trace!(whole, prompt.clone(), { whole.logits() }).unwrap();
+                    let found = trace!(gguf, prompt, { gguf.logits() }).unwrap();
+                    assert!(difference(&found, &expected) < 1e-4, "{}", difference(&found, &expected));
+                }
+            }
+        )+};
+    }
+
+    files!(qwen3: Qwen3, gemma2: Gemma2, gemma3: Gemma3, olmo2: Olmo2);
+}

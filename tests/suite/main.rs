@@ -11,6 +11,7 @@ mod conditions;
 mod documents;
 mod editing;
 mod errors;
+mod experts;
 mod files;
 mod folders;
 mod forms;

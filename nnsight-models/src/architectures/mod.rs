@@ -4,8 +4,10 @@ pub mod gemma2;
 pub mod gemma3;
 pub mod gpt2;
 pub mod llama;
+pub mod mixtral;
 pub mod olmo2;
 pub mod qwen3;
+pub mod qwen3_moe;
 
 /// What models are loaded as.
 pub mod handles {
@@ -13,8 +15,10 @@ pub mod handles {
     pub use super::gemma3::Gemma3;
     pub use super::gpt2::Gpt2;
     pub use super::llama::Llama;
+    pub use super::mixtral::Mixtral;
     pub use super::olmo2::Olmo2;
     pub use super::qwen3::Qwen3;
+    pub use super::qwen3_moe::Qwen3Moe;
 }
 
 pub use gemma2::Gemma2Config;
@@ -22,5 +26,7 @@ pub use gemma3::Gemma3Config;
 pub use gpt2::Gpt2Config;
 pub use handles::*;
 pub use llama::LlamaConfig;
+pub use mixtral::MixtralConfig;
 pub use olmo2::Olmo2Config;
 pub use qwen3::Qwen3Config;
+pub use qwen3_moe::Qwen3MoeConfig;

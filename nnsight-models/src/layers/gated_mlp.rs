@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Place};
-use nnsight_core::types::Batch;
+use nnsight_core::types::{Batch, DimName};
 use nnsight_kernels::{MaybeOwned, gelu, mul, silu, silu_mul};
 use nnsight_lm::{Hidden, Mlp, Seq};
 use nnsight_macros::Module;
@@ -13,20 +13,20 @@ use super::plain::Linear;
 use crate::Result as Loaded;
 use crate::loading::{Load, Loader};
 
-/// `down(activation(gate(x)) * up(x))` (Shazeer 2020).
+/// `down(activation(gate(x)) * up(x))` (Shazeer 2020), with the neurons `N`.
 #[derive(Module)]
 #[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden), pointwise(Hidden, Hidden))]
-pub struct GatedMlp {
+pub struct GatedMlp<N: DimName = Mlp> {
     /// The gate, before its activation.
     #[child(pointwise, from(input))]
-    gate_proj: Linear<Hidden, Mlp>,
+    gate_proj: Linear<Hidden, N>,
     /// What the gate lets through.
     #[child(pointwise, from(input))]
-    up_proj: Linear<Hidden, Mlp>,
+    up_proj: Linear<Hidden, N>,
     /// Back to the residual stream; its input is what the neurons give.
-    #[tap(act: (Batch, Seq, Mlp), from(gate_proj))]
+    #[tap(act: (Batch, Seq, N), from(gate_proj))]
     #[child(pointwise)]
-    down_proj: Linear<Mlp, Hidden>,
+    down_proj: Linear<N, Hidden>,
     activation: Activation,
     place: Place,
 }
@@ -50,7 +50,7 @@ pub struct GatedMlpOptions {
     pub activation: Activation,
 }
 
-impl<F> Load<F> for GatedMlp {
+impl<F, N: DimName> Load<F> for GatedMlp<N> {
     type Options = GatedMlpOptions;
 
     fn load(loader: &mut Loader<'_, F>, GatedMlpOptions { bias, activation }: GatedMlpOptions) -> Loaded<Self> {
@@ -65,7 +65,7 @@ impl<F> Load<F> for GatedMlp {
     }
 }
 
-impl Forward for GatedMlp {
+impl<N: DimName> Forward for GatedMlp<N> {
     fn forward(&self, x: &Tensor, cx: &mut Cx) -> Result<Tensor> {
         Ok(self.forward_owned(x, cx)?.into_tensor())
     }

@@ -3,6 +3,7 @@
 mod attention;
 mod batch;
 mod embedding;
+mod experts;
 mod gated_mlp;
 mod heads;
 mod linear;
@@ -14,6 +15,7 @@ pub use crate::config::Scaling;
 pub use attention::{AttentionTaps, ScaledDotProduct};
 pub use batch::{all_positions, positions};
 pub use embedding::{Embedding, EmbeddingOptions, EmbeddingSites};
+pub use experts::{Routes, most_probable};
 pub use gated_mlp::{Activation, GatedMlp, GatedMlpOptions, GatedMlpSites};
 pub use heads::{merge_heads, split_heads};
 pub use linear::{Linear, LinearOptions, LinearSites, Map, fused_linear, queries_keys_values};
