@@ -115,9 +115,15 @@ impl VisitMut for Rewrite<'_> {
                     && self.of_model.is_root_of(&index.expr)
                     && !root(&index.expr).is_some_and(|name| self.tested.contains(&name))
                 {
-                    let (list, span) = (&index.expr, index.index.span());
-                    let number = proc_macro2::Literal::i128_unsuffixed(number.into());
-                    self.checks.push(parse_quote_spanned!(span=> ::nnsight::__private::check_index!([#list] #number);));
+                    let (list, span) = (&mut index.expr, index.index.span());
+                    let number = proc_macro2::Literal::i64_unsuffixed(number);
+                    if self.is_of_handle(list) {
+                        self.visit_expr_mut(list);
+                        *expression = parse_quote_spanned!(span=> *#list.__layer::<#number>());
+                        return;
+                    }
+                    // The list is only named, and nothing of it is evaluated.
+                    self.checks.push(parse_quote_spanned!(span=> if false { #list.__check::<#number>(); }));
                 }
             }
             Expr::Closure(closure) => {
@@ -247,13 +253,14 @@ impl Rewrite<'_> {
 
     /// A mark of a value, as what it asks for.
     fn marked(&mut self, call: &mut syn::ExprMethodCall) -> Option<Expr> {
-        let name = [bind::READ, bind::BIND, bind::HANDLE].into_iter().find(|name| call.method == name)?;
+        let name = [bind::READ, bind::KNOWN, bind::BIND, bind::HANDLE].into_iter().find(|name| call.method == name)?;
         let span = call.method.span();
         let raw = call.receiver.clone();
         self.visit_expr_mut(&mut call.receiver);
         let value = &call.receiver;
         Some(match name {
             bind::READ => parse_quote_spanned!(span=> ::nnsight::__private::read!([#raw] #value)),
+            bind::KNOWN => parse_quote_spanned!(span=> ::nnsight::__private::known!(#value)),
             bind::BIND => parse_quote_spanned!(span=> ::nnsight::__private::bind!(#value)),
             _ => parse_quote_spanned!(span=> ::nnsight::__private::handle!(#value)),
         })
@@ -267,6 +274,12 @@ impl Rewrite<'_> {
         let (raw, span) = (place.clone(), place.span());
         self.visit_expr_mut(place);
         Some(parse_quote_spanned!(span=> ::nnsight::__private::borrow!([#raw] #place)))
+    }
+
+    /// Whether a list is one of the model itself, by how it is written: it can only be read.
+    fn is_of_handle(&self, list: &Expr) -> bool {
+        let name = root(list);
+        self.of_model.is_typed(list) && self.names.is_some_and(|names| name.is_some_and(|name| names.model == name))
     }
 
     /// The method that assigns to a place, if it may be one of the model's.
