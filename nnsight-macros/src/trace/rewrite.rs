@@ -115,15 +115,16 @@ impl VisitMut for Rewrite<'_> {
                     && self.of_model.is_root_of(&index.expr)
                     && !root(&index.expr).is_some_and(|name| self.tested.contains(&name))
                 {
-                    let (list, span) = (&mut index.expr, index.index.span());
+                    let (list, span) = (&index.expr, index.index.span());
                     let number = proc_macro2::Literal::i64_unsuffixed(number);
-                    if self.is_of_handle(list) {
-                        self.visit_expr_mut(list);
-                        *expression = parse_quote_spanned!(span=> *#list.__layer::<#number>());
-                        return;
-                    }
                     // The list is only named, and nothing of it is evaluated.
                     self.checks.push(parse_quote_spanned!(span=> if false { #list.__check::<#number>(); }));
+                }
+            }
+            Expr::Field(field) => {
+                if let Some(layer) = self.layer(&mut field.base) {
+                    *field.base = layer;
+                    return;
                 }
             }
             Expr::Closure(closure) => {
@@ -276,10 +277,19 @@ impl Rewrite<'_> {
         Some(parse_quote_spanned!(span=> ::nnsight::__private::borrow!([#raw] #place)))
     }
 
-    /// Whether a list is one of the model itself, by how it is written: it can only be read.
-    fn is_of_handle(&self, list: &Expr) -> bool {
-        let name = root(list);
-        self.of_model.is_typed(list) && self.names.is_some_and(|names| name.is_some_and(|name| names.model == name))
+    /// `model.layers[3]` before a field, as a call that checks the number. The list is known to be one of the model's by how it is written.
+    fn layer(&mut self, base: &mut Expr) -> Option<Expr> {
+        let Expr::Index(index) = base else { return None };
+        let (number, name) = (literal(&index.index)?, root(&index.expr)?);
+        if !self.of_model.is_typed(&index.expr) || self.names.is_none_or(|names| names.model != name) {
+            return None;
+        }
+        self.visit_expr_mut(&mut index.expr);
+        let (list, span) = (&index.expr, index.index.span());
+        let number = proc_macro2::Literal::i64_unsuffixed(number);
+        let layer: Expr = parse_quote_spanned!(span=> #list.__layer::<#number>());
+        // Begins where the list does, so that what is said of the whole expression is shown there.
+        Some(parse_quote_spanned!(list.span()=> (*#layer)))
     }
 
     /// The method that assigns to a place, if it may be one of the model's.
