@@ -184,6 +184,14 @@ fn an_index_that_a_list_does_not_have_is_refused_with_its_name_and_length() {
     assert!(error.contains("no third 7"), "{error}");
 }
 
+/// Compiles: a checkpoint that the compiler knows says nothing of the length of such a list, so that this is checked when it is traced.
+#[allow(dead_code)]
+fn literal_indices_of_a_list_that_is_no_size_of_the_checkpoint(model: &Llama<SmolLm2_135M>) -> Result<()> {
+    let model = model.attach("chain", Role::Splice("layers.1.output"), chain(3))?;
+    trace!(model, "x", { (model.attached.parts[2].output, model.attached.parts[-1].output, model.layers[29].output) })?;
+    Ok(())
+}
+
 #[test]
 fn a_list_that_is_not_as_long_as_it_says_is_refused() {
     let error = tiny_llama().attach("chain", Role::Splice("layers.1.output"), chain(2)).err().unwrap().to_string();

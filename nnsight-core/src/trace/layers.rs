@@ -6,7 +6,7 @@ use std::ops::Index;
 use super::Tracer;
 use crate::Error;
 use crate::sites::Count;
-use crate::types::{self, DimName};
+use crate::types::{self, DimName, HasLayer};
 
 /// A list of modules, each with its sites: the layers of a model, or a list that is as long as another of its sizes, `L`.
 ///
@@ -96,6 +96,24 @@ impl<'t, C, T, L: DimName> Layers<'t, C, T, L> {
         &[]
     }
 
+    /// The entry of an index that is written as a number, which the compiler checks.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn __layer<const I: isize>(&self) -> &'t T
+    where
+        C: HasLayer<I, L::Listed>,
+    {
+        self.layer(I)
+    }
+
+    /// Has the compiler check such an index.
+    #[doc(hidden)]
+    pub fn __check<const I: isize>(&self)
+    where
+        C: HasLayer<I, L::Listed>,
+    {
+    }
+
     #[track_caller]
     fn refuse(&self, index: i64) {
         let path = self.tracer.table().modules().get(self.list).map(|list| list.path.clone()).unwrap_or_default();
@@ -150,3 +168,17 @@ fn words(name: &str) -> String {
     }
     words
 }
+
+/// Numbers as indices into everything that is no list of layers: there is nothing to check.
+#[doc(hidden)]
+pub trait PlainList {
+    fn __layer<const I: isize>(&self) -> &<Self as Index<usize>>::Output
+    where
+        Self: Index<usize>,
+    {
+        const { assert!(I >= 0, "only the layers of a model are counted from the end") };
+        &self[I as usize]
+    }
+    fn __check<const I: isize>(&self) {}
+}
+impl<T: ?Sized> PlainList for T {}

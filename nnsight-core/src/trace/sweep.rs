@@ -18,6 +18,7 @@ macro_rules! over {
         impl DimName for Over<$n> {
             const NAME: &'static str = $name;
             type Batched = crate::types::IsNotBatch;
+            type Listed = crate::types::Unchecked;
         }
     )+};
 }

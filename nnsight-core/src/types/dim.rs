@@ -17,7 +17,15 @@ pub trait DimName: Copy + Default + 'static {
     /// Whether this is [`Batch`], which comes before every other axis.
     #[doc(hidden)]
     type Batched;
+    /// The length of a list that is as long as this, as the compiler checks indices: itself, or [`Unchecked`].
+    #[doc(hidden)]
+    type Listed;
 }
+
+/// Stands for lengths that are not those of a signature: indices into such a list are checked when a trace is built.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Unchecked;
 
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +71,15 @@ macro_rules! dim {
 #[macro_export]
 macro_rules! __dim_name {
     ($name:ident $(, role $role:ident)? $(, size $size:expr)?) => {
+        $crate::__dim_name!($name $(, role $role)? $(, size $size)?; $crate::types::Unchecked);
+    };
+    ($name:ident $(, role $role:ident)? $(, size $size:expr)?; $listed:ty) => {
         impl $crate::types::DimName for $name {
             const NAME: &'static str = stringify!($name);
             $(const FIXED: Option<usize> = Some($size);)?
             $(const ROLE: $crate::graph::AxisRole = $crate::graph::AxisRole::$role;)?
             type Batched = $crate::types::IsNotBatch;
+            type Listed = $listed;
         }
         impl $crate::types::Fits<$name> for $name {}
         impl $crate::types::Fits<$crate::types::One> for $name {}
@@ -98,6 +110,7 @@ impl DimName for Batch {
     const NAME: &'static str = "Batch";
     const ROLE: AxisRole = AxisRole::Row;
     type Batched = IsBatch;
+    type Listed = Unchecked;
 }
 impl<C> Dim<C> for Batch {
     const SIZE: Option<usize> = None;
@@ -138,7 +151,7 @@ macro_rules! model_dims {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         $vis struct $name;
-        $crate::__dim_name!($name);
+        $crate::__dim_name!($name; $name);
         impl $crate::types::ModelDim for $name {}
         impl<C: $crate::types::Signature> $crate::types::Dim<C> for $name {
             const SIZE: Option<usize> = $crate::types::size_of_dim(C::SIZES, <$name as $crate::types::DimName>::NAME);
@@ -161,6 +174,7 @@ impl DimName for One {
     const ROLE: AxisRole = AxisRole::One;
     const FIXED: Option<usize> = Some(1);
     type Batched = IsNotBatch;
+    type Listed = Unchecked;
 }
 impl Fits<One> for One {}
 crate::__dim_axis!(One);
@@ -175,6 +189,7 @@ impl<D: DimName> DimName for Part<D> {
     const NAME: &'static str = D::NAME;
     const ROLE: AxisRole = D::ROLE;
     type Batched = D::Batched;
+    type Listed = Unchecked;
 }
 impl<C, D: DimName> Dim<C> for Part<D> {
     const SIZE: Option<usize> = None;
@@ -190,4 +205,5 @@ pub struct Hole;
 impl DimName for Hole {
     const NAME: &'static str = "_";
     type Batched = IsNotBatch;
+    type Listed = Unchecked;
 }

@@ -10,7 +10,7 @@ mod signature;
 mod tensor;
 
 pub use along::{Along, Numbered, named};
-pub use dim::{Batch, Dim, DimName, Fits, Hole, IsBatch, IsNotBatch, ModelDim, One, Part, Ranked, Stacked};
+pub use dim::{Batch, Dim, DimName, Fits, Hole, IsBatch, IsNotBatch, ModelDim, One, Part, Ranked, Stacked, Unchecked};
 pub use kind::{Bool, Float, Int, Kind, Number, Real, SameKind};
 pub use saved::Saved;
 pub(crate) use saved::differ;

@@ -1,5 +1,7 @@
 //! Signatures: the constants of one checkpoint, known to the compiler.
 
+use super::{ModelDim, Unchecked};
+
 /// A type that stands for one checkpoint. Written by `signature!`.
 pub trait Signature: Copy + Default + Send + Sync + 'static {
     /// The type's name.
@@ -61,7 +63,8 @@ impl Signature for Dynamic {
     const NAME: &'static str = "Dynamic";
     const SIZES: Option<&'static [(&'static str, usize)]> = None;
 }
-impl<const I: isize, L> HasLayer<I, L> for Dynamic {}
+impl<const I: isize, L: ModelDim> HasLayer<I, L> for Dynamic {}
+impl<C: Signature, const I: isize> HasLayer<I, Unchecked> for C {}
 impl<M> Describes<M> for Dynamic {}
 
 /// Says that a value belongs to the model it is used with.

@@ -1,7 +1,7 @@
 //! A place in a checkpoint, from which a module is read.
 
 use candle_core::Tensor;
-use nnsight_core::types::{DimName, Layers};
+use nnsight_core::types::DimName;
 use nnsight_lm::Sizes;
 
 use super::weights::Weights;
@@ -42,7 +42,8 @@ pub struct Loader<'a, F> {
     config: &'a F,
     sizes: &'a Sizes,
     path: String,
-    layer: usize,
+    /// The entry of the outermost list that is being read.
+    layer: Option<usize>,
 }
 
 impl<'a, F> Loader<'a, F> {
@@ -51,7 +52,7 @@ impl<'a, F> Loader<'a, F> {
     /// # Errors
     /// As [`Load::load`].
     pub fn read<M: Load<F>>(weights: &'a mut Weights, config: &'a F, sizes: &'a Sizes) -> Result<M> {
-        M::load(&mut Loader { weights, config, sizes, path: String::new(), layer: 0 }, M::Options::default())
+        M::load(&mut Loader { weights, config, sizes, path: String::new(), layer: None }, M::Options::default())
     }
 
     /// The config.
@@ -59,9 +60,9 @@ impl<'a, F> Loader<'a, F> {
         self.config
     }
 
-    /// The number of the layer that is being read; 0 outside of the layers.
+    /// The number of the layer that is being read, of whatever list; 0 outside of layers. Lists in a layer, such as its experts, are read for it.
     pub fn layer(&self) -> usize {
-        self.layer
+        self.layer.unwrap_or(0)
     }
 
     /// The checkpoint's tensors.
@@ -114,10 +115,7 @@ impl<'a, F> Loader<'a, F> {
     pub fn list<L: DimName, M>(&mut self, name: &str, read: impl Fn(&mut Self) -> Result<M>) -> Result<Vec<M>> {
         let (count, outer) = (self.size::<L>()?, self.layer);
         let entries = (0..count).map(|entry| {
-            // Whatever else is in a layer, such as its experts, is read for that layer.
-            if L::NAME == Layers::NAME {
-                self.layer = entry;
-            }
+            self.layer = outer.or(Some(entry));
             self.child(&format!("{name}.{entry}"), &read)
         });
         let entries = entries.collect();
