@@ -45,6 +45,6 @@ pub mod __private {
         };
     }
     pub use crate::graph::KindTag;
-    pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Layers as LayerCount, Shape, ShapeOf, Signature};
+    pub use crate::types::{AllLayers, Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature};
     pub use candle_core::Result as CandleResult;
 }

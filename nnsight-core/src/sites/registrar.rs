@@ -24,7 +24,7 @@ pub enum ListRole {
     /// has one such list.
     Stages,
     /// It is a part of the modules around it.
-    Part,
+    Inner,
 }
 
 /// How long a list of modules is: as a size of the model, or as a number that is the same for every model.
@@ -178,7 +178,7 @@ impl Registrar {
         };
         // What is attached to a model runs within its stages, and a stage is one whatever is in it.
         let is_outermost = self.is_model && self.open.iter().all(|open| open.list.is_none());
-        let role = if is_outermost { role } else { ListRole::Part };
+        let role = if is_outermost { role } else { ListRole::Inner };
         if let (ListRole::Stages, [first, ..]) = (role, &self.table.layers[..]) {
             let first = self.table.list_around(*first);
             self.problem.get_or_insert(Error::TwoStageLists { first, second: path.clone(), source_line: None });

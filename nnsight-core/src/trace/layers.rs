@@ -6,13 +6,13 @@ use std::ops::Index;
 use super::Tracer;
 use crate::Error;
 use crate::sites::Count;
-use crate::types::{self, DimName, HasLayer};
+use crate::types::{AllLayers, DimName, HasLayer};
 
 /// A list of modules, each with its sites: the layers of a model, or a list that is as long as another of its sizes, `L`.
 ///
 /// A literal index is checked by the compiler (`model.layers[30]` on 30 layers does not compile), any other when the trace is built.
 /// Negative indices count from the end.
-pub struct Layers<'t, C, T, L = types::Layers> {
+pub struct Layers<'t, C, T, L = AllLayers> {
     tracer: &'t Tracer,
     /// The list among the modules.
     list: usize,

@@ -19,7 +19,7 @@ pub use shape::{
     Append, BroadcastFrom, EndsWith, Expand, ExpandedFrom, HasAxis, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend, ReplaceAxis, Shape,
     ShapeOf, SplitAxis, SwapAxes,
 };
-pub use signature::{Describes, Dynamic, HasLayer, Layers, SameModel, Signature, size_of_dim};
+pub use signature::{AllLayers, Describes, Dynamic, HasLayer, SameModel, Signature, size_of_dim};
 pub use tensor::Tensor;
 
 pub use crate::graph::KindTag;

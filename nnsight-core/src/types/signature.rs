@@ -1,6 +1,6 @@
 //! Signatures: the constants of one checkpoint, known to the compiler.
 
-use super::{ModelDim, Unchecked};
+use super::{DimName, IsNotBatch, ModelDim, Unchecked};
 
 /// A type that stands for one checkpoint. Written by `signature!`.
 pub trait Signature: Copy + Default + Send + Sync + 'static {
@@ -32,10 +32,15 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
     index == a.len() && index == b.len()
 }
 
-crate::model_dims!(
-    /// The layers of a model: the length of a list of modules that does not say another.
-    pub Layers,
-);
+/// The length of a list of modules that does not say another: the number of a model's layers, which is the size `Layers`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AllLayers;
+impl DimName for AllLayers {
+    const NAME: &'static str = "Layers";
+    type Batched = IsNotBatch;
+    type Listed = AllLayers;
+}
+impl ModelDim for AllLayers {}
 
 /// Says that a model's list of the length `L` has the entry `I`; negative ones count from the end. Without `L`, the list is that of the layers.
 /// `signature!` writes it for every list whose length it knows: the layers, and the experts of a layer.
@@ -47,7 +52,7 @@ crate::model_dims!(
     label = "no {I} among the `{L}` of `{Self}`",
     note = "a list counts from 0, or from the end with -1 for the last"
 )]
-pub trait HasLayer<const I: isize, L = Layers>: Signature {}
+pub trait HasLayer<const I: isize, L = AllLayers>: Signature {}
 
 /// Says that a signature was written for the architecture `M`.
 #[diagnostic::on_unimplemented(

@@ -317,7 +317,7 @@ fn describe(module: &Module) -> TokenStream {
             }
             What::List { ty, count, stages } => {
                 let count = count_type(count.as_ref());
-                let role = format_ident!("{}", if *stages { "Stages" } else { "Part" });
+                let role = format_ident!("{}", if *stages { "Stages" } else { "Inner" });
                 quote! {
                     registrar.list::<#ty>(
                         #text,
@@ -354,7 +354,7 @@ fn describe(module: &Module) -> TokenStream {
 
 /// The size of the model that is the length of a list.
 pub fn count_type(count: Option<&syn::Type>) -> TokenStream {
-    count.map_or_else(|| quote!(::nnsight::__private::LayerCount), |count| quote!(#count))
+    count.map_or_else(|| quote!(::nnsight::__private::AllLayers), |count| quote!(#count))
 }
 
 /// The number of sites of some elements, the input included, as a list of `Option<usize>`.
