@@ -68,7 +68,7 @@ fn declare(declaration: &Declaration) -> syn::Result<TokenStream> {
     let (heads_hidden, kv_hidden) = (heads * head_dim, kv_heads * head_dim);
     let qkv = heads_hidden + 2 * kv_hidden;
 
-    let experts = Experts::of(optional, &required, mlp)?;
+    let experts = Experts::of(optional, required, mlp)?;
     if experts.as_ref().is_some_and(|experts| !experts.are_possible()) {
         return Err(at_file(format!("`{}` has impossible sizes", file.value())));
     }

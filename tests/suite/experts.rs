@@ -101,7 +101,7 @@ fn skipping_an_expert_and_choosing_others() {
         trace!(model, PROMPT.to_vec(), {
             let chosen = model.layers[0].mlp.chosen;
             // Every position goes to the two experts that are given, by the weights that these have.
-            model.layers[0].mlp.chosen = chosen * 0 + edit;
+            model.layers[0].mlp.chosen = chosen - chosen + edit;
             (model.layers[0].mlp.gate.output, model.layers[0].mlp.weights, model.layers[0].mlp.output)
         })
     };

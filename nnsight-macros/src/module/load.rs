@@ -23,7 +23,7 @@ enum How {
     },
     List {
         ty: Type,
-        count: Option<Type>,
+        count: Option<Box<Type>>,
         path: String,
         options: Vec<(Ident, Expr)>,
     },
@@ -55,7 +55,7 @@ fn how(field: &Field, errors: &mut Errors) -> Option<How> {
         let ChildArguments { name: path, options, count, .. } = ChildArguments::of(child).ok()?;
         let path = path.map_or_else(|| name.to_string(), |path| path.value());
         return Some(match element_of_list(&field.ty) {
-            Some(ty) => How::List { ty, count, path, options },
+            Some(ty) => How::List { ty, count: count.map(Box::new), path, options },
             None => How::Child { ty: field.ty.clone(), path, options },
         });
     }
@@ -112,7 +112,7 @@ pub fn expand(module: &Module) -> Option<TokenStream> {
                 quote!(loader.child(#path, #read)?)
             }
             How::List { ty, count, path, options } => {
-                let (read, count) = (read(ty, options), super::expand::count_type(count.as_ref()));
+                let (read, count) = (read(ty, options), super::expand::count_type(count.as_deref()));
                 quote!(loader.list::<#count, _>(#path, #read)?)
             }
             How::Value(value) => quote!(#value),

@@ -71,7 +71,7 @@ pub struct DecoderLayer {
 /// A mixture of experts (Shazeer et al. 2017).
 ///
 /// Its values: `gate.output`, a logit for every expert; `chosen`, the experts that a position goes to, the best first; `weights`, by which what they
-/// return is added up. An expert's sites have all positions, also those that do not go to it: whatever is written there changes nothing.
+/// return is added up. An expert's sites have all positions; what is written at those that do not go to it changes nothing.
 #[derive(Module)]
 #[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden), pointwise(Hidden, Hidden), config = MixtralConfig)]
 pub struct SparseMoe {
