@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::architectures::{Gemma2, Gemma3, Gpt2, Llama, Olmo2, Qwen3};
+use crate::architectures::{Gemma2, Gemma3, Gpt2, Llama, Olmo2, Qwen2, Qwen3};
 
 signature!(
     /// GPT-2, 124 million parameters.
@@ -109,4 +109,19 @@ signature!(
     /// Gemma 2, 9 billion parameters, base or instruct.
     #[allow(non_camel_case_types)]
     pub Gemma2_9B: Gemma2 = "configs/gemma-2-9b.json"
+);
+signature!(
+    /// Qwen2.5, 0.5 billion parameters, base.
+    #[allow(non_camel_case_types)]
+    pub Qwen2_5_0_5B: Qwen2 = "configs/qwen2.5-0.5b.json"
+);
+signature!(
+    /// Qwen2.5, 1.5 billion parameters, base.
+    #[allow(non_camel_case_types)]
+    pub Qwen2_5_1_5B: Qwen2 = "configs/qwen2.5-1.5b.json"
+);
+signature!(
+    /// Qwen2.5, 7 billion parameters, base.
+    #[allow(non_camel_case_types)]
+    pub Qwen2_5_7B: Qwen2 = "configs/qwen2.5-7b.json"
 );

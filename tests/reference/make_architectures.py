@@ -119,7 +119,7 @@ def write_gguf(name, model):
     if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope["factor"])
-    if getattr(config, "sliding_window", None):
+    if getattr(config, "sliding_window", None) and name.startswith("gemma"):
         writer.add_sliding_window(config.sliding_window)
     for cap in ("attn_logit_softcapping", "final_logit_softcapping"):
         if getattr(config, cap, None):
@@ -138,6 +138,10 @@ def write_gguf(name, model):
 
 
 ALL = {
+    # The second layer and those after it see a window.
+    "qwen2": lambda: transformers.Qwen2Config(
+        **SMALL, num_hidden_layers=3, tie_word_embeddings=False, use_sliding_window=True, sliding_window=4, max_window_layers=1,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
     # A head has more channels than its share of the residual stream.
     "qwen3": lambda: transformers.Qwen3Config(
         **SMALL, num_hidden_layers=3, head_dim=12, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},

@@ -176,6 +176,10 @@ macro_rules! architectures {
                     *scalar = 12.into();
                     config["layer_types"] = serde_json::Value::Null;
                 }
+                if config.get("use_sliding_window").is_some() {
+                    config["use_sliding_window"] = false.into();
+                    config["layer_types"] = serde_json::Value::Null;
+                }
                 std::fs::write(temporary.path().join("config.json"), config.to_string()).unwrap();
                 std::fs::copy(path.join("model.safetensors"), temporary.path().join("model.safetensors")).unwrap();
                 let whole = $handle::<Dynamic>::load(Source::from(temporary.path())).unwrap();
@@ -221,4 +225,50 @@ macro_rules! architectures {
     )+};
 }
 
-architectures!(qwen3: Qwen3, gemma2: Gemma2, gemma3: Gemma3, olmo2: Olmo2);
+architectures!(qwen2: Qwen2, qwen3: Qwen3, gemma2: Gemma2, gemma3: Gemma3, olmo2: Olmo2);
+
+#[test]
+fn the_configs_of_public_checkpoints_are_taken() {
+    use nnsight::models::{Config, Gemma2Config, Gemma3Config, Gpt2Config, LlamaConfig, Olmo2Config, Qwen2Config, Qwen3Config};
+    let files = std::fs::read_dir(folder("nnsight-models/configs")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    assert!(files.len() > 20);
+    for file in files {
+        let config = Config::from_json(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let taken = match config.model_type().unwrap() {
+            "gemma2" => Gemma2Config::new(&config).map(drop),
+            "gemma3_text" => Gemma3Config::new(&config).map(drop),
+            "gpt2" => Gpt2Config::new(&config).map(drop),
+            "llama" => LlamaConfig::new(&config).map(drop),
+            "olmo2" => Olmo2Config::new(&config).map(drop),
+            "qwen2" => Qwen2Config::new(&config).map(drop),
+            "qwen3" => Qwen3Config::new(&config).map(drop),
+            other => panic!("{}: {other}", file.display()),
+        };
+        taken.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
+}
+
+#[test]
+fn what_a_config_asks_for_and_would_not_be_computed_is_refused() {
+    use nnsight::models::{Config, Gemma3Config, Qwen2Config, Qwen3Config};
+    let with = |name: &str, key: &str, value: serde_json::Value| {
+        let text = std::fs::read_to_string(folder(&format!("nnsight-models/configs/{name}.json"))).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json[key] = value;
+        Config::from_json(&json.to_string()).unwrap()
+    };
+    let gemma3 = |key: &str, value| Gemma3Config::new(&with("gemma-3-270m", key, value)).map(drop).unwrap_err().to_string();
+    assert!(gemma3("final_logit_softcapping", 30.into()).contains("`final_logit_softcapping` is `30`"));
+    assert!(gemma3("hidden_activation", "silu".into()).contains("`hidden_activation` is `silu`"));
+    assert!(gemma3("layer_types", serde_json::json!(["full_attention"])).contains("for 18 layers"));
+    assert!(gemma3("rope_theta", serde_json::Value::Null).contains("it has no `rope_theta`"));
+    assert!(gemma3("head_dim", serde_json::Value::Null).contains("it has no `head_dim`"));
+    assert!(gemma3("use_bidirectional_attention", true.into()).contains("`use_bidirectional_attention`"));
+    let qwen3 = Qwen3Config::new(&with("qwen3-0.6b", "sliding_window", 512.into())).map(drop);
+    assert!(qwen3.is_ok(), "a window that is not used");
+    let qwen2 = Qwen2Config::new(&with("qwen2.5-7b", "layer_types", serde_json::json!(["sliding_attention"]))).map(drop).unwrap_err().to_string();
+    assert!(qwen2.contains("`layer_types`"), "{qwen2}");
+    let yarn = serde_json::json!({ "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768 });
+    let qwen2 = Qwen2Config::new(&with("qwen2.5-7b", "rope_scaling", yarn)).map(drop).unwrap_err().to_string();
+    assert!(qwen2.contains("`rope_type` is `yarn`"), "{qwen2}");
+}

@@ -5,6 +5,7 @@ pub mod gemma3;
 pub mod gpt2;
 pub mod llama;
 pub mod olmo2;
+pub mod qwen2;
 pub mod qwen3;
 
 /// What models are loaded as.
@@ -14,6 +15,7 @@ pub mod handles {
     pub use super::gpt2::Gpt2;
     pub use super::llama::Llama;
     pub use super::olmo2::Olmo2;
+    pub use super::qwen2::Qwen2;
     pub use super::qwen3::Qwen3;
 }
 
@@ -23,4 +25,5 @@ pub use gpt2::Gpt2Config;
 pub use handles::*;
 pub use llama::LlamaConfig;
 pub use olmo2::Olmo2Config;
+pub use qwen2::Qwen2Config;
 pub use qwen3::Qwen3Config;
