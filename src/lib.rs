@@ -48,35 +48,69 @@
 
 pub use candle_core;
 pub use nnsight_core::Error as TraceError;
-pub use nnsight_core::{dim, graph, module, outside, plan, run, stop, types};
+pub use nnsight_core::{dim, model_dims, module, observer, outside, plan, position_dims, sites, stop};
 pub use nnsight_kernels as kernels;
 pub use nnsight_macros::{Module, Save, edit, generate, graph, intervene, invoke, scan, session, signature, sweep, trace};
 pub use nnsight_models::architectures::*;
 pub use nnsight_models::{self as models, Error, Result};
 
-pub use nnsight_models::__private;
+/// What generated code calls. Not for use by hand: it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use nnsight_models::__private::*;
+
+    /// The traits whose methods a block calls, without names that could meet the user's.
+    pub mod block {
+        pub use nnsight_core::__private::block::*;
+        pub use nnsight_lm::{ByHead as _, LanguageSteps as _};
+    }
+}
+
+/// Graphs: an experiment as data, and the prompts that it runs on.
+pub mod graph {
+    pub use nnsight_core::graph::*;
+    pub use nnsight_lm::{Chat, ChatEnd, Generation, Message, Prompt, PromptProblem};
+}
+
+/// Running graphs inside of forward passes, and what language models are given there.
+pub mod run {
+    pub use nnsight_core::batch::AnyBatch;
+    pub use nnsight_core::run::*;
+    #[allow(deprecated)]
+    pub use nnsight_lm::Past;
+    pub use nnsight_lm::{KvCache, Token, TokenBatch, TokenInputs, Vocabulary};
+}
+
+/// What the compiler knows of a value: the model it belongs to, its axes and its kind.
+pub mod types {
+    pub use nnsight_core::types::*;
+    pub use nnsight_lm::{Context, HasHeads, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Mlp, Qkv, Query, Seq, Sizes, Vocab};
+}
 
 /// Tracing: a block of ordinary Rust becomes a graph.
 pub mod trace {
     pub use nnsight_core::module::{Attach, Attached, NetworkWithAttachment, SitesWithAttachment};
     pub use nnsight_core::trace::*;
+    pub use nnsight_lm::{ByHead, IntoPrompts, Language, LanguageSteps};
 }
 
 /// Everything that a program with traces needs.
 pub mod prelude {
     pub use candle_core::{DType, Device};
-    pub use nnsight_core::graph::{Chat, ChatEnd, Generation, Graph, Message, Prompt};
+    pub use nnsight_core::graph::Graph;
     pub use nnsight_core::plan::Optimizations;
     pub use nnsight_core::trace::{
         Cache, ContinueIf, Edited, Edits, Gradient, Keep, Layers, Over, Site, SitePart, Step, Traced, Value, cat, effect, fold, stack, while_loop,
     };
     #[allow(deprecated)]
     pub use nnsight_core::trace::{GoOnIf, repeat_while};
-    pub use nnsight_core::types::{
-        Batch, Bool, Dynamic, Float, HasLayer, HeadDim, Heads, HeadsHidden, Hidden, Int, Key, KvHeads, KvHidden, Mlp, One, Part, Query, Seq,
-        Signature, Stacked, Tensor, Vocab,
-    };
+    pub use nnsight_core::types::{Batch, Bool, Dynamic, Float, HasLayer, Int, One, Part, Signature, Stacked, Tensor};
     pub use nnsight_core::{dim, stop};
+    // By their methods, without names that could meet the user's.
+    pub use nnsight_lm::{ByHead as _, LanguageSteps as _};
+    pub use nnsight_lm::{
+        Chat, ChatEnd, Generation, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Message, Mlp, Prompt, Query, Seq, Vocab,
+    };
     pub use nnsight_macros::{Save, edit, generate, graph, intervene, invoke, scan, session, sweep, trace};
     pub use nnsight_models::architectures::handles::*;
     pub use nnsight_models::signatures::*;

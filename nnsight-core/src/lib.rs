@@ -21,19 +21,19 @@ pub mod sites;
 pub mod trace;
 pub mod types;
 
-pub use error::{Error, Report, Result, brief, first_line};
+pub use error::{Error, InputProblem, Report, Result, brief, first_line};
 
 /// What generated code calls. Not for use by hand: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::Result;
-    pub use crate::graph::{Axis, Generation, NodeId};
+    pub use crate::graph::{Axis, NodeId};
     pub use crate::module::{BelongsTo, Forward, Instrument, Place, Pointwise, Tap, innermost};
     pub use crate::sites::{DependsOn, Mixing, Registrar};
     pub use crate::trace::{
         Assigned, Caching, Cursor, IntoCondition, Keep, Layers, MatchNumber, ModuleHandle, Operand, Probe, Results, Save, Site, SiteList, Traced,
-        Value, WhileCondition, all_prompts, all_prompts_generating, edit, generating, graph, grid2, grid3, invoke, labelled, points, run, scan,
-        sites, stream, sweep, sweep_on, swept, template, tracer,
+        Value, WhileCondition, all_inputs, all_inputs_generating, default_settings, edit, generating, graph, grid2, grid3, invoke, labelled, point,
+        points, run, scan, sites, stream, sweep, sweep_on, swept, template, tracer,
     };
     pub use crate::{__bind as bind, __borrow as borrow, __check_index as check_index, __handle as handle, __read as read};
 
@@ -45,6 +45,6 @@ pub mod __private {
         };
     }
     pub use crate::graph::KindTag;
-    pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature, Sizes};
+    pub use crate::types::{Bool, Describes, EndsWith, Float, HasLayer, Int, Kind, Shape, ShapeOf, Signature};
     pub use candle_core::Result as CandleResult;
 }

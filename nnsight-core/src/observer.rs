@@ -10,8 +10,8 @@ use crate::types::Saved;
 /// Who is told of a run while it goes on. By default nobody, but for [`Note`]s, which are printed.
 #[derive(Default)]
 pub struct Observer<'t> {
-    /// Of every token that is generated.
-    pub on_token: Option<&'t mut dyn FnMut(Token)>,
+    /// Of everything that a step of a rollout yields: a token, a latent.
+    pub on_emitted: Option<&'t mut dyn FnMut(Emitted)>,
     /// Of every batch that is done.
     pub on_batch: Option<&'t mut (dyn FnMut(Progress) + Send)>,
     /// Of what the graph has to say. If nobody is told of it, it is printed, as [`Note::print`] does.
@@ -83,15 +83,25 @@ pub struct Progress {
     pub saved: Vec<(usize, Saved)>,
 }
 
-/// A token that was just chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Token {
+/// What a step of a rollout has just yielded for one input.
+#[derive(Clone, Debug)]
+pub struct Emitted {
     /// Of which invoke.
     pub invoke: usize,
-    /// Of which of its prompts.
-    pub prompt: usize,
+    /// Of which of its inputs.
+    pub input: usize,
     /// At which step.
     pub step: usize,
-    /// Its id.
-    pub id: u32,
+    /// What.
+    pub value: EmittedValue,
+}
+
+/// What a step yields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum EmittedValue {
+    /// A whole number, such as the id of a token.
+    Id(u32),
+    /// Numbers.
+    Tensor(Tensor),
 }

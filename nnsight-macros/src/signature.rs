@@ -77,10 +77,11 @@ fn declare(declaration: &Declaration) -> syn::Result<TokenStream> {
         #visibility struct #name;
         impl ::nnsight::__private::Signature for #name {
             const NAME: &'static str = #text_name;
-            const SIZES: ::core::option::Option<::nnsight::__private::Sizes> = ::core::option::Option::Some(::nnsight::__private::Sizes {
-                hidden: #hidden, mlp: #mlp, heads: #heads, kv_heads: #kv_heads, head_dim: #head_dim, heads_hidden: #heads_hidden,
-                kv_hidden: #kv_hidden, qkv: #qkv, vocab: #vocab, layers: #layers, context: #context,
-            });
+            const SIZES: ::core::option::Option<&'static [(&'static str, usize)]> = ::core::option::Option::Some(&[
+                ("Hidden", #hidden), ("Mlp", #mlp), ("Heads", #heads), ("KvHeads", #kv_heads), ("HeadDim", #head_dim),
+                ("HeadsHidden", #heads_hidden), ("KvHidden", #kv_hidden), ("Qkv", #qkv), ("Vocab", #vocab), ("Context", #context),
+                ("Layers", #layers),
+            ]);
         }
         impl ::nnsight::__private::Describes<#architecture<#name>> for #name {}
         #(impl ::nnsight::__private::HasLayer<{ #indices }> for #name {})*

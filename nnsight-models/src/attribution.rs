@@ -4,8 +4,9 @@ use std::panic::Location;
 
 use candle_core::{DType, Tensor as Candle};
 use nnsight_core::Error;
-use nnsight_core::trace::{IntoPrompts, Traced as _, Value, invoke, run, tracer};
-use nnsight_core::types::{Batch, Hidden, One, Part, Seq, Signature, Tensor, Vocab};
+use nnsight_core::trace::{Traced as _, Value, invoke, run, tracer};
+use nnsight_core::types::{Batch, One, Part, Signature, Tensor};
+use nnsight_lm::{Hidden, IntoPrompts, Seq, Vocab};
 
 use crate::causal::CausalLm;
 use crate::language_model::LanguageModel;
@@ -26,7 +27,7 @@ use crate::network::Network;
 /// # Examples
 /// ```no_run
 /// use nnsight_core::trace::Traced;
-/// use nnsight_core::types::Vocab;
+/// use nnsight_lm::Vocab;
 /// use nnsight_models::{Llama, SmolLm2_135M, Source, integrated_gradients};
 /// let model = Llama::<SmolLm2_135M>::load(Source::default())?;
 /// let paris = model.tokenizer().token(" Paris")?;

@@ -1,7 +1,8 @@
 //! The same names on every architecture, so that one function serves all of them.
 
 use nnsight_core::trace::{Index, Layers, Site};
-use nnsight_core::types::{Batch, DimName, HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Signature, Vocab};
+use nnsight_core::types::{Batch, DimName, Signature};
+use nnsight_lm::{HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Vocab};
 
 /// The residual stream at one place.
 type Residual<'t, C> = Site<'t, C, (Batch, Seq, Hidden)>;
@@ -11,7 +12,8 @@ type Residual<'t, C> = Site<'t, C, (Batch, Seq, Hidden)>;
 /// # Examples
 /// ```
 /// use nnsight_core::trace::{Traced, Value};
-/// use nnsight_core::types::{Batch, Hidden, Seq, Signature};
+/// use nnsight_core::types::{Batch, Signature};
+/// use nnsight_lm::{Hidden, Seq};
 /// use nnsight_models::{CausalBlock, CausalLm};
 ///
 /// fn middle<'t, C: Signature, M: CausalLm<'t, C>>(model: M, layer: usize) -> Value<'t, C, (Batch, Seq, Hidden)> {

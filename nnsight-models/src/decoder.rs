@@ -3,8 +3,9 @@
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
-use nnsight_core::run::Stages;
+use nnsight_core::run::StagedModel;
 use nnsight_kernels::upcast_for_sums;
+use nnsight_lm::TokenBatch;
 
 /// A decoder-only transformer: what embeds tokens, the layers, and what makes logits of the last one's output.
 pub trait Decoder: Instrument + Send + Sync {
@@ -39,7 +40,9 @@ pub(crate) struct Staged<N> {
     pub dtype: DType,
 }
 
-impl<N: Decoder> Stages for Staged<N> {
+impl<N: Decoder> StagedModel for Staged<N> {
+    type State = Tensor;
+
     fn device(&self) -> &Device {
         &self.device
     }
@@ -50,6 +53,10 @@ impl<N: Decoder> Stages for Staged<N> {
 
     fn count(&self) -> usize {
         self.network.layers().len() + 2
+    }
+
+    fn begin(&self, cx: &mut Cx) -> Result<Tensor> {
+        Ok(cx.batch::<TokenBatch>()?.tokens().clone())
     }
 
     fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> Result<Tensor> {
@@ -63,9 +70,13 @@ impl<N: Decoder> Stages for Staged<N> {
                 false => cx.call(layer, &state),
             };
         }
-        let state = cx.batch().for_head(state)?;
+        let state = cx.for_head(state)?;
         let [wide] = upcast_for_sums([&state])?;
         Ok(self.network.logits(&wide, cx)?.to_dtype(state.dtype())?)
+    }
+
+    fn output(&self, state: Tensor) -> Tensor {
+        state
     }
 
     fn head(&self) -> Option<usize> {

@@ -1,7 +1,8 @@
 //! A model's sites by the names of TransformerLens, typed.
 
 use nnsight_core::trace::{Index, Site};
-use nnsight_core::types::{Batch, HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Signature, Vocab};
+use nnsight_core::types::{Batch, Signature};
+use nnsight_lm::{HeadDim, Heads, Hidden, Key, Mlp, Query, Seq, Vocab};
 
 use crate::causal::{CausalAttention, CausalBlock, CausalLm};
 

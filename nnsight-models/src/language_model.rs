@@ -14,6 +14,8 @@ use nnsight_core::sites::SiteTable;
 use nnsight_core::trace::{Fingerprint, Traceable};
 use nnsight_core::types::{Describes, Dynamic, Saved, Signature};
 
+use nnsight_lm::Language;
+
 use crate::Result;
 use crate::causal::CausalLm;
 use crate::config::Declared;
@@ -148,6 +150,7 @@ impl<N, C> DerefMut for LanguageModel<N, C> {
 
 impl<N: Network, C: Signature> Traceable for LanguageModel<N, C> {
     type Network = Of<N, C>;
+    type Kind = Language;
 
     fn table(&self) -> &Arc<SiteTable> {
         &self.loaded.table

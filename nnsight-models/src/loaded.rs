@@ -5,17 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use nnsight_core::batch::TokenBatch;
-use nnsight_core::batch::Window;
-use nnsight_core::graph::{Facts, Graph, Limits, Prompt, Source as Line};
+use nnsight_core::batch::{Wanted, Window};
+use nnsight_core::graph::{Facts, Graph, Limits, Source as Line};
 use nnsight_core::module::Attachment;
 use nnsight_core::observer::Observer;
 use nnsight_core::plan::{Explanation, Optimizations};
-use nnsight_core::run::{Request, Vocabulary, WithAttachments, execute, explain, forward, prepare};
+use nnsight_core::run::{Request, WithAttachments, execute, explain, forward, prepare};
 use nnsight_core::sites::{Registrar, SiteTable};
 use nnsight_core::trace::{Edits, Fingerprint};
-use nnsight_core::types::{Saved, Sizes};
+use nnsight_core::types::Saved;
 use nnsight_kernels::with_hot_pool;
+use nnsight_lm::{Prompt, Sizes, TokenBatch, TokenInputs, Vocabulary};
 
 use crate::config::Declared;
 use crate::error::at;
@@ -132,9 +132,9 @@ impl Loaded {
     pub fn explain(&self, graph: &Graph) -> nnsight_core::Result<Explanation> {
         let place = Some(Location::caller().into());
         let explained = self.edits.apply(graph.clone(), &self.limits).and_then(|graph| {
-            let tokens = self.all_tokens(&graph)?;
-            let request = Request { tokens, vocabulary: self, optimizations: self.optimizations, limits: self.limits, observer: Observer::default() };
-            explain(&*self.network, &self.table, &graph, request)
+            let inputs = &self.inputs(&graph, &self.table)?;
+            let request = Request { inputs, optimizations: self.optimizations, limits: self.limits, observer: Observer::default() };
+            explain(&*self.network, &self.table, &graph, &request)
         });
         explained.map_err(|error| error.or_at(place))
     }
@@ -189,10 +189,8 @@ impl Loaded {
         let tokens = self.reader().invoke(0, prompts, 0, &place)?;
         let tokens = self.known(tokens, &place)?;
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
-        let mut batch = TokenBatch::new(&rows, self.network.device())?;
-        batch.window = Some(Window::LAST);
-        batch.cuts_last_layer = true;
-        Ok(with_hot_pool(|| forward(&*self.network, &batch))?.squeeze(1)?)
+        let batch = TokenBatch::new(&rows, self.network.device())?;
+        Ok(with_hot_pool(|| forward(&*self.network, &batch, Wanted::OfLastLayer(Window::LAST)))?.squeeze(1)?)
     }
 
     fn reader(&self) -> Reader<'_> {
@@ -210,6 +208,11 @@ impl Loaded {
             self.known_tokenizer().map_err(|error| error.or_at(place.clone()))?;
         }
         Ok(tokens.into_iter().flatten().collect())
+    }
+
+    /// What a graph is run on.
+    fn inputs<'a>(&'a self, graph: &'a Graph, table: &SiteTable) -> nnsight_core::Result<TokenInputs<'a>> {
+        Ok(TokenInputs::new(graph, self.all_tokens(graph)?, self, table))
     }
 
     /// The token ids of every prompt of a graph. The graph is validated first: what is too long is not split into tokens.
@@ -237,19 +240,16 @@ impl Loaded {
         observer: Observer<'_>,
     ) -> nnsight_core::Result<Vec<nnsight_core::Result<Saved>>> {
         let graph = self.edits.apply(graph, &self.limits)?;
-        let request =
-            Request { tokens: self.all_tokens(&graph)?, vocabulary: self, optimizations: self.optimizations, limits: self.limits, observer };
-        match attachments {
+        let inputs = &self.inputs(&graph, table)?;
+        let request = |observer| Request { inputs, optimizations: self.optimizations, limits: self.limits, observer };
+        match (attachments, observer) {
             // Who is told of tokens is told of them here.
-            [] if request.observer.on_token.is_none() => {
-                let Request { tokens, optimizations, limits, observer: Observer { on_batch, on_note, .. }, .. } = request;
-                with_hot_pool(|| {
-                    let observer = Observer { on_batch, on_note, on_token: None };
-                    execute(&*self.network, table, &graph, Request { tokens, vocabulary: self, optimizations, limits, observer })
-                })
-            }
-            [] => execute(&*self.network, table, &graph, request),
-            attachments => execute(&WithAttachments { model: &*self.network, attachments }, table, &graph, request),
+            ([], Observer { on_emitted: None, on_batch, on_note }) => with_hot_pool(|| {
+                let observer = Observer { on_batch, on_note, on_emitted: None };
+                execute(&*self.network, table, &graph, request(observer))
+            }),
+            ([], observer) => execute(&*self.network, table, &graph, request(observer)),
+            (attachments, observer) => execute(&WithAttachments { model: &*self.network, attachments }, table, &graph, request(observer)),
         }
     }
 
@@ -264,7 +264,7 @@ impl Loaded {
 
 /// What is known of the values that a graph saves, where it could be run.
 pub(crate) fn scan(graph: &Graph, table: &SiteTable, mut lengths: Vec<Vec<Option<usize>>>, limits: &Limits) -> nnsight_core::Result<Vec<Facts>> {
-    nnsight_core::run::share_prompts(graph, &mut lengths);
+    nnsight_core::run::share_inputs(graph, &mut lengths);
     let facts = prepare(graph, table, &lengths, limits)?;
     Ok(graph.saves.iter().map(|save| facts[save.index()].clone()).collect())
 }

@@ -8,7 +8,8 @@ use nnsight_core::module::Of;
 use nnsight_core::observer::Observer;
 use nnsight_core::sites::{Registrar, SiteTable};
 use nnsight_core::trace::Traceable;
-use nnsight_core::types::{Describes, Saved, Signature, Sizes};
+use nnsight_core::types::{Describes, Saved, Signature};
+use nnsight_lm::{Language, Sizes};
 
 use crate::language_model::LanguageModel;
 use crate::loaded::scan;
@@ -45,7 +46,7 @@ impl<N: Network, C: Signature> LanguageModel<N, C> {
     {
         let place = Location::caller();
         let no_sizes = || Error::NoSizes { signature: C::NAME }.of_loading_at(place);
-        let sizes = C::SIZES.ok_or_else(no_sizes)?;
+        let sizes = C::SIZES.and_then(Sizes::of).ok_or_else(no_sizes)?;
         let table = (Architecture::of::<N>().describe)(Registrar::new(C::NAME, sizes.layers, &sizes.dims()));
         Ok(Meta { table: Arc::new(table), tokenizer: None, sizes, marker: std::marker::PhantomData })
     }
@@ -66,6 +67,7 @@ impl<N, C> Meta<N, C> {
 
 impl<N: Network, C: Signature> Traceable for Meta<N, C> {
     type Network = Of<N, C>;
+    type Kind = Language;
 
     fn table(&self) -> &Arc<SiteTable> {
         &self.table

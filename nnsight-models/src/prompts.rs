@@ -1,8 +1,8 @@
 //! Prompts as token ids, held against what a model can read.
 
-use nnsight_core::graph::{Graph, Prompt, Source};
-use nnsight_core::types::Sizes;
+use nnsight_core::graph::{Graph, Input, Source, not_finite, printable};
 use nnsight_core::{Error as E, Result};
+use nnsight_lm::{Generation, Prompt, PromptProblem, Sizes};
 
 use crate::tokenizer::Tokenizer;
 
@@ -21,8 +21,15 @@ impl Reader<'_> {
     /// The token ids of every prompt of a graph that was validated; `None` for a text without a tokenizer.
     pub fn graph(&self, graph: &Graph) -> Result<Vec<Vec<Option<Vec<u32>>>>> {
         let invokes = graph.invokes.iter().enumerate().map(|(index, invoke)| {
-            let later = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens.saturating_sub(1));
-            self.invoke(index, &invoke.prompts, later, &invoke.source)
+            let source = || invoke.source.clone();
+            let settings = invoke.rollout.as_ref().map(Generation::of).transpose().map_err(|error| error.or_at(source()))?;
+            let later = settings.map_or(0, |settings| settings.max_new_tokens.saturating_sub(1));
+            let read = |(prompt, input): (usize, &Input)| {
+                let found = || input.parts().map(|(name, _)| printable(name)).collect::<Vec<_>>().join(", ");
+                Prompt::of(input).ok_or_else(|| E::input(PromptProblem::NotAPrompt { invoke: index, prompt, found: found() }).or_at(source()))
+            };
+            let prompts = invoke.inputs.iter().enumerate().map(read).collect::<Result<Vec<_>>>()?;
+            self.invoke(index, &prompts, later, &invoke.source)
         });
         invokes.collect()
     }
@@ -41,11 +48,14 @@ impl Reader<'_> {
             Prompt::Tokens(tokens) => tokens.clone(),
             Prompt::Masked { tokens, seen } if tokens.len() == seen.len() => tokens.clone(),
             Prompt::Masked { tokens, seen } => {
-                return Err(E::Mask { invoke, prompt, tokens: tokens.len(), mask: seen.len(), source_line: None });
+                return Err(E::input(PromptProblem::Mask { invoke, prompt, tokens: tokens.len(), mask: seen.len() }));
             }
             // Embeddings stand in for those of any tokens.
             Prompt::Embeddings(constant) => match constant.tensor.dims() {
                 [length, hidden] if *hidden == self.sizes.hidden => {
+                    if let Some(number) = not_finite(&constant.tensor)? {
+                        return Err(E::input(PromptProblem::NotFinite { number, invoke, prompt }));
+                    }
                     self.check_length((invoke, prompt), *length, later)?;
                     vec![0; *length]
                 }
@@ -75,7 +85,9 @@ impl Reader<'_> {
         };
         self.check_length((invoke, prompt), tokens.len(), later)?;
         match tokens.iter().find(|&&token| token as usize >= self.sizes.vocab) {
-            Some(&token) => Err(E::UnknownToken { token, invoke, prompt, vocab: self.sizes.vocab, model: self.model.to_string(), source_line: None }),
+            Some(&token) => {
+                Err(E::input(PromptProblem::UnknownToken { token, invoke, prompt, vocab: self.sizes.vocab, model: self.model.to_string() }))
+            }
             None => Ok(Some(tokens)),
         }
     }
@@ -91,9 +103,9 @@ impl Reader<'_> {
     fn check_length(&self, (invoke, prompt): (usize, usize), length: usize, later: usize) -> Result<()> {
         let found = length.saturating_add(later);
         match length {
-            0 => Err(E::EmptyPrompt { invoke, prompt, source_line: None }),
+            0 => Err(E::input(PromptProblem::Empty { invoke, prompt })),
             _ if found > self.sizes.context => {
-                Err(E::PromptTooLong { invoke, prompt, found, limit: self.sizes.context, model: self.model.to_string(), source_line: None })
+                Err(E::input(PromptProblem::TooLong { invoke, prompt, found, limit: self.sizes.context, model: self.model.to_string() }))
             }
             _ => Ok(()),
         }

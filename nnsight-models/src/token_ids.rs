@@ -1,7 +1,8 @@
 //! What can be decoded: lists of token ids, what a trace gave back of them, and logits.
 
 use candle_core::DType;
-use nnsight_core::types::{Batch, Int, Part, Ranked, Seq, Shape, Tensor, Vocab};
+use nnsight_core::types::{Batch, Int, Part, Ranked, Shape, Tensor};
+use nnsight_lm::{Seq, Vocab};
 
 use crate::{Error, Result};
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use nnsight_core::Error;
-use nnsight_core::graph::{At, Graph, Invoke, InvokeId, Node, NodeId, Op, Prompt, SiteId, Source, SourceId};
+use nnsight_core::graph::{At, Graph, Invoke, InvokeId, Node, NodeId, Op, SiteId, Source, SourceId};
 use nnsight_core::observer::Observer;
 use nnsight_core::types::Dynamic;
 use nnsight_kernels::{softmax, upcast};
+use nnsight_lm::Prompt;
 
 use crate::causal::{CausalAttention, CausalBlock, CausalLm};
 use crate::loaded::Loaded;
@@ -90,13 +91,13 @@ pub(crate) fn named_as_transformer_lens(mut model: Loaded, paths: Paths) -> nnsi
 fn prove_names(model: &Loaded, paths: Paths) -> nnsight_core::Result<()> {
     let names = (0..model.depth()).flat_map(|layer| paths.layer(layer)).collect::<Vec<_>>();
     let count = names.len() as u32;
-    let get = |site| Node { op: Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(site) }, args: vec![], guards: vec![], source: SourceId(0) };
+    let get = |site| Node { op: Op::Get { at: At::first(InvokeId(0)), site: SiteId(site) }, args: vec![], guards: vec![], source: SourceId(0) };
     let tokens = (0..3).map(|token| token % model.sizes().vocab as u32).collect();
     let mut sites = names.iter().map(|(_, path)| path.clone()).collect::<Vec<_>>();
     sites.push(paths.embed().to_string());
     let graph = Graph {
         signature: model.table.signature.clone(),
-        invokes: vec![Invoke { prompts: vec![Prompt::Tokens(tokens)], ..Invoke::default() }],
+        invokes: vec![Invoke { inputs: vec![Prompt::Tokens(tokens).into()], ..Invoke::default() }],
         nodes: (0..=count).map(get).collect(),
         saves: (0..=count).map(NodeId).collect(),
         sources: vec![Source::default()],

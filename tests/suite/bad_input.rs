@@ -91,7 +91,7 @@ fn a_circle_of_invokes() {
     let site = graph.sites.iter().position(|site| site == "layers.0.output").unwrap() as u32;
     let two = graph.saves[1];
     graph.nodes.push(Node {
-        op: Op::Set { at: At::prompt(InvokeId(0)), site: SiteId(site), region, unused: Unused::Refuse },
+        op: Op::Set { at: At::first(InvokeId(0)), site: SiteId(site), region, unused: Unused::Refuse },
         args: vec![two],
         guards: vec![],
         source: SourceId(0),
@@ -222,8 +222,8 @@ fn graphs_that_are_none() {
     let damages: Vec<Damage<'_>> = vec![
         ("argument 99", Box::new(|graph| graph.nodes[1].args = vec![NodeId(99)])),
         ("stands after its use", Box::new(|graph| graph.nodes[1].args = vec![NodeId(1)])),
-        ("site 7", Box::new(move |graph| graph.nodes.push(node(Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(7) }, vec![])))),
-        ("invoke 5", Box::new(move |graph| graph.nodes.push(node(Op::Get { at: At::prompt(InvokeId(5)), site: SiteId(0) }, vec![])))),
+        ("site 7", Box::new(move |graph| graph.nodes.push(node(Op::Get { at: At::first(InvokeId(0)), site: SiteId(7) }, vec![])))),
+        ("invoke 5", Box::new(move |graph| graph.nodes.push(node(Op::Get { at: At::first(InvokeId(5)), site: SiteId(0) }, vec![])))),
         ("constant 3", Box::new(move |graph| graph.nodes.push(node(Op::Constant(ConstantId(3)), vec![])))),
         ("saved value 1000", Box::new(|graph| graph.saves = vec![NodeId(1000)])),
         ("source 44", Box::new(|graph| graph.nodes[0].source = SourceId(44))),
@@ -235,7 +235,7 @@ fn graphs_that_are_none() {
                 graph.nodes.push(node(Op::Unary(Unary::Exp), vec![set]));
             }),
         ),
-        ("no prompt", Box::new(|graph| graph.invokes[0].prompts.clear())),
+        ("no prompt", Box::new(|graph| graph.invokes[0].inputs.clear())),
     ];
     for (words, damage) in damages {
         let mut graph = graph();
@@ -249,7 +249,7 @@ fn graphs_that_are_none() {
 #[test]
 fn graphs_of_another_model_version_or_size() {
     let json = graph().to_json().unwrap();
-    says(&sentence(Graph::from_json(&json.replace("\"version\":2", "\"version\":9"))), &["version 9", "reads version 2"]);
+    says(&sentence(Graph::from_json(&json.replace("\"version\":3", "\"version\":9"))), &["version 9", "reads version 3"]);
     says(&sentence(Graph::from_json("{}")), &["not a graph", "version"]);
     says(&sentence(Graph::from_json(&json[..json.len() / 2])), &["not a graph"]);
     says(&sentence(Graph::from_msgpack(&[0xc1, 0x00])), &["not a graph"]);
@@ -279,7 +279,7 @@ fn wrong_ranks_in_a_graph() {
     let source = vec![Line { file: "sent.rs".into(), line: 7, column: 1 }];
     let with = |nodes: Vec<Node>| Graph { sources: source.clone(), ..graph() }.with(nodes);
     let node = |op, args: Vec<u32>| Node { op, args: args.into_iter().map(NodeId).collect(), guards: vec![], source: SourceId(0) };
-    let get = || node(Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(0) }, vec![]);
+    let get = || node(Op::Get { at: At::first(InvokeId(0)), site: SiteId(0) }, vec![]);
     let cases = [
         vec![get(), node(Op::Softmax { axis: 3, log: false }, vec![0])],
         vec![get(), node(Op::MatMul, vec![0, 0])],

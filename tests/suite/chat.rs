@@ -65,11 +65,8 @@ fn a_conversation_stays_data_in_a_graph() {
         .ending(ChatEnd::Continued)
         .with("tools", json!([]));
     let graph = nnsight::graph!(model, chat.clone(), { model.lm_head.output.at(Seq, -1) }).unwrap();
-    assert!(
-        graph.to_string().contains(r#"chat user: "What is the capital of France?" name="Ann", assistant: "It is" continued, tools=[]"#),
-        "{graph}"
-    );
-    assert_eq!(graph.invokes[0].prompts, [Prompt::Chat(chat)]);
+    assert!(graph.to_string().contains(r#"{"role":"user","content":"What is the capital of France?","fields":[["name","\"Ann\""]]}"#), "{graph}");
+    assert_eq!(graph.invokes[0].inputs, [Prompt::Chat(chat).into()]);
     for read in [Graph::from_json(&graph.to_json().unwrap()).unwrap(), Graph::from_msgpack(&graph.to_msgpack().unwrap()).unwrap()] {
         assert_eq!(read, graph);
     }

@@ -234,7 +234,7 @@ fn without_a_line_there_are_the_sentence_and_the_advice() {
     let error = Graph::from_json("{\"version\": 1}").unwrap_err();
     assert_eq!(
         format!("{error:?}"),
-        "the graph has version 1; this program reads version 2\n = help: record the graph again with this version of nnsight, and store that"
+        "the graph has version 1; this program reads version 3\n = help: record the graph again with this version of nnsight, and store that"
     );
 }
 

@@ -21,7 +21,7 @@ const CORE: Folders = &[
     ("types", &["error", "graph"]),
     ("observer", &["error", "graph", "types"]),
     ("sites", &["error", "graph"]),
-    ("batch", &["error", "graph"]),
+    ("batch", &["graph"]),
     ("plan", &["error", "graph", "sites", "batch"]),
     ("trace", &["error", "graph", "types", "observer", "sites"]),
     ("module", &["error", "graph", "types", "observer", "sites", "batch", "trace"]),
@@ -49,6 +49,23 @@ const KERNELS: Folders = &[
     ("pairwise", &["cpu", "dispatch", "half_precision", "owned", "reference"]),
     ("patch", &["cpu", "dispatch", "extent", "half_precision", "owned", "reference"]),
     ("rotary", &["cpu", "dispatch", "half_precision", "reference"]),
+];
+const LM: Folders = &[
+    ("chat", &[]),
+    ("dims", &[]),
+    ("problem", &[]),
+    ("sizes", &[]),
+    ("token", &[]),
+    ("token_batch", &[]),
+    ("generation", &["dims"]),
+    ("heads", &["dims"]),
+    ("prompt", &["chat", "dims"]),
+    ("kv_cache", &["token_batch"]),
+    ("sampler", &["generation"]),
+    ("language", &["dims", "generation", "prompt", "token"]),
+    ("vocabulary", &[]),
+    ("continuation", &["generation", "sampler", "token_batch", "vocabulary"]),
+    ("token_inputs", &["continuation", "generation", "problem", "prompt", "token_batch", "vocabulary"]),
 ];
 const MACROS: Folders = &[("errors", &[]), ("save", &[]), ("signature", &[]), ("module", &["errors"]), ("trace", &["errors"])];
 const MODELS: Folders = &[
@@ -83,6 +100,11 @@ fn the_folders_of_the_core_use_each_other_one_way() {
 #[test]
 fn the_folders_of_the_kernels_use_each_other_one_way() {
     check("nnsight-kernels", KERNELS);
+}
+
+#[test]
+fn the_folders_of_the_language_models_use_each_other_one_way() {
+    check("nnsight-lm", LM);
 }
 
 #[test]

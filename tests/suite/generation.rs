@@ -297,7 +297,7 @@ fn whoever_listens_hears_every_token() {
     let mut told = 0;
     let graph = graph!(model, PROMPT.to_vec(), max_new_tokens = 30, min_new_tokens = 30, { model.step(1).layers[0].output }).unwrap();
     let saved =
-        nnsight::trace::Traceable::run(model, graph, nnsight::run::Observer { on_token: Some(&mut |_| told += 1), ..Default::default() }).unwrap();
+        nnsight::trace::Traceable::run(model, graph, nnsight::run::Observer { on_emitted: Some(&mut |_| told += 1), ..Default::default() }).unwrap();
     assert_eq!((saved.len(), told), (1, 30));
 }
 

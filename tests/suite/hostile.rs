@@ -55,7 +55,7 @@ fn modules_are_applied_to_vectors_of_no_prompt() {
 
 #[test]
 fn a_module_is_skipped_by_its_output_only() {
-    let skip = Op::Skip { at: At::prompt(InvokeId(0)), site: nnsight::graph::SiteId(1), unused: nnsight::graph::Unused::Drop };
+    let skip = Op::Skip { at: At::first(InvokeId(0)), site: nnsight::graph::SiteId(1), unused: nnsight::graph::Unused::Drop };
     let nodes = vec![node(Op::Scalar(-2.0), vec![]), node(skip, vec![0]), node(get(2), vec![])];
     let mut graph = graph(nodes, vec![2]);
     assert!(tiny_llama().execute(graph.clone()).is_ok());
@@ -172,7 +172,7 @@ fn node(op: Op, args: Vec<u32>) -> Node {
 fn graph(nodes: Vec<Node>, saves: Vec<u32>) -> Graph {
     Graph {
         signature: "Dynamic".into(),
-        invokes: vec![Invoke { prompts: vec![Prompt::Tokens(A.to_vec())], ..Invoke::default() }],
+        invokes: vec![Invoke { inputs: vec![Prompt::Tokens(A.to_vec()).into()], ..Invoke::default() }],
         sites: vec!["layers.0.output".into(), "layers.1.output".into(), "layers.2.output".into()],
         nodes,
         saves: saves.into_iter().map(NodeId).collect(),
@@ -182,7 +182,7 @@ fn graph(nodes: Vec<Node>, saves: Vec<u32>) -> Graph {
 }
 
 fn get(site: u32) -> Op {
-    Op::Get { at: At::prompt(InvokeId(0)), site: nnsight::graph::SiteId(site) }
+    Op::Get { at: At::first(InvokeId(0)), site: nnsight::graph::SiteId(site) }
 }
 
 /// `count` nodes that alternate, on a reading; the loss, and its gradient.

@@ -21,12 +21,12 @@ fn node(op: Op, args: &[u32]) -> Node {
 
 /// Node 0 is the token ids, node 1 the residual stream after the first layer; the last of the others is saved.
 fn graph(others: Vec<Node>, constants: Vec<Candle>) -> Graph {
-    let get = |site| node(Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(site) }, &[]);
+    let get = |site| node(Op::Get { at: At::first(InvokeId(0)), site: SiteId(site) }, &[]);
     let nodes = [get(0), get(1)].into_iter().chain(others).collect::<Vec<_>>();
     let constant = |tensor: Candle| Constant { names: (0..tensor.rank()).map(|axis| format!("Axis{axis}")).collect(), tensor };
     Graph {
         signature: "Dynamic".into(),
-        invokes: vec![Invoke { prompts: vec![Prompt::Tokens(TOKENS.to_vec())], ..Invoke::default() }],
+        invokes: vec![Invoke { inputs: vec![Prompt::Tokens(TOKENS.to_vec()).into()], ..Invoke::default() }],
         sites: vec!["embed_tokens.input".into(), "layers.0.output".into()],
         constants: constants.into_iter().map(constant).collect(),
         saves: vec![NodeId(nodes.len() as u32 - 1)],
@@ -217,8 +217,8 @@ fn indices_outside_of_an_axis() {
 #[test]
 fn token_ids_that_do_not_exist_are_not_written() {
     let written = |token: i64| {
-        let set = Op::Set { at: At::prompt(InvokeId(0)), site: SiteId(0), region: Region::default(), unused: nnsight::graph::Unused::Refuse };
-        let get = Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(1) };
+        let set = Op::Set { at: At::first(InvokeId(0)), site: SiteId(0), region: Region::default(), unused: nnsight::graph::Unused::Refuse };
+        let get = Op::Get { at: At::first(InvokeId(0)), site: SiteId(1) };
         let tokens = Candle::new(&[[token; 4]], &Device::Cpu).unwrap();
         run(vec![node(Op::Constant(ConstantId(0)), &[]), node(set, &[2]), node(get, &[])], vec![tokens])
     };

@@ -1,5 +1,6 @@
 //! Graphs that ask for more than they may: refused before anything is computed, with the line, the number and the limit.
 
+use nnsight::trace::Settings as _;
 use std::time::{Duration, Instant};
 
 use nnsight::candle_core::Tensor as Candle;
@@ -25,11 +26,11 @@ fn scalar(number: f64) -> Node {
 
 /// Node 0 is the residual stream after the first layer, of shape `(1, 4, 32)`; the last of the others is saved.
 fn graph(others: Vec<Node>) -> Graph {
-    let get = node(Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(0) }, &[]);
+    let get = node(Op::Get { at: At::first(InvokeId(0)), site: SiteId(0) }, &[]);
     let nodes = std::iter::once(get).chain(others).collect::<Vec<_>>();
     Graph {
         signature: "Dynamic".into(),
-        invokes: vec![Invoke { prompts: vec![Prompt::Tokens(TOKENS.to_vec())], ..Invoke::default() }],
+        invokes: vec![Invoke { inputs: vec![Prompt::Tokens(TOKENS.to_vec()).into()], ..Invoke::default() }],
         sites: vec!["layers.0.output".into()],
         saves: vec![NodeId(nodes.len() as u32 - 1)],
         nodes,
@@ -174,14 +175,14 @@ fn a_name_of_a_megabyte() {
 #[test]
 fn eight_thousand_blocks_on_all_prompts() {
     let mut many = graph(vec![]);
-    many.invokes.extend((0..8000).map(|_| Invoke { all_prompts: true, ..Invoke::default() }));
-    many.nodes = (0..8001).map(|invoke| node(Op::Get { at: At::prompt(InvokeId(invoke)), site: SiteId(0) }, &[])).collect();
+    many.invokes.extend((0..8000).map(|_| Invoke { all_inputs: true, ..Invoke::default() }));
+    many.nodes = (0..8001).map(|invoke| node(Op::Get { at: At::first(InvokeId(invoke)), site: SiteId(0) }, &[])).collect();
     many.saves = (0..8001).map(NodeId).collect();
-    refused(tiny_llama(), many, &["prompts, counted for every block that sees them; at most 1048576"]);
+    refused(tiny_llama(), many, &["inputs, counted for every block that sees them; at most 1048576"]);
     // A few are nothing.
     let mut few = graph(vec![]);
-    few.invokes.extend((0..8).map(|_| Invoke { all_prompts: true, ..Invoke::default() }));
-    few.nodes = (0..9).map(|invoke| node(Op::Get { at: At::prompt(InvokeId(invoke)), site: SiteId(0) }, &[])).collect();
+    few.invokes.extend((0..8).map(|_| Invoke { all_inputs: true, ..Invoke::default() }));
+    few.nodes = (0..9).map(|invoke| node(Op::Get { at: At::first(InvokeId(invoke)), site: SiteId(0) }, &[])).collect();
     few.saves = (0..9).map(NodeId).collect();
     let found = tiny_llama().execute(few).unwrap();
     assert!(found.iter().all(|one| identical(one, &found[0])));
@@ -310,7 +311,7 @@ fn long_texts_are_not_split_into_tokens() {
     let text = "a".repeat(12 << 20);
     says(trace!(model, text.as_str(), { model.layers[0].output }), &["prompt 0 of invoke 0 has", "reads at most"]);
     let text = "a".repeat(17 << 20);
-    says(trace!(model, text.as_str(), { model.layers[0].output }), &["tokens or bytes of prompts; at most 16777216"]);
+    says(trace!(model, text.as_str(), { model.layers[0].output }), &["entries or bytes of inputs; at most 16777216"]);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
@@ -349,13 +350,13 @@ fn edits_at_each_step_are_counted_before_they_are_made() {
     let model = tiny_llama();
     let view = edit!(model, { model.layers[0].output *= 0.5 }).unwrap();
     let mut graph = graph(vec![]);
-    graph.invokes[0].generation = Some(Generation::default().max_new_tokens(usize::MAX));
-    refused(&view, graph.clone(), &["steps of a generation; at most 1048576"]);
-    graph.invokes[0].generation = Some(Generation::default().max_new_tokens(1_000_000));
+    graph.invokes[0].rollout = Some(Generation::default().max_new_tokens(usize::MAX).rollout());
+    refused(&view, graph.clone(), &["steps of a rollout; at most 1048576"]);
+    graph.invokes[0].rollout = Some(Generation::default().max_new_tokens(1_000_000).rollout());
     refused(&view, graph.clone(), &["nodes, edits at each step included; at most 1000000"]);
     says(view.scan(graph.clone()), &["nodes, edits at each step included"]);
     // Ids from nowhere are refused before they are moved.
-    graph.invokes[0].generation = None;
+    graph.invokes[0].rollout = None;
     graph.nodes.push(node(Op::Unary(Unary::Exp), &[u32::MAX]));
     refused(&view, graph, &["argument 4294967295"]);
 }
@@ -402,7 +403,7 @@ fn a_scan_without_weights_refuses_what_a_run_refuses() {
     says(scan!(meta, Prompt::Embeddings(narrow), { meta.lm_head.output }), &["(Seq, Hidden = 576)", "[2, 5]"]);
     let generated = nnsight::trace::Traceable::scan(&meta, {
         let mut graph = nnsight::graph!(meta, vec![1], { meta.lm_head.output }).unwrap();
-        graph.invokes[0].generation = Some(Generation::default().max_new_tokens(1_000_000));
+        graph.invokes[0].rollout = Some(Generation::default().max_new_tokens(1_000_000).rollout());
         graph
     });
     says(generated, &["reads at most"]);
@@ -415,10 +416,10 @@ fn a_scan_without_weights_refuses_what_a_run_refuses() {
 fn texts_that_end_a_generation_are_few() {
     let stops = |texts: Vec<String>| {
         let mut graph = graph(vec![]);
-        graph.invokes[0].generation = Some(Generation::default().stop_strings(texts));
+        graph.invokes[0].rollout = Some(Generation::default().stop_strings(texts).rollout());
         graph
     };
-    let words = ["tokens and bytes of texts that end a generation; at most 4096"];
+    let words = ["bytes of settings of a rollout; at most 4096"];
     refused(tiny_llama(), stops((0..100_000).map(|text| text.to_string()).collect()), &words);
     refused(tiny_llama(), stops(vec!["x".repeat(5000)]), &words);
 }
@@ -430,6 +431,7 @@ struct Forgetful {
 
 impl Traceable for Forgetful {
     type Network = <Llama<Dynamic> as Traceable>::Network;
+    type Kind = nnsight::trace::Language;
     fn table(&self) -> &std::sync::Arc<nnsight::module::SiteTable> {
         tiny_llama().table()
     }
@@ -480,7 +482,7 @@ fn a_part_is_described_by_few_steps() {
     let step = Part { axis: 1, start: 0, end: None, single: false };
     let long = || Region(vec![step; 1000]);
     refused(tiny_llama(), graph(vec![node(Op::Slice(long()), &[0])]), &["1000 steps in a part of a value"]);
-    let set = Op::Set { at: At::prompt(InvokeId(0)), site: SiteId(0), region: long(), unused: Unused::Keep };
+    let set = Op::Set { at: At::first(InvokeId(0)), site: SiteId(0), region: long(), unused: Unused::Keep };
     refused(tiny_llama(), graph(vec![node(set, &[0]), node(Op::Unary(Unary::Exp), &[0])]), &["1000 steps in a part of a value"]);
 }
 

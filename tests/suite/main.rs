@@ -50,3 +50,4 @@ mod sharing;
 mod sweeps;
 mod tokenizers;
 mod tracing;
+mod words;

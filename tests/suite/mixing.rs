@@ -16,7 +16,7 @@ macro_rules! toy {
             use nnsight::models::{Config, Decoder, LanguageModel, Network, Weights};
             use nnsight::module::{Cx, Forward, Instrument, Place};
             use nnsight::prelude::{Batch, Dynamic, Hidden, Key, Query, Seq, Vocab};
-            use nnsight::run::TokenBatch;
+            use nnsight::run::{AnyBatch as _, KvCache, TokenBatch};
 
             pub type Toy = LanguageModel<Network3, Dynamic>;
 
@@ -62,9 +62,9 @@ macro_rules! toy {
             impl Forward for Layer {
                 fn forward(&self, x: &Tensor, cx: &mut Cx) -> nnsight_core::Result<Tensor> {
                     let k = cx.call(&self.k_proj, x)?;
-                    let (keys, values) = cx.extend(k.unsqueeze(1)?, x.unsqueeze(1)?)?;
+                    let (keys, values) = KvCache::extend(cx, k.unsqueeze(1)?, x.unsqueeze(1)?)?;
                     let (keys, values) = (keys.squeeze(1)?, values.squeeze(1)?);
-                    let scores = (x.matmul(&keys.t()?.contiguous()?)? + mask(cx.batch(), x.device())?)?;
+                    let scores = (x.matmul(&keys.t()?.contiguous()?)? + mask(cx.batch::<TokenBatch>()?, x.device())?)?;
                     let pattern = cx.tap(Self::PATTERN, nnsight::kernels::softmax(&scores)?)?;
                     let z = cx.tap(Self::Z, pattern.contiguous()?.matmul(&values.contiguous()?)?)?;
                     Ok((x + cx.call(&self.o_proj, &z)?)?)

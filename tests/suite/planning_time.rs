@@ -1,5 +1,6 @@
 //! Planning takes time in proportion to the graph, whatever its shape.
 
+use nnsight::trace::Settings as _;
 use std::time::{Duration, Instant};
 
 use nnsight::graph::{
@@ -26,7 +27,7 @@ impl Writing {
     }
 
     fn invoke(&mut self, tokens: &[u32]) -> u32 {
-        self.0.invokes.push(Invoke { prompts: vec![Prompt::Tokens(tokens.to_vec())], ..Invoke::default() });
+        self.0.invokes.push(Invoke { inputs: vec![Prompt::Tokens(tokens.to_vec()).into()], ..Invoke::default() });
         self.0.invokes.len() as u32 - 1
     }
 
@@ -36,11 +37,11 @@ impl Writing {
     }
 
     fn get(&mut self, invoke: u32, site: u32) -> u32 {
-        self.push(Op::Get { at: At::prompt(InvokeId(invoke)), site: SiteId(site) }, &[])
+        self.push(Op::Get { at: At::first(InvokeId(invoke)), site: SiteId(site) }, &[])
     }
 
     fn set(&mut self, invoke: u32, site: u32, region: Region, unused: Unused, value: u32) -> u32 {
-        self.push(Op::Set { at: At::prompt(InvokeId(invoke)), site: SiteId(site), region, unused }, &[value])
+        self.push(Op::Set { at: At::first(InvokeId(invoke)), site: SiteId(site), region, unused }, &[value])
     }
 
     fn add(&mut self, a: u32, b: u32) -> u32 {
@@ -177,7 +178,7 @@ const SHAPES: &[Shape] = &[
         for index in 0..count / 2 {
             let invoke = writing.invoke(&[(index % 60) as u32, 1]);
             for site in [3, 4] {
-                writing.push(Op::Skip { at: At::prompt(InvokeId(invoke)), site: SiteId(site), unused: Unused::Keep }, &[zero]);
+                writing.push(Op::Skip { at: At::first(InvokeId(invoke)), site: SiteId(site), unused: Unused::Keep }, &[zero]);
             }
             let read = writing.get(invoke, 2);
             writing.save(read);
@@ -215,7 +216,7 @@ const SHAPES: &[Shape] = &[
         for index in 0..count {
             let invoke = writing.invoke(&[(index % 60) as u32, 1]);
             let read = writing.get(invoke, 0);
-            writing.push(Op::Stop { at: At::prompt(InvokeId(invoke)), site: SiteId(0) }, &[]);
+            writing.push(Op::Stop { at: At::first(InvokeId(invoke)), site: SiteId(0) }, &[]);
             writing.save(read);
         }
         writing.0
@@ -229,7 +230,7 @@ const SHAPES: &[Shape] = &[
             writing.0.nodes.pop();
             writing.save(read);
         }
-        writing.0.invokes.push(Invoke { all_prompts: true, ..Invoke::default() });
+        writing.0.invokes.push(Invoke { all_inputs: true, ..Invoke::default() });
         for index in 0..count {
             let read = writing.get(count as u32, (index % 3) as u32);
             writing.save(read);
@@ -240,8 +241,8 @@ const SHAPES: &[Shape] = &[
         let mut writing = Writing::new();
         for index in 0..count {
             let invoke = writing.invoke(&[(index % 60) as u32, 1]);
-            writing.0.invokes[invoke as usize].generation = Some(Generation::default().max_new_tokens(2).seed(index as u64));
-            let tokens = writing.push(Op::Tokens { invoke: InvokeId(invoke) }, &[]);
+            writing.0.invokes[invoke as usize].rollout = Some(Generation::default().max_new_tokens(2).seed(index as u64).rollout());
+            let tokens = writing.push(Op::Output { invoke: InvokeId(invoke) }, &[]);
             writing.save(tokens);
         }
         writing.0

@@ -68,7 +68,7 @@ fn build(choices: &[Choice]) -> Graph {
     let mut values = Vec::new();
     for site in 0..SITES.len() as u32 {
         values.push(nodes.len() as u32);
-        nodes.push(node(Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(site) }, vec![]));
+        nodes.push(node(Op::Get { at: At::first(InvokeId(0)), site: SiteId(site) }, vec![]));
     }
     for choice in choices {
         let pick = |index: &usize| values[index % values.len()];
@@ -112,7 +112,7 @@ fn build(choices: &[Choice]) -> Graph {
     }
     Graph {
         signature: "Dynamic".into(),
-        invokes: vec![Invoke { prompts: vec![Prompt::Tokens(TOKENS.to_vec())], ..Invoke::default() }],
+        invokes: vec![Invoke { inputs: vec![Prompt::Tokens(TOKENS.to_vec()).into()], ..Invoke::default() }],
         sites: SITES.iter().map(ToString::to_string).collect(),
         constants,
         saves: values.into_iter().map(NodeId).collect(),

@@ -113,13 +113,13 @@ fn looking_at_all_prompts_has_its_old_names() {
     let tracer = nnsight::trace::tracer(model);
     nnsight::trace::invoke(model, &tracer, PROMPT.to_vec());
     let old = nnsight::trace::everything(model, &tracer).lm_head.output;
-    let new = nnsight::trace::all_prompts(model, &tracer).lm_head.output;
+    let new = nnsight::trace::all_inputs(model, &tracer).lm_head.output;
     let (old, new) = nnsight::trace::run(model, &tracer, (old, new)).unwrap();
     let plain = trace!(model, PROMPT.to_vec(), { model.lm_head.output }).unwrap();
     assert!(identical(&old, &plain) && identical(&new, &plain));
     let (first, second) = (nnsight::trace::tracer(model), nnsight::trace::tracer(model));
-    assert_eq!(first.everything(None), second.all_prompts(None));
+    assert_eq!(first.everything(None), second.all_inputs(None));
     let settings = Generation { max_new_tokens: 2, ..Generation::default() };
     _ = nnsight::trace::everything_generating(model, &first, &settings);
-    _ = nnsight::trace::all_prompts_generating(model, &second, &settings);
+    _ = nnsight::trace::all_inputs_generating(model, &second, &settings);
 }

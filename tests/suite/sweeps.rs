@@ -351,6 +351,7 @@ fn a_sweep_with_a_file_needs_a_model_that_can_be_told_from_others() {
     struct Nameless;
     impl nnsight::trace::Traceable for Nameless {
         type Network = <Llama<Dynamic> as nnsight::trace::Traceable>::Network;
+        type Kind = nnsight::trace::Language;
         fn table(&self) -> &std::sync::Arc<nnsight::module::SiteTable> {
             tiny_llama().table()
         }

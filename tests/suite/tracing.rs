@@ -261,10 +261,10 @@ fn all_sites(table: &nnsight::module::SiteTable) -> Graph {
     let count = table.sites().len() as u32;
     Graph {
         signature: table.signature.clone(),
-        invokes: vec![Invoke { prompts: vec![Prompt::Tokens(PROMPT.to_vec())], ..Invoke::default() }],
+        invokes: vec![Invoke { inputs: vec![Prompt::Tokens(PROMPT.to_vec()).into()], ..Invoke::default() }],
         sites: table.sites().iter().map(|site| site.path.clone()).collect(),
         nodes: (0..count)
-            .map(|site| Node { op: Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(site) }, args: vec![], guards: vec![], source: SourceId(0) })
+            .map(|site| Node { op: Op::Get { at: At::first(InvokeId(0)), site: SiteId(site) }, args: vec![], guards: vec![], source: SourceId(0) })
             .collect(),
         saves: (0..count).map(NodeId).collect(),
         sources: vec![Source::default()],
@@ -300,13 +300,13 @@ fn what_the_table_says_depends_on_a_site_does() {
         // Read what is there, and write its sigmoid before anything else reads it: a factor would be lost in the norms.
         let (site, invoke) = (SiteId(edited as u32), InvokeId(0));
         let mut nodes = vec![
-            node(Op::Get { at: At::prompt(invoke), site }, vec![]),
+            node(Op::Get { at: At::first(invoke), site }, vec![]),
             node(Op::Scalar(3.0), vec![]),
             match table.sites()[edited].facts.kind {
                 nnsight::types::KindTag::Float => node(Op::Unary(Unary::Sigmoid), vec![NodeId(0)]),
                 _ => node(Op::Binary(Binary::Mul), vec![NodeId(0), NodeId(1)]),
             },
-            node(Op::Set { at: At::prompt(invoke), site, region: Region::default(), unused: Unused::Keep }, vec![NodeId(2)]),
+            node(Op::Set { at: At::first(invoke), site, region: Region::default(), unused: Unused::Keep }, vec![NodeId(2)]),
         ];
         nodes.extend(graph.nodes);
         graph.nodes = nodes;

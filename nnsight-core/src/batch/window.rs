@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::graph::Span;
 
-/// Positions that follow each other, counted from the end of the prompts.
+/// Positions that follow each other, counted from the end of the inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Which from the end the first of them is; 1 is the last position.
@@ -34,7 +34,7 @@ impl Window {
         Span { start, len: end - start }
     }
 
-    /// Its part of `(Batch, Seq, …)`.
+    /// Its part of a value whose axes begin with rows and positions.
     ///
     /// # Errors
     /// Where `x` has one axis.

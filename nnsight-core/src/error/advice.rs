@@ -18,10 +18,9 @@ impl Error {
             Error::Dangling { .. } | Error::Arity { .. } => "`graph!` records no such graph: record it again, or mend what built it".into(),
             Error::NotFinite { .. } => "use a large finite number instead, such as -1e9 for a mask".into(),
             Error::EmptyInvoke { .. } => "give it a prompt: `invoke!(\"…\", { … })`; a list of prompts needs at least one".into(),
-            Error::EmptyPrompt { .. } => "a model needs at least one token; to begin from nothing, give the token that begins a text".into(),
-            Error::PromptTooLong { .. } => "shorten the prompt, or generate fewer tokens".into(),
-            Error::Mask { .. } => "give one `bool` for each token".into(),
-            Error::UnknownToken { .. } => "take ids from this model's own tokenizer, `model.tokenizer().encode(…)`".into(),
+            Error::EmptyInput { .. } => "a model needs at least one position".into(),
+            Error::Input { problem, .. } => return problem.help(),
+            Error::OtherBatch { .. } => "run it as a part of a model of its own kind".into(),
             Error::OtherModel { model, .. } => format!("trace it again on `{model}`"),
             Error::NoLayer { layers: 0, .. } => return None,
             Error::NoLayer { layers, .. } => format!("its layers are 0 to {}, or -{layers} to -1 from the end", layers - 1),
@@ -35,14 +34,14 @@ impl Error {
             Error::NoOperation { suggestion, .. } if suggestion.is_empty() => "`register` makes one known".into(),
             Error::NoOperation { suggestion, .. } => format!("{}; `register` makes one known", similar(suggestion, "")),
             Error::AfterStop { .. } => "save what comes before, or stop at a later site".into(),
-            Error::NoKvCache { step, .. } => format!("skip it at every later step too, with `for step in model.steps({step}..)`"),
+            Error::MissingState { step, .. } => format!("skip it at every later step too, with `for step in model.steps({step}..)`"),
             Error::OtherSweep { .. } => "remove it, or name another file".into(),
             Error::NoPoints { .. } => "give `for … in` at least one point".into(),
             Error::Endless { .. } => "see to it that its condition becomes false".into(),
             Error::InLoop { .. } => "let the loop return a value, and use that after it".into(),
             Error::NotCached { suggestion, .. } => similar(suggestion, "name its module in `Keep::outputs().of([…])`"),
             Error::Edit { .. } => "do it in a trace on the edited view".into(),
-            Error::NoPrompt { .. } => {
+            Error::OutsideInvoke { .. } => {
                 "give the trace one, use the site inside of `invoke!`, or, in `generate!`, name the step: `model.prompt()`, `model.step(2)`, \
                  `model.steps(..)`"
                     .into()
@@ -61,7 +60,7 @@ impl Error {
                 "load the model with more bits, `.dtype(DType::F32)` on its source, or scale down what the loss is computed from".into()
             }
             Error::OverLimit { .. } => "make it smaller, or set other limits with the model's `with_limits`".into(),
-            Error::PromptNotFinite { .. } => "every entry must be a finite number".into(),
+            Error::InputNotFinite { .. } => "every entry must be a finite number".into(),
             Error::WrongResults { .. } => "check its `Traceable::run`".into(),
             Error::NoFingerprint { .. } => "run the sweep without `checkpoint`".into(),
             Error::SweepFile { .. } => "name a file that can be written, with room for all results".into(),
@@ -102,7 +101,7 @@ impl Error {
             | Error::Mismatch { .. }
             | Error::Compute { .. }
             | Error::Candle { .. }
-            | Error::Generation { .. }
+            | Error::Rollout { .. }
             | Error::Model { .. }
             | Error::NotStored { .. } => return None,
         })

@@ -105,63 +105,29 @@ pub enum Error {
         /// Where in the program.
         source_line: Option<Source>,
     },
-    /// A prompt has no tokens.
-    #[error("{}prompt {prompt} of invoke {invoke} is empty{}", at(.source_line), self.then())]
-    EmptyPrompt {
+    /// An input has no positions.
+    #[error("{}input {input} of invoke {invoke} is empty{}", at(.source_line), self.then())]
+    EmptyInput {
         /// Which invoke.
         invoke: usize,
-        /// Which of its prompts.
-        prompt: usize,
+        /// Which of its inputs.
+        input: usize,
         /// Where in the program.
         source_line: Option<Source>,
     },
-    /// A prompt is longer than the model can read.
-    #[error("{}prompt {prompt} of invoke {invoke} has {found} tokens; `{model}` reads at most {limit}{}", at(.source_line), self.then())]
-    PromptTooLong {
-        /// Which invoke.
-        invoke: usize,
-        /// Which of its prompts.
-        prompt: usize,
-        /// Its tokens, and those that are to be generated.
-        found: usize,
-        /// The model's context.
-        limit: usize,
-        /// The model.
-        model: String,
+    /// A module looks for a batch of another kind of models.
+    #[error("{}a module looks for a `{expected}` in a pass that is given something else{}", at(.source_line), self.then())]
+    OtherBatch {
+        /// The type of the batch.
+        expected: &'static str,
         /// Where in the program.
         source_line: Option<Source>,
     },
-    /// A prompt's mask is not as long as the prompt.
-    #[error("{}prompt {prompt} of invoke {invoke} has {tokens} tokens and a mask for {mask}{}", at(.source_line), self.then())]
-    Mask {
-        /// Which invoke.
-        invoke: usize,
-        /// Which of its prompts.
-        prompt: usize,
-        /// The number of tokens.
-        tokens: usize,
-        /// The number of entries of the mask.
-        mask: usize,
-        /// Where in the program.
-        source_line: Option<Source>,
-    },
-    /// A token id does not exist.
-    #[error(
-        "{}token {token} of prompt {prompt}, invoke {invoke}, is not in the vocabulary of `{model}` (0 to {}){}",
-        at(.source_line), .vocab.saturating_sub(1),
-        self.then()
-    )]
-    UnknownToken {
-        /// The id.
-        token: u32,
-        /// Which invoke.
-        invoke: usize,
-        /// Which of its prompts.
-        prompt: usize,
-        /// The size of the vocabulary.
-        vocab: usize,
-        /// The model.
-        model: String,
+    /// An input is not one that the model can be run on.
+    #[error("{}{problem}{}", at(.source_line), self.then())]
+    Input {
+        /// What is wrong with it.
+        problem: Box<dyn InputProblem>,
         /// Where in the program.
         source_line: Option<Source>,
     },
@@ -267,7 +233,7 @@ pub enum Error {
         at(.source_line),
         self.then()
     )]
-    NoKvCache {
+    MissingState {
         /// The module.
         module: String,
         /// The step at which it is skipped.
@@ -334,9 +300,9 @@ pub enum Error {
         /// Where in the program.
         source_line: Option<Source>,
     },
-    /// A site was used outside of any prompt.
+    /// A site was used outside of any invoke.
     #[error("{}`{site}` is used outside of any prompt{}", at(.source_line), self.then())]
-    NoPrompt {
+    OutsideInvoke {
         /// The site.
         site: String,
         /// Where in the program.
@@ -462,9 +428,9 @@ pub enum Error {
         /// Where in the program.
         source_line: Option<Source>,
     },
-    /// A generation has settings that mean nothing.
-    #[error("{}invalid generation settings: {problem}{}", at(.source_line), self.then())]
-    Generation {
+    /// A rollout has settings that mean nothing.
+    #[error("{}invalid settings of a rollout: {problem}{}", at(.source_line), self.then())]
+    Rollout {
         /// Which.
         problem: String,
         /// Where in the program.
@@ -585,15 +551,15 @@ pub enum Error {
         /// Where in the program.
         source_line: Option<Source>,
     },
-    /// A prompt's embeddings hold NaN or an infinity.
-    #[error("{}the embeddings of prompt {prompt} of invoke {invoke} hold {number}{}", at(.source_line), self.then())]
-    PromptNotFinite {
-        /// The number that they come to.
+    /// A tensor of an input holds NaN or an infinity.
+    #[error("{}input {input} of invoke {invoke} holds {number}{}", at(.source_line), self.then())]
+    InputNotFinite {
+        /// The number that its entries come to.
         number: f64,
         /// Which invoke.
         invoke: usize,
-        /// Which of its prompts.
-        prompt: usize,
+        /// Which of its inputs.
+        input: usize,
         /// Where in the program.
         source_line: Option<Source>,
     },
@@ -708,6 +674,17 @@ impl Error {
     pub fn model(problem: impl std::error::Error + Send + Sync + 'static) -> Self {
         Error::Model { problem: Box::new(problem), source_line: None }
     }
+
+    /// What is wrong with an input.
+    pub fn input(problem: impl InputProblem + 'static) -> Self {
+        Error::Input { problem: Box::new(problem), source_line: None }
+    }
+}
+
+/// What can be wrong with an input of a kind of model.
+pub trait InputProblem: std::error::Error + Send + Sync {
+    /// What to write instead.
+    fn help(&self) -> Option<String>;
 }
 
 /// A result with this crate's error.

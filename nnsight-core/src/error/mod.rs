@@ -10,7 +10,7 @@ mod report;
 mod source;
 
 pub use brief::{brief, first_line};
-pub use kinds::{Error, Result};
+pub use kinds::{Error, InputProblem, Result};
 pub(crate) use names::{closest, did_you_mean, shortened};
 pub(crate) use place::at;
 pub use report::Report;

@@ -25,10 +25,10 @@ macro_rules! places {
     };
 }
 places! {
-    TensorShape, TensorKind, GraphVersion, GraphFormat, TooLarge, Dangling, Arity, NotFinite, EmptyInvoke, EmptyPrompt, PromptTooLong, Mask,
-    UnknownToken, OtherModel, NoLayer, NoSite, NameTaken, Attachment, WrongName, NoModule, NoOperation, AfterStop, NoKvCache, OtherSweep, NoPoints,
-    Endless, InLoop, NotCached, Edit, File, NoPrompt, Mismatch, Ragged, TooLate, Circle, NoEffect, OutsideBranch, NotPassed, OutOfOrder, Compute,
-    OpenBranch, StaleSite, Overflow, OverLimit, PromptNotFinite, WrongResults, NoFingerprint, SweepFile, OtherTrace, Candle, Generation, NoStep,
+    TensorShape, TensorKind, GraphVersion, GraphFormat, TooLarge, Dangling, Arity, NotFinite, EmptyInvoke, EmptyInput, Input, OtherBatch,
+    OtherModel, NoLayer, NoSite, NameTaken, Attachment, WrongName, NoModule, NoOperation, AfterStop, MissingState, OtherSweep, NoPoints,
+    Endless, InLoop, NotCached, Edit, File, OutsideInvoke, Mismatch, Ragged, TooLate, Circle, NoEffect, OutsideBranch, NotPassed, OutOfOrder, Compute,
+    OpenBranch, StaleSite, Overflow, OverLimit, InputNotFinite, WrongResults, NoFingerprint, SweepFile, OtherTrace, Candle, Rollout, NoStep,
     StepNotReached, InsideSkipped, NoGradient, Model, OutsideAxis, NoEntry, NoSteps, RowsDiffer, RowEnded, OutOfRange, RowsIntoTrace, PointsDiffer,
     RowsIntoCheckpoint, NotStored
 }

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::InvokeId;
 
-/// Which visit to a site: for which prompts, and at which step of a generation.
+/// Which visit to a site: for which inputs, and at which step of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct At {
-    /// For which prompts.
+    /// For which inputs.
     pub invoke: InvokeId,
-    /// At which step; 0 is the prompt's own pass.
+    /// At which step; 0 is the inputs' own pass.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub step: u32,
     /// What becomes of it where the run ends before this step.
@@ -18,8 +18,8 @@ pub struct At {
 }
 
 impl At {
-    /// The prompt's own pass.
-    pub fn prompt(invoke: InvokeId) -> Self {
+    /// The first pass of an invoke.
+    pub fn first(invoke: InvokeId) -> Self {
         At { invoke, step: 0, unreached: Unreached::Refuse }
     }
 }

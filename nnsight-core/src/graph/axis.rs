@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{AxisRole, KindTag};
 
 /// A named axis, with its size if that is known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct Axis {
     /// The dimension's name.

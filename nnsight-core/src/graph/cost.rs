@@ -67,7 +67,7 @@ impl Cost {
         let wide = 4.max(width(facts.kind, dtype));
         let bytes = |entries: usize| entries.saturating_mul(wide);
         let (on_the_way, beside, work) = match op {
-            Op::Scalar(_) | Op::Rename { .. } | Op::Slice(_) | Op::Stop { .. } | Op::Tokens { .. } | Op::Item { .. } => (0, 0, 0),
+            Op::Scalar(_) | Op::Rename { .. } | Op::Slice(_) | Op::Stop { .. } | Op::Output { .. } | Op::Item { .. } => (0, 0, 0),
             Op::Get { .. } => (0, bytes(own), own),
             Op::Constant(_) => (0, 0, own),
             Op::Set { .. } | Op::Skip { .. } => (0, bytes(own), own),

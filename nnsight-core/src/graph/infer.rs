@@ -7,7 +7,7 @@ use candle_core::DType;
 use super::AxisRole;
 use super::cost::{Cost, entries};
 use super::inferred::Inferred;
-use super::{At, Axis, Body, Facts, Graph, InvokeId, Limits, Node, NodeId, Op, Region};
+use super::{At, Axis, Body, Facts, Graph, Invoke, InvokeId, Limits, Node, NodeId, Op, Region, Rollout};
 use crate::graph::KindTag;
 use crate::{Error, Result};
 
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 pub trait Environment {
     /// What a site holds at one visit, or `None` where the model has no such site.
     fn site(&self, at: At, path: &str) -> Option<Facts>;
-    /// The number of prompts of an invoke.
+    /// The number of inputs of an invoke.
     fn rows(&self, invoke: InvokeId) -> Option<usize>;
     /// The axes that a module takes and gives innermost, or `None` where it cannot be applied by hand.
     fn module(&self, path: &str) -> Option<(Axis, Axis)>;
@@ -33,8 +33,7 @@ pub trait Environment {
 /// [`Error::NoSite`], [`Error::NoModule`], [`Error::Mismatch`], [`Error::Ragged`] or [`Error::OverLimit`], with the line in the user's program;
 /// [`Error::TooLarge`].
 pub fn infer(graph: &Graph, environment: &impl Environment, limits: &Limits) -> Result<Inferred> {
-    let steps = graph.invokes.iter().filter_map(|invoke| invoke.generation.as_ref()).map(|generation| generation.max_new_tokens);
-    let open = steps.max().unwrap_or(1).max(1);
+    let open = graph.invokes.iter().map(Invoke::steps).max().unwrap_or(1).max(1);
     let mut inferred = Inferred::default();
     let names = Cell::new(0);
     for (id, node) in graph.iter() {
@@ -148,9 +147,14 @@ impl<E: Environment> Inference<'_, E> {
             Op::Apply { axes, kind, .. } => self.apply(self.arg(node, 0), axes, *kind),
             Op::Custom { operation, parameters, names } => self.custom(node, operation, parameters, names),
             Op::Store { .. } => Ok(self.arg(node, 0).clone()),
-            Op::Tokens { invoke } => {
-                let axes = vec![Axis::new("Batch", self.environment.rows(*invoke)), Axis::new("Seq", None)];
-                Ok(Facts { kind: KindTag::Int, axes })
+            Op::Output { invoke } => {
+                let rollout = self.graph.invokes.get(invoke.index()).and_then(|invoke| invoke.rollout.as_ref());
+                let Some(Rollout { output, .. }) = rollout else { return self.mismatch("there is no rollout".into()) };
+                let mut axes = output.axes.clone();
+                for axis in axes.iter_mut().filter(|axis| axis.role == AxisRole::Row) {
+                    axis.size = self.environment.rows(*invoke);
+                }
+                Ok(Facts { kind: output.kind, axes })
             }
             Op::Grad => self.gradient(node),
             Op::SetGrad => {
@@ -209,7 +213,7 @@ impl<E: Environment> Inference<'_, E> {
                 Ok(facts)
             }
             Op::Slice(region) => {
-                self.may_be_generated(node.args[0], region)?;
+                self.may_come_out(node.args[0], region)?;
                 self.part(self.arg(node, 0), region)
             }
             Op::Patch(region) => {
@@ -352,15 +356,17 @@ impl<E: Environment> Inference<'_, E> {
         }
     }
 
-    /// Refuses a part of what is generated that lies beyond the largest number of steps.
-    fn may_be_generated(&self, whole: NodeId, region: &Region) -> Result<()> {
-        let generated = |id| match (self.body, &self.graph.node(id).op) {
-            (None, Op::Tokens { invoke }) => self.graph.invokes.get(invoke.index())?.generation.as_ref(),
+    /// Refuses a part of what comes out of a rollout that lies beyond the largest number of steps.
+    fn may_come_out(&self, whole: NodeId, region: &Region) -> Result<()> {
+        let rollout = |id| match (self.body, &self.graph.node(id).op) {
+            (None, Op::Output { invoke }) => self.graph.invokes.get(invoke.index())?.rollout.as_ref(),
             _ => None,
         };
-        let Some(generation) = generated(whole) else { return Ok(()) };
+        let Some(rollout) = rollout(whole) else { return Ok(()) };
         let mut longest = self.known[whole.index()].clone();
-        longest.axes[1].size = Some(generation.max_new_tokens);
+        for axis in longest.axes.iter_mut().filter(|axis| axis.role == AxisRole::Position) {
+            axis.size = Some(rollout.steps);
+        }
         self.part(&longest, region).map(|_| ())
     }
 

@@ -22,13 +22,13 @@ pub struct Limits {
     pub constant_entries: usize,
     /// Entries of any value, and of what an operation computes on the way to it.
     pub value_entries: usize,
-    /// Tokens, bytes of text, and entries of embeddings, of all prompts together.
-    pub tokens: usize,
-    /// Prompts of all blocks together. A block on all prompts has those of all others.
-    pub prompts: usize,
-    /// Steps of a generation.
+    /// Ids, bytes of text, and entries of tensors, of all inputs together.
+    pub input_size: usize,
+    /// Inputs of all blocks together. A block on all inputs has those of all others.
+    pub inputs: usize,
+    /// Steps of a rollout.
     pub steps: usize,
-    /// Bytes of a name: that of an axis, a site, a module, a label or a file.
+    /// Bytes of a name: that of an axis, a site, a module, a label or a file; and of the settings of a rollout.
     pub name_bytes: usize,
     /// Rounds of all loops of a run together.
     pub rounds: usize,
@@ -47,8 +47,8 @@ impl Default for Limits {
             nodes: 1_000_000,
             constant_entries: 1 << 30,
             value_entries: 1 << 31,
-            tokens: 1 << 24,
-            prompts: 1 << 20,
+            input_size: 1 << 24,
+            inputs: 1 << 20,
             steps: 1 << 20,
             name_bytes: 4096,
             rounds: 10_000_000,

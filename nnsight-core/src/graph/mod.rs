@@ -5,17 +5,16 @@ mod at;
 mod axes;
 mod axis;
 mod body;
-mod chat;
 mod constant;
 mod cost;
 mod draw;
 mod extents;
 mod function;
-mod generation;
 mod ids;
 mod indices;
 mod infer;
 mod inferred;
+mod input;
 mod kind_tag;
 mod kinds;
 mod limits;
@@ -24,9 +23,11 @@ mod op;
 mod operation;
 mod region;
 mod role;
+mod rollout;
 mod serial;
 mod text;
 mod validate;
+mod version2;
 mod visited;
 
 use serde::{Deserialize, Serialize};
@@ -35,31 +36,32 @@ pub use arithmetic::{Binary, Compare, Logic, Reduce, Unary};
 pub use at::{At, Unreached, Unused};
 pub use axis::{Axis, Facts};
 pub use body::Body;
-pub use chat::{Chat, ChatEnd, Message};
 pub use constant::Constant;
 pub(crate) use cost::CUMSUM_BLOCK;
 pub(crate) use extents::{Extents, Mixing, Outline, extents};
 pub use function::Function;
-pub use generation::Generation;
 pub use ids::{ConstantId, FunctionId, InvokeId, NodeId, SiteId, SourceId};
 pub use infer::{Environment, infer};
 pub use inferred::Inferred;
+pub(crate) use input::Comparable;
+pub use input::{Input, InputPart};
 pub use kind_tag::KindTag;
 pub(crate) use kind_tag::kind_of;
 pub use limits::Limits;
-pub(crate) use names::printable;
+pub use names::printable;
 pub use op::Op;
 pub(crate) use operation::suggest as suggest_operation;
 pub use operation::{Operation, operation, register};
 pub use region::{Region, Span, Step};
 pub use role::AxisRole;
+pub use rollout::{Output, Rollout};
 pub use serial::VERSION;
-pub(crate) use validate::not_finite;
+pub use validate::not_finite;
 pub(crate) use visited::Visited;
 
 pub use crate::error::Source;
 
-/// An experiment on one model: which prompts it runs, what it does where, and what it gives back.
+/// An experiment on one model: on which inputs it runs, what it does where, and what it returns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Graph {
     /// The name of the model's signature.
@@ -113,50 +115,32 @@ pub struct Guard {
 
 /// What one invoke runs the model on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "version2::Written")]
 pub struct Invoke {
-    /// Its prompts, one row of the batch each.
-    pub prompts: Vec<Prompt>,
-    /// Whether it has no prompts of its own, and sees those of all other invokes side by side.
+    /// Its inputs, one row of the batch each.
+    pub inputs: Vec<Input>,
+    /// Whether it has no inputs of its own, and sees those of all other invokes side by side.
     #[serde(rename = "everything", default, skip_serializing_if = "std::ops::Not::not")]
-    pub all_prompts: bool,
-    /// How to go on after the prompt, where that is asked for.
+    pub all_inputs: bool,
+    /// How to go on after the first pass, where that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generation: Option<Generation>,
-    /// Where in the user's program its prompts are given.
+    pub rollout: Option<Rollout>,
+    /// Where in the user's program its inputs are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-}
-
-/// A prompt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Prompt {
-    /// Text, which the model's tokenizer splits.
-    Text(String),
-    /// Token ids.
-    Tokens(Vec<u32>),
-    /// Token ids of which some are hidden from every other position, as with an `attention_mask` that has zeros.
-    ///
-    /// Positions are counted over the tokens that are seen, on every architecture, as transformers' `generate` counts them: the position of a
-    /// seen token is the number of seen tokens before it (`attention_mask.cumsum(-1) - 1`), that of a hidden one is 0, and the first
-    /// generated token follows the last seen one. Hidden tokens therefore change nothing at the others: with `9` hidden, `[5, 9, 7]`
-    /// has the outputs of `[5, 7]` at `5` and `7`.
-    Masked {
-        /// The ids.
-        tokens: Vec<u32>,
-        /// For each token whether it is seen.
-        seen: Vec<bool>,
-    },
-    /// What the model reads in place of its own embeddings of tokens, of shape `(Seq, Hidden)`.
-    Embeddings(Constant),
-    /// A conversation, for which the model's chat template finds the words.
-    Chat(Chat),
 }
 
 impl Node {
     /// What it uses: its arguments, and the conditions of the branches that it is in.
     pub(crate) fn uses(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.args.iter().copied().chain(self.guards.iter().map(|guard| guard.condition))
+    }
+}
+
+impl Invoke {
+    /// How many passes there are at most.
+    pub fn steps(&self) -> usize {
+        self.rollout.as_ref().map_or(1, |rollout| rollout.steps.max(1))
     }
 }
 
@@ -171,12 +155,12 @@ impl Graph {
         &self.sites[id.index()]
     }
 
-    /// Whether an invoke sees the prompts of all others.
+    /// Whether an invoke sees the inputs of all others.
     pub(crate) fn sees_all(&self, invoke: InvokeId) -> bool {
-        self.invokes.get(invoke.index()).is_some_and(|invoke| invoke.all_prompts)
+        self.invokes.get(invoke.index()).is_some_and(|invoke| invoke.all_inputs)
     }
 
-    /// Whether two invokes are about some of the same prompts.
+    /// Whether two invokes are about some of the same inputs.
     pub(crate) fn share_rows(&self, a: InvokeId, b: InvokeId) -> bool {
         a == b || self.sees_all(a) || self.sees_all(b)
     }

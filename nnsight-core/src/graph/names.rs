@@ -18,7 +18,7 @@ impl Op {
             | Op::Set { .. }
             | Op::Skip { .. }
             | Op::Stop { .. }
-            | Op::Tokens { .. }
+            | Op::Output { .. }
             | Op::Grad
             | Op::SetGrad
             | Op::Constant(_)
@@ -94,7 +94,7 @@ fn steers(c: char) -> bool {
 }
 
 /// A text of unknown origin as it can be shown on a terminal: characters that would steer it are escaped.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match steers(c) {

@@ -45,8 +45,9 @@ pub enum Op {
         /// The last site that they reach.
         site: SiteId,
     },
-    /// The tokens that were generated, once the run is over.
-    Tokens {
+    /// What came out of a rollout, once the run is over.
+    #[serde(alias = "tokens")]
+    Output {
         /// For which prompts.
         invoke: InvokeId,
     },
@@ -228,7 +229,7 @@ impl Op {
     /// How many arguments it takes, as `(at least, at most)`.
     pub fn arity(&self) -> (usize, usize) {
         match self {
-            Op::Get { .. } | Op::Constant(_) | Op::Scalar(_) | Op::Tokens { .. } | Op::Stop { .. } => (0, 0),
+            Op::Get { .. } | Op::Constant(_) | Op::Scalar(_) | Op::Output { .. } | Op::Stop { .. } => (0, 0),
             Op::Logic(Logic::Not) => (1, 1),
             Op::Set { .. }
             | Op::Skip { .. }
@@ -281,7 +282,7 @@ impl Op {
             Op::Set { .. } => "set".into(),
             Op::Skip { .. } => "skip".into(),
             Op::Stop { .. } => "stop".into(),
-            Op::Tokens { .. } => "tokens".into(),
+            Op::Output { .. } => "output".into(),
             Op::Grad => "grad".into(),
             Op::SetGrad => "set_grad".into(),
             Op::Constant(_) => "constant".into(),

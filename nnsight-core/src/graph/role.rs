@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What the entries of an axis are to whatever runs a model. What an axis is called decides nothing: `dim!(pub Key = 64)` is a plain one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AxisRole {

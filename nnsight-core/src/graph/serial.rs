@@ -9,8 +9,8 @@ use super::validate::DEEPEST;
 use super::{Body, Graph, Limits, printable};
 use crate::{Error, Result};
 
-/// The version that is written, and the only one that is read.
-pub const VERSION: u32 = 2;
+/// The version that is written. It is read, and so is the one before.
+pub const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct Envelope<G> {
@@ -25,7 +25,7 @@ struct VersionOnly {
 
 fn check_version(version: u32) -> Result<()> {
     match version {
-        VERSION => Ok(()),
+        2 | VERSION => Ok(()),
         found => Err(Error::GraphVersion { found, known: VERSION, source_line: None }),
     }
 }

@@ -2,22 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::{Graph, Node, NodeId, Op, Prompt};
-
-impl Display for Prompt {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match self {
-            Prompt::Text(text) => write!(f, "{text:?}"),
-            Prompt::Tokens(tokens) => write!(f, "{tokens:?}"),
-            Prompt::Embeddings(constant) => write!(f, "embeddings {:?}", constant.tensor.dims()),
-            Prompt::Chat(chat) => write!(f, "{chat}"),
-            Prompt::Masked { tokens, seen } => {
-                let tokens = tokens.iter().zip(seen).map(|(token, seen)| if *seen { token.to_string() } else { format!("({token})") });
-                write!(f, "[{}]", tokens.collect::<Vec<_>>().join(", "))
-            }
-        }
-    }
-}
+use super::{Graph, Node, NodeId, Op};
 
 impl Display for NodeId {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -29,12 +14,12 @@ impl Display for Graph {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         writeln!(f, "graph {}", self.signature)?;
         for (index, invoke) in self.invokes.iter().enumerate() {
-            let mut prompts = invoke.prompts.iter().map(ToString::to_string).collect::<Vec<_>>();
-            if invoke.all_prompts {
-                prompts.push("all prompts".to_string());
+            let mut inputs = invoke.inputs.iter().map(ToString::to_string).collect::<Vec<_>>();
+            if invoke.all_inputs {
+                inputs.push("all inputs".to_string());
             }
-            let generation = invoke.generation.as_ref().map(|generation| format!(" and {generation}"));
-            writeln!(f, "  invoke {index}: {}{}", prompts.join(", "), generation.unwrap_or_default())?;
+            let rollout = invoke.rollout.as_ref().map(|rollout| format!(" and {rollout}"));
+            writeln!(f, "  invoke {index}: {}{}", inputs.join(", "), rollout.unwrap_or_default())?;
         }
         for (id, node) in self.iter() {
             writeln!(f, "  {}", self.describe(id, node))?;
@@ -58,7 +43,7 @@ impl Graph {
             Op::Set { at, site, region, .. } => format!("set {}{region} of {at} = {args}", self.site(*site)),
             Op::Skip { at, site, .. } => format!("skip {} of {at} = {args}", self.site(*site)),
             Op::Stop { at, site } => format!("stop after {} of {at}", self.site(*site)),
-            Op::Tokens { invoke } => format!("{id} = tokens of {}", invoke.0),
+            Op::Output { invoke } => format!("{id} = output of {}", invoke.0),
             Op::SetGrad => format!("set grad {args}"),
             Op::Constant(constant) => {
                 let constant = &self.constants[constant.index()];

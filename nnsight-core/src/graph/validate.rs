@@ -1,6 +1,6 @@
 //! The one check that everything passes which arrives as data.
 
-use super::{Body, Generation, Graph, Limits, Node, NodeId, Op, Prompt, Region, Unary, names};
+use super::{Body, Graph, Input, Limits, Node, NodeId, Op, Region, Unary, names};
 use crate::{Error, Result};
 
 /// Loops inside of each other, at most.
@@ -21,28 +21,21 @@ impl Graph {
         self.check_sizes(limits)?;
         self.check_names(limits)?;
         for (index, invoke) in self.invokes.iter().enumerate() {
-            if invoke.prompts.is_empty() != invoke.all_prompts {
+            if invoke.inputs.is_empty() != invoke.all_inputs {
                 return Err(Error::EmptyInvoke { invoke: index, source_line: invoke.source.clone() });
             }
-            if let Some(problem) = invoke.generation.as_ref().and_then(Generation::problem) {
-                return Err(Error::Generation { problem, source_line: invoke.source.clone() });
+            let Some(rollout) = &invoke.rollout else { continue };
+            let (size, source_line) = (rollout.size(), || invoke.source.clone());
+            // Every step may look at all of them.
+            if size > limits.name_bytes {
+                let what = "bytes of settings of a rollout";
+                return Err(Error::TooLarge { what, found: size, limit: limits.name_bytes, source_line: source_line() });
             }
-            let stops = invoke.generation.as_ref().map(|generation| {
-                let texts = generation.stop_strings.iter().map(|text| text.len().saturating_add(1)).fold(0, usize::saturating_add);
-                texts.saturating_add(generation.stop_tokens.len())
-            });
-            // Every one of them is looked for at every step.
-            if let Some(found) = stops.filter(|&found| found > limits.name_bytes) {
-                return Err(Error::TooLarge {
-                    what: "tokens and bytes of texts that end a generation",
-                    found,
-                    limit: limits.name_bytes,
-                    source_line: invoke.source.clone(),
-                });
+            if rollout.output.axes.len() > 5 {
+                return Err(Error::Rollout { problem: "what comes out of it has more than five axes".into(), source_line: source_line() });
             }
-            let steps = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens);
-            if steps > limits.steps {
-                return Err(Error::TooLarge { what: "steps of a generation", found: steps, limit: limits.steps, source_line: invoke.source.clone() });
+            if rollout.steps > limits.steps {
+                return Err(Error::TooLarge { what: "steps of a rollout", found: rollout.steps, limit: limits.steps, source_line: source_line() });
             }
         }
         let mut count = self.nodes.len();
@@ -79,26 +72,19 @@ impl Graph {
         if entries > limits.constant_entries {
             return Err(Error::TooLarge { what: "entries of constants", found: entries, limit: limits.constant_entries, source_line: None });
         }
-        let length = |prompt: &Prompt| match prompt {
-            Prompt::Text(text) => text.len(),
-            Prompt::Tokens(tokens) => tokens.len(),
-            Prompt::Embeddings(constant) => constant.tensor.elem_count(),
-            Prompt::Masked { tokens, seen } => tokens.len().max(seen.len()),
-            Prompt::Chat(chat) => chat.len(),
-        };
-        let tokens = self.invokes.iter().flat_map(|invoke| &invoke.prompts).map(length).fold(0, sum);
-        if tokens > limits.tokens {
-            return Err(Error::TooLarge { what: "tokens or bytes of prompts", found: tokens, limit: limits.tokens, source_line: None });
+        let size = self.invokes.iter().flat_map(|invoke| &invoke.inputs).map(Input::size).fold(0, sum);
+        if size > limits.input_size {
+            return Err(Error::TooLarge { what: "entries or bytes of inputs", found: size, limit: limits.input_size, source_line: None });
         }
-        // A block on all prompts has a copy of them, and is ordered with every other block.
-        let own = self.invokes.iter().map(|invoke| invoke.prompts.len()).fold(0, sum);
-        let seeing_all = self.invokes.iter().filter(|invoke| invoke.all_prompts).count();
-        let prompts = own.saturating_add(seeing_all.saturating_mul(own.max(self.invokes.len())));
-        if prompts > limits.prompts {
+        // A block on all inputs has a copy of them, and is ordered with every other block.
+        let own = self.invokes.iter().map(|invoke| invoke.inputs.len()).fold(0, sum);
+        let seeing_all = self.invokes.iter().filter(|invoke| invoke.all_inputs).count();
+        let inputs = own.saturating_add(seeing_all.saturating_mul(own.max(self.invokes.len())));
+        if inputs > limits.inputs {
             return Err(Error::TooLarge {
-                what: "prompts, counted for every block that sees them",
-                found: prompts,
-                limit: limits.prompts,
+                what: "inputs, counted for every block that sees them",
+                found: inputs,
+                limit: limits.inputs,
                 source_line: None,
             });
         }
@@ -133,15 +119,15 @@ impl Graph {
         }
         self.check_numbers(id, &node.op)?;
         match &node.op {
-            Op::Tokens { invoke } => match self.invokes.get(invoke.index()) {
-                Some(invoke) if invoke.generation.is_some() => Ok(()),
-                _ => Err(dangling("invoke that generates", invoke.0)),
+            Op::Output { invoke } => match self.invokes.get(invoke.index()) {
+                Some(invoke) if invoke.rollout.is_some() => Ok(()),
+                _ => Err(dangling("invoke with a rollout", invoke.0)),
             },
             Op::Get { at, site } | Op::Set { at, site, .. } | Op::Skip { at, site, .. } | Op::Stop { at, site } => {
                 let Some(invoke) = self.invokes.get(at.invoke.index()) else {
                     return Err(dangling("invoke", at.invoke.0));
                 };
-                let steps = invoke.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
+                let steps = invoke.steps();
                 if at.step as usize >= steps {
                     return Err(Error::NoStep { step: i64::from(at.step), steps, source_line: self.source(id) });
                 }
@@ -211,7 +197,7 @@ impl Graph {
             names::check_node(inner, limits)?;
             self.check_numbers(id, &inner.op)?;
             match &inner.op {
-                Op::Get { .. } | Op::Set { .. } | Op::Skip { .. } | Op::Stop { .. } | Op::Tokens { .. } | Op::Grad | Op::SetGrad => {
+                Op::Get { .. } | Op::Set { .. } | Op::Skip { .. } | Op::Stop { .. } | Op::Output { .. } | Op::Grad | Op::SetGrad => {
                     return Err(dangling("operation that a loop can repeat", index as u32));
                 }
                 Op::Constant(constant) if constant.index() >= self.constants.len() => return Err(dangling("constant", constant.0)),
@@ -230,10 +216,10 @@ impl Graph {
         }
     }
 
-    /// Checks that no constant, and no prompt's embedding, holds NaN or an infinity.
+    /// Checks that no constant, and no tensor of an input, holds NaN or an infinity.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] with the line that brought it in, [`Error::PromptNotFinite`].
+    /// [`Error::NotFinite`] with the line that brought it in, [`Error::InputNotFinite`].
     pub fn check_constants(&self) -> Result<()> {
         for (id, node) in self.iter() {
             if let Op::Constant(constant) = node.op
@@ -243,11 +229,9 @@ impl Graph {
             }
         }
         for (invoke, content) in self.invokes.iter().enumerate() {
-            for (prompt, content) in content.prompts.iter().enumerate() {
-                if let Prompt::Embeddings(constant) = content
-                    && let Some(number) = not_finite(&constant.tensor)?
-                {
-                    return Err(Error::PromptNotFinite { number, invoke, prompt, source_line: None });
+            for (input, content) in content.inputs.iter().enumerate() {
+                if let Some(number) = content.not_finite()? {
+                    return Err(Error::InputNotFinite { number, invoke, input, source_line: None });
                 }
             }
         }
@@ -256,7 +240,10 @@ impl Graph {
 }
 
 /// What the entries of a tensor come to, if they are not all finite.
-pub(crate) fn not_finite(tensor: &candle_core::Tensor) -> Result<Option<f64>> {
+///
+/// # Errors
+/// If the device fails.
+pub fn not_finite(tensor: &candle_core::Tensor) -> Result<Option<f64>> {
     if !tensor.dtype().is_float() || tensor.elem_count() == 0 {
         return Ok(None);
     }

@@ -52,9 +52,9 @@ mod tests {
 
     #[test]
     fn an_edit_of_all_prompts_is_one_of_each() {
-        let invoke = |all_prompts| Invoke { all_prompts, ..Invoke::default() };
+        let invoke = |all_inputs| Invoke { all_inputs, ..Invoke::default() };
         let graph = Graph { invokes: vec![invoke(false), invoke(false), invoke(true)], ..Graph::default() };
-        let (first, second, all) = (At::prompt(InvokeId(0)), At::prompt(InvokeId(1)), At::prompt(InvokeId(2)));
+        let (first, second, all) = (At::first(InvokeId(0)), At::first(InvokeId(1)), At::first(InvokeId(2)));
         let mut visited = Visited::default();
         let know = |visited: &mut Visited<u32>| [first, second, all].into_iter().for_each(|at| *visited.entry(&graph, at, 7) = 1);
         know(&mut visited);

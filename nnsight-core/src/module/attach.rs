@@ -68,6 +68,7 @@ impl<M: Attach, X> Traceable for Attached<'_, M, X>
 where
     X: BelongsTo<<M::Network as Interface>::Signature> + Forward,
 {
+    type Kind = M::Kind;
     type Network = NetworkWithAttachment<M::Network, X>;
     fn table(&self) -> &Arc<SiteTable> {
         &self.table

@@ -3,9 +3,10 @@
 use candle_core::{DType, Tensor};
 use nnsight_kernels::{MaybeOwned, is_half};
 
+use super::state::{ModuleState, States};
 use super::{Attachment, AttachmentRole, Forward, Instrument};
-use crate::Result;
-use crate::batch::{KvCache, TokenBatch, Window};
+use crate::batch::{AnyBatch, Wanted, Window};
+use crate::{Error, Result};
 
 /// Where a module's sites stand in the [`SiteTable`](crate::sites::SiteTable). Every module has one as its field `place`; it is set when the
 /// model is put together.
@@ -76,8 +77,9 @@ pub struct Cx<'a> {
     used: &'a [bool],
     hook: Option<&'a mut dyn Hook>,
     /// What earlier passes left behind, where this one continues them or is to be continued.
-    kv_cache: Option<&'a mut KvCache>,
-    batch: &'a TokenBatch,
+    states: Option<&'a mut States>,
+    batch: &'a dyn AnyBatch,
+    wanted: Wanted,
     /// The modules that were attached to the model.
     attachments: &'a [Attachment<'a>],
     here: usize,
@@ -87,17 +89,23 @@ pub struct Cx<'a> {
 
 impl<'a> Cx<'a> {
     /// A pass that nobody looks at.
-    pub fn untouched(batch: &'a TokenBatch) -> Self {
-        Cx { used: &[], hook: None, kv_cache: None, batch, attachments: &[], here: 0, window: None }
+    pub fn untouched(batch: &'a dyn AnyBatch) -> Self {
+        Cx { used: &[], hook: None, states: None, batch, wanted: Wanted::All, attachments: &[], here: 0, window: None }
     }
 
     /// A pass that nobody looks at, and that continues or is continued by others.
-    pub fn continued(batch: &'a TokenBatch, kv_cache: &'a mut KvCache) -> Self {
-        Cx { kv_cache: Some(kv_cache), ..Cx::untouched(batch) }
+    pub fn continued(batch: &'a dyn AnyBatch, states: &'a mut States) -> Self {
+        Cx { states: Some(states), ..Cx::untouched(batch) }
     }
 
-    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, kv_cache: Option<&'a mut KvCache>, batch: &'a TokenBatch) -> Self {
-        Cx { used, hook: Some(hook), kv_cache, batch, attachments: &[], here: 0, window: None }
+    /// The same pass, of which the last stages are asked for these positions.
+    #[must_use]
+    pub fn wanting(self, wanted: Wanted) -> Self {
+        Cx { wanted, ..self }
+    }
+
+    pub(crate) fn hooked(used: &'a [bool], hook: &'a mut dyn Hook, states: Option<&'a mut States>, batch: &'a dyn AnyBatch, wanted: Wanted) -> Self {
+        Cx { used, hook: Some(hook), states, wanted, ..Cx::untouched(batch) }
     }
 
     /// The same pass, coming by attached modules.
@@ -106,12 +114,16 @@ impl<'a> Cx<'a> {
             Some(hook) => Some(&mut **hook),
             None => None,
         };
-        Cx { used: self.used, hook, kv_cache: self.kv_cache.as_deref_mut(), batch: self.batch, attachments, here: self.here, window: self.window }
+        let Cx { used, batch, wanted, here, window, .. } = *self;
+        Cx { used, hook, states: self.states.as_deref_mut(), batch, wanted, attachments, here, window }
     }
 
-    /// The tokens, positions and padding of this pass.
-    pub fn batch(&self) -> &'a TokenBatch {
-        self.batch
+    /// What this pass is given.
+    ///
+    /// # Errors
+    /// If it is given a batch of another kind of models.
+    pub fn batch<B: AnyBatch>(&self) -> Result<&'a B> {
+        self.batch.downcast_ref().ok_or_else(|| Error::OtherBatch { expected: std::any::type_name::<B>(), source_line: None })
     }
 
     /// Runs a submodule, whose input, inside and output are then sites.
@@ -172,7 +184,10 @@ impl<'a> Cx<'a> {
     /// # Errors
     /// As [`Cx::call`].
     pub fn call_last<M: Forward + Instrument>(&mut self, layer: &M, input: &Tensor) -> Result<Tensor> {
-        self.window = self.batch.window.filter(|_| self.batch.cuts_last_layer && !self.looks_into(layer));
+        self.window = match self.wanted {
+            Wanted::OfLastLayer(window) if !self.looks_into(layer) => Some(window),
+            _ => None,
+        };
         let result = self.call(layer, input);
         self.window = None;
         result
@@ -182,7 +197,7 @@ impl<'a> Cx<'a> {
     /// positions look at, keys and values, is needed at all.
     ///
     /// # Shapes
-    /// `(Batch, Seq, …)`
+    /// rows and positions first
     ///
     /// # Errors
     /// If the value has one axis.
@@ -201,7 +216,7 @@ impl<'a> Cx<'a> {
     /// Keys or values, without those at which no wanted position looks: the last.
     ///
     /// # Shapes
-    /// `(Batch, KvHeads, Key, HeadDim)`
+    /// rows, heads and positions first
     ///
     /// # Errors
     /// If there are not so many.
@@ -240,19 +255,24 @@ impl<'a> Cx<'a> {
         self.tap(tap, weight.clone())
     }
 
-    /// Keys and values with those of earlier positions before them, and keeps them for later ones. Where nothing continues this pass, they
-    /// are given back as they are.
+    /// Of what the layers computed, the positions for which the last stage is asked; those alone may have been computed already.
     ///
     /// # Shapes
-    /// `(Batch, KvHeads, Seq, HeadDim)` each.
+    /// rows and positions first
     ///
     /// # Errors
-    /// Where those of earlier positions are missing, because the module was skipped then.
-    pub fn extend(&mut self, keys: Tensor, values: Tensor) -> Result<(Tensor, Tensor)> {
-        match &mut self.kv_cache {
-            None => Ok((keys, values)),
-            Some(kv_cache) => Ok(kv_cache.extend(self.here, self.batch.past(), keys, values)?),
+    /// If the value has one axis.
+    pub fn for_head(&self, state: Tensor) -> Result<Tensor> {
+        match self.wanted.window() {
+            Some(window) if state.dim(1)? == self.batch.width() => Ok(window.of(&state)?),
+            _ => Ok(state),
         }
+    }
+
+    /// What this module keeps from pass to pass, nothing yet in its first; `None` if no other pass continues this one.
+    pub fn state<S: ModuleState + Default>(&mut self) -> Option<&mut S> {
+        let here = self.here;
+        self.states.as_mut()?.of(here)
     }
 
     /// Whether anybody uses one of these values, so that a fused computation which does not have them must not be taken.

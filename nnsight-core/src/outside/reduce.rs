@@ -18,10 +18,12 @@ macro_rules! reduce {
             ///
             /// # Examples
             /// ```
-            /// use nnsight_core::types::{Dynamic, Hidden, Seq, Tensor};
+            /// use nnsight_core::types::{Dynamic, Tensor};
+            /// # nnsight_core::position_dims!(Time = Position);
+            /// # nnsight_core::model_dims!(Width);
             /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
-            /// let h = Tensor::<Dynamic, (Seq, Hidden)>::new(entries)?;
-            #[doc = concat!("println!(\"{}\", h.", stringify!($name), "(Seq)?);")]
+            /// let h = Tensor::<Dynamic, (Time, Width)>::new(entries)?;
+            #[doc = concat!("println!(\"{}\", h.", stringify!($name), "(Time)?);")]
             /// # Ok::<(), Box<dyn std::error::Error>>(())
             /// ```
             #[track_caller]
@@ -44,10 +46,12 @@ macro_rules! reduce {
             ///
             /// # Examples
             /// ```
-            /// use nnsight_core::types::{Dynamic, Hidden, Seq, Tensor};
+            /// use nnsight_core::types::{Dynamic, Tensor};
+            /// # nnsight_core::position_dims!(Time = Position);
+            /// # nnsight_core::model_dims!(Width);
             /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
-            /// let h = Tensor::<Dynamic, (Seq, Hidden)>::new(entries)?;
-            #[doc = concat!("println!(\"{}\", h.", stringify!($keep), "(Hidden)?);")]
+            /// let h = Tensor::<Dynamic, (Time, Width)>::new(entries)?;
+            #[doc = concat!("println!(\"{}\", h.", stringify!($keep), "(Width)?);")]
             /// # Ok::<(), Box<dyn std::error::Error>>(())
             /// ```
             #[track_caller]
@@ -66,9 +70,11 @@ macro_rules! reduce {
             ///
             /// # Examples
             /// ```
-            /// use nnsight_core::types::{Dynamic, Hidden, Seq, Tensor};
+            /// use nnsight_core::types::{Dynamic, Tensor};
+            /// # nnsight_core::position_dims!(Time = Position);
+            /// # nnsight_core::model_dims!(Width);
             /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
-            /// let h = Tensor::<Dynamic, (Seq, Hidden)>::new(entries)?;
+            /// let h = Tensor::<Dynamic, (Time, Width)>::new(entries)?;
             #[doc = concat!("println!(\"{}\", h.", stringify!($all), "()?);")]
             /// # Ok::<(), Box<dyn std::error::Error>>(())
             /// ```
@@ -144,10 +150,11 @@ impl<C, S: Shape, K: Number> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Tensor, Vocab};
+    /// use nnsight_core::types::{Dynamic, Tensor};
+    /// # nnsight_core::model_dims!(Words);
     /// let entries = candle_core::Tensor::new(&[0f32, 0.0], &candle_core::Device::Cpu)?;
-    /// let logits = Tensor::<Dynamic, (Vocab,)>::new(entries)?;
-    /// assert_eq!(logits.softmax(Vocab)?.to_vec1::<f32>()?, [0.5, 0.5]);
+    /// let logits = Tensor::<Dynamic, (Words,)>::new(entries)?;
+    /// assert_eq!(logits.softmax(Words)?.to_vec1::<f32>()?, [0.5, 0.5]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
@@ -165,9 +172,10 @@ impl<C, S: Shape, K: Number> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Tensor, Vocab};
-    /// let logits = Tensor::<Dynamic, (Vocab,)>::new(candle_core::Tensor::new(&[3f32], &candle_core::Device::Cpu)?)?;
-    /// assert_eq!(logits.log_softmax(Vocab)?.to_vec1::<f32>()?, [0.0]);
+    /// use nnsight_core::types::{Dynamic, Tensor};
+    /// # nnsight_core::model_dims!(Words);
+    /// let logits = Tensor::<Dynamic, (Words,)>::new(candle_core::Tensor::new(&[3f32], &candle_core::Device::Cpu)?)?;
+    /// assert_eq!(logits.log_softmax(Words)?.to_vec1::<f32>()?, [0.0]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
@@ -185,10 +193,11 @@ impl<C, S: Shape, K: Number> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Tensor, Vocab};
+    /// use nnsight_core::types::{Dynamic, Tensor};
+    /// # nnsight_core::model_dims!(Words);
     /// let entries = candle_core::Tensor::new(&[1f32, 3.0, 2.0], &candle_core::Device::Cpu)?;
-    /// let logits = Tensor::<Dynamic, (Vocab,)>::new(entries)?;
-    /// let (best, tokens) = logits.topk(Vocab, 2)?;
+    /// let logits = Tensor::<Dynamic, (Words,)>::new(entries)?;
+    /// let (best, tokens) = logits.topk(Words, 2)?;
     /// assert_eq!((best.to_vec1::<f32>()?, tokens.to_vec1::<i64>()?), (vec![3.0, 2.0], vec![1, 2]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -231,10 +240,11 @@ impl<C, S: Shape> Tensor<C, S> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Hidden, Tensor};
-    /// let new = |entries: &[f32]| Tensor::<Dynamic, (Hidden,)>::new(candle_core::Tensor::new(entries, &candle_core::Device::Cpu)?);
+    /// use nnsight_core::types::{Dynamic, Tensor};
+    /// # nnsight_core::model_dims!(Width);
+    /// let new = |entries: &[f32]| Tensor::<Dynamic, (Width,)>::new(candle_core::Tensor::new(entries, &candle_core::Device::Cpu)?);
     /// let (a, b) = (new(&[3.0, 4.0])?, new(&[1.0, 2.0])?);
-    /// assert_eq!(a.dot(&b, Hidden)?.to_scalar::<f32>()?, 11.0);
+    /// assert_eq!(a.dot(&b, Width)?.to_scalar::<f32>()?, 11.0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
@@ -258,10 +268,11 @@ impl<C, S: Shape> Tensor<C, S> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Hidden, Tensor};
-    /// let new = |entries: &[f32]| Tensor::<Dynamic, (Hidden,)>::new(candle_core::Tensor::new(entries, &candle_core::Device::Cpu)?);
+    /// use nnsight_core::types::{Dynamic, Tensor};
+    /// # nnsight_core::model_dims!(Width);
+    /// let new = |entries: &[f32]| Tensor::<Dynamic, (Width,)>::new(candle_core::Tensor::new(entries, &candle_core::Device::Cpu)?);
     /// let (a, b) = (new(&[3.0, 0.0])?, new(&[2.0, 0.0])?);
-    /// assert_eq!(a.cosine(&b, Hidden)?.to_scalar::<f32>()?, 1.0);
+    /// assert_eq!(a.cosine(&b, Width)?.to_scalar::<f32>()?, 1.0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]

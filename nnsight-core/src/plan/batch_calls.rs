@@ -18,7 +18,7 @@ pub(super) fn batch_calls(graph: &Graph, order: &mut Order, needed: &[bool], fac
     // From the last to the first: whether nothing in the model depends on it.
     let mut free = vec![true; graph.nodes.len()];
     for (id, node) in graph.iter().rev() {
-        let holds_up = node.op.has_effect() || matches!(node.op, Op::Tokens { .. }) || !free[id.index()];
+        let holds_up = node.op.has_effect() || matches!(node.op, Op::Output { .. }) || !free[id.index()];
         if holds_up && needed[id.index()] {
             node.args.iter().for_each(|arg| free[arg.index()] = false);
         }
@@ -26,7 +26,7 @@ pub(super) fn batch_calls(graph: &Graph, order: &mut Order, needed: &[bool], fac
             node.guards.iter().for_each(|guard| free[guard.condition.index()] = false);
         }
     }
-    let continuing = graph.invokes.iter().zip(&order.batches).filter(|(invoke, _)| invoke.generation.is_some());
+    let continuing = graph.invokes.iter().zip(&order.batches).filter(|(invoke, _)| invoke.rollout.is_some());
     let continued = continuing.map(|(_, &batch)| batch).collect::<HashSet<_>>();
     let mut waits = vec![false; graph.nodes.len()];
     let mut size = 0;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::components::components;
 use super::order::{SitePoint, gives_what_is_there};
-use crate::graph::{AxisRole, Generation, Graph, InvokeId, NodeId, Op};
+use crate::graph::{AxisRole, Graph, InvokeId, NodeId, Op};
 use crate::sites::SiteTable;
 use crate::{Error, Result};
 
@@ -68,7 +68,7 @@ impl<'a> Batches<'a> {
             }
         }
         let groups = groups(graph, table, positions);
-        let sees_all = graph.invokes.iter().any(|invoke| invoke.all_prompts);
+        let sees_all = graph.invokes.iter().any(|invoke| invoke.all_inputs);
         let mut batches = Batches { graph, table, positions, visits, groups, waiting, sees_all, components: Vec::new() };
         let vertices = batches.all_invokes() + usize::from(sees_all);
         batches.components = components(vertices, |vertex, edge| batches.needed(vertex, edge));
@@ -219,7 +219,7 @@ impl<'a> Batches<'a> {
                 break;
             }
         }
-        if let Some(all) = members.iter().copied().find(|&invoke| self.graph.invokes[invoke].all_prompts) {
+        if let Some(all) = members.iter().copied().find(|&invoke| self.graph.invokes[invoke].all_inputs) {
             let others = members.iter().filter(|&&other| self.groups[other] != self.groups[all]);
             lines.extend(others.map(|other| format!("invoke {other} and invoke {all} have to stand in one batch")).take(LINES));
         }
@@ -292,16 +292,7 @@ fn groups(graph: &Graph, table: &SiteTable, positions: &[usize]) -> Vec<usize> {
     let mut first = HashMap::new();
     let group = |index: usize| match alone[index] {
         true => index,
-        false => *first.entry(graph.invokes[index].generation.as_ref().map(settings)).or_insert(index),
+        false => *first.entry(graph.invokes[index].rollout.as_ref()).or_insert(index),
     };
     (0..graph.invokes.len()).map(group).collect()
-}
-
-/// The settings of a generation, equal where those are.
-fn settings(generation: &Generation) -> impl Eq + std::hash::Hash + '_ {
-    let Generation { max_new_tokens, min_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop_tokens, stop_strings } = generation;
-    // Zero and minus zero are equal.
-    let bits = |number: f64| (number + 0.0).to_bits();
-    let numbers = (bits(*temperature), top_p.map(bits), bits(*repetition_penalty));
-    (max_new_tokens, min_new_tokens, top_k, seed, numbers, stop_tokens, stop_strings)
 }

@@ -27,7 +27,7 @@ impl Plan {
         let mut uses = vec![0; graph.nodes.len()];
         graph.saves.iter().for_each(|save| uses[save.index()] += 1);
         let mut batches = shares.into_iter().map(|share| PassBatch { share, ..PassBatch::default() }).collect::<Vec<_>>();
-        let mut read = graph.invokes.iter().map(|invoke| context.streams && invoke.generation.is_some()).collect::<Vec<_>>();
+        let mut read = graph.invokes.iter().map(|invoke| context.streams && invoke.rollout.is_some()).collect::<Vec<_>>();
         let mut all_read = false;
         let mut with_gradient = vec![false; graph.nodes.len()];
         for id in run {
@@ -38,7 +38,7 @@ impl Plan {
                     read[at.invoke.index()] = true;
                     all_read |= graph.sees_all(at.invoke);
                 }
-                Op::Tokens { invoke } => read[invoke.index()] = true,
+                Op::Output { invoke } => read[invoke.index()] = true,
                 Op::Grad | Op::SetGrad => with_gradient[node.args[0].index()] = true,
                 _ => {}
             }
@@ -54,7 +54,7 @@ impl Plan {
             // A prompt of which nothing is needed is not run.
             if read[invoke] || all_read {
                 batches[batch].invokes.push(InvokeId(invoke as u32));
-                batches[batch].generation.clone_from(&graph.invokes[invoke].generation);
+                batches[batch].rollout.clone_from(&graph.invokes[invoke].rollout);
             }
         }
         let mut portions = batch_calls::Portions::new(graph, context.facts);

@@ -63,7 +63,7 @@ pub fn cse(graph: &Graph) -> Cow<'_, Graph> {
 /// Whether a node gives the same wherever it stands, and does nothing else.
 fn is_function(op: &Op) -> bool {
     !op.has_effect()
-        && !matches!(op, Op::Grad | Op::Tokens { .. } | Op::Loop(_) | Op::Item { .. } | Op::Choose | Op::Apply { .. } | Op::Custom { .. })
+        && !matches!(op, Op::Grad | Op::Output { .. } | Op::Loop(_) | Op::Item { .. } | Op::Choose | Op::Apply { .. } | Op::Custom { .. })
 }
 
 /// Equal where two nodes are equal and as many edits were made before. It differs where they do in anything that many nodes may differ in: else
@@ -106,7 +106,7 @@ fn hash(node: &Node, written: u32) -> u64 {
         Op::Set { .. }
         | Op::Skip { .. }
         | Op::Stop { .. }
-        | Op::Tokens { .. }
+        | Op::Output { .. }
         | Op::Grad
         | Op::SetGrad
         | Op::Choose
@@ -140,11 +140,11 @@ mod tests {
     }
 
     fn get() -> Op {
-        Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(0) }
+        Op::Get { at: At::first(InvokeId(0)), site: SiteId(0) }
     }
 
     fn set() -> Op {
-        Op::Set { at: At::prompt(InvokeId(0)), site: SiteId(0), region: Region::default(), unused: Unused::Refuse }
+        Op::Set { at: At::first(InvokeId(0)), site: SiteId(0), region: Region::default(), unused: Unused::Refuse }
     }
 
     #[test]

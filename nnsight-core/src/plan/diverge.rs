@@ -190,7 +190,7 @@ impl<'a> Seen<'a> {
         let mut latest: Vec<Option<Latest>> = Vec::with_capacity(self.graph.nodes.len());
         for (id, node) in self.graph.iter() {
             let own = match node.op {
-                Op::Get { at: At { invoke, .. }, .. } | Op::Tokens { invoke } => {
+                Op::Get { at: At { invoke, .. }, .. } | Op::Output { invoke } => {
                     let time = self.order.points[id.index()].time;
                     let has_diverged = divergences[invoke.index()].is_some_and(|divergence| time >= divergence.time);
                     let late = if has_diverged { Late::One(invoke) } else { Late::Nothing };
@@ -226,7 +226,7 @@ impl<'a> Seen<'a> {
             }
             match node.op {
                 _ if !joins[id.index()] => {}
-                Op::Get { at: At { invoke, .. }, .. } | Op::Tokens { invoke } => sets.join(id.index(), nodes + invoke.index()),
+                Op::Get { at: At { invoke, .. }, .. } | Op::Output { invoke } => sets.join(id.index(), nodes + invoke.index()),
                 _ => {
                     for used in node.uses().filter(|used| batch_of(*used) == batch_of(id)) {
                         joins[used.index()] = true;

@@ -56,8 +56,8 @@ impl Plan {
         let batches = planned.map(|(index, planned)| explaining.batch(index, planned)).collect::<Vec<_>>();
         let run = batches.iter().flat_map(|batch| &batch.layers).map(|cell| cell.run).sum();
         let all = graph.invokes.iter().enumerate().map(|(index, invoke)| {
-            let steps = invoke.generation.as_ref().map_or(0, |generation| generation.max_new_tokens - 1);
-            match invoke.all_prompts {
+            let steps = invoke.steps() - 1;
+            match invoke.all_inputs {
                 true => 0,
                 false => lengths[index].iter().map(|length| length + steps).sum::<usize>(),
             }
@@ -80,7 +80,7 @@ struct Explaining<'a> {
 }
 
 impl Explaining<'_> {
-    fn tokens(&self, invoke: InvokeId) -> usize {
+    fn positions(&self, invoke: InvokeId) -> usize {
         self.lengths[invoke.index()].iter().sum()
     }
 
@@ -117,26 +117,26 @@ impl Explaining<'_> {
         };
         match &planned.share {
             Share::Nothing => {
-                let own = || planned.invokes.iter().copied().filter(|invoke| !self.graph.invokes[invoke.index()].all_prompts);
-                let prompts = own().map(|invoke| self.lengths[invoke.index()].len()).sum::<usize>();
-                let steps = planned.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
+                let own = || planned.invokes.iter().copied().filter(|invoke| !self.graph.invokes[invoke.index()].all_inputs);
+                let inputs = own().map(|invoke| self.lengths[invoke.index()].len()).sum::<usize>();
+                let steps = planned.steps();
                 let last = if steps > 1 { depth } else { last };
-                add(1, last, prompts * steps, (own().map(|invoke| self.tokens(invoke)).sum::<usize>() + prompts * (steps - 1), 0));
+                add(1, last, inputs * steps, (own().map(|invoke| self.positions(invoke)).sum::<usize>() + inputs * (steps - 1), 0));
                 let steps = if steps > 1 { format!(", and up to {} steps behind them", steps - 1) } else { String::new() };
-                _ = write!(what, "{index}: {prompts} prompts through {last} layers{steps}{head}");
+                _ = write!(what, "{index}: {inputs} prompts through {last} layers{steps}{head}");
             }
             Share::Base { rows, keeps, until, .. } => {
                 let kept = keeps.last().map_or(0, |last| last.saturating_sub(1).min(depth));
                 let last = last.max(*until).max(kept);
-                let once = rows.iter().map(|(&invoke, rows)| (rows.start, (rows.len, self.tokens(invoke)))).collect::<BTreeMap<_, _>>();
-                let (prompts, tokens) = once.values().fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
-                add(1, last, prompts, (tokens, 0));
-                _ = write!(what, "{index}: {prompts} different prompts of {} runs, once, through {last} layers{head}", rows.len());
+                let once = rows.iter().map(|(&invoke, rows)| (rows.start, (rows.len, self.positions(invoke)))).collect::<BTreeMap<_, _>>();
+                let (inputs, positions) = once.values().fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
+                add(1, last, inputs, (positions, 0));
+                _ = write!(what, "{index}: {inputs} different prompts of {} runs, once, through {last} layers{head}", rows.len());
             }
             Share::Branch { base, rows, from, entries } => {
                 for &(invoke, stage) in entries {
                     let shared = rows.len * from;
-                    add(stage.max(1), last, rows.len, (self.tokens(invoke) - shared, shared));
+                    add(stage.max(1), last, rows.len, (self.positions(invoke) - shared, shared));
                 }
                 let (first, deepest) = (entries.first().map_or(0, |entry| entry.1), entries.last().map_or(0, |entry| entry.1));
                 let (first, deepest) = (first.saturating_sub(1), deepest.saturating_sub(1));

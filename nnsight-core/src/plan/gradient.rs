@@ -55,7 +55,7 @@ fn stops(op: &Op) -> Option<()> {
         | Op::OneHot { .. }
         | Op::Full(_)
         | Op::Randn { .. }
-        | Op::Tokens { .. }
+        | Op::Output { .. }
         | Op::Grad
         | Op::TopK { indices: true, .. }
         | Op::Reduce { reduce: Reduce::ArgMax | Reduce::ArgMin, .. } => true,
@@ -129,7 +129,7 @@ impl Back<'_> {
                     own = model.written(at, site);
                     if let Op::Set { region, .. } = &node.op {
                         // What replaces everything that goes on from here leaves nothing of what was there.
-                        let once = graph.invokes[at.invoke.index()].generation.is_none() && node.guards.is_empty();
+                        let once = graph.invokes[at.invoke.index()].rollout.is_none() && node.guards.is_empty();
                         if once && region.is_whole() && self.table.sites()[site].is_residual_boundary {
                             model.replaced(at.invoke);
                         }
@@ -162,7 +162,7 @@ struct Model<'a> {
 
 impl<'a> Model<'a> {
     fn new(graph: &'a Graph, table: &'a SiteTable) -> Self {
-        let seeing_all = graph.invokes.iter().filter(|invoke| invoke.all_prompts).count();
+        let seeing_all = graph.invokes.iter().filter(|invoke| invoke.all_inputs).count();
         Model { graph, table, seeing_all, own: HashMap::new(), of_all: Wanted::default(), anywhere: Wanted::default() }
     }
 

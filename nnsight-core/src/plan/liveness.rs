@@ -39,7 +39,7 @@ pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, context: P
         sweep.read[save.index()].add(Positions::All);
     }
     for (index, invoke) in graph.invokes.iter().enumerate() {
-        if context.streams && invoke.generation.is_some() {
+        if context.streams && invoke.rollout.is_some() {
             sweep.add_reader(InvokeId(index as u32), Reader { time: SitePoint::END, node: None });
         }
     }
@@ -147,7 +147,7 @@ impl Sweep<'_> {
                 self.add_reader(at.invoke, Reader { time: self.order.points[id.index()].time, node: Some(id) });
                 self.replaced.forget(self.graph, at, position);
             }
-            Op::Tokens { invoke } => self.add_reader(invoke, Reader { time: SitePoint::END, node: Some(id) }),
+            Op::Output { invoke } => self.add_reader(invoke, Reader { time: SitePoint::END, node: Some(id) }),
             Op::Grad => _ = self.gradients.insert(node.args[1]),
             _ => {}
         }
@@ -191,7 +191,7 @@ impl Sweep<'_> {
         if self.graph.node(id).guards.is_empty() {
             self.replaced.entry(self.graph, at, position).add(region, id);
             // Later steps see what earlier layers held, through their keys and values.
-            let once = self.graph.invokes[at.invoke.index()].generation.is_none();
+            let once = self.graph.invokes[at.invoke.index()].rollout.is_none();
             if once && region.is_whole() && self.table.sites()[position].is_residual_boundary {
                 match self.graph.sees_all(at.invoke) {
                     true => {

@@ -15,7 +15,7 @@ pub(super) fn windows(graph: &Graph, table: &SiteTable, order: &Order, head: usi
     // Which batch reads each node in the head.
     let mut read_in: Vec<Option<usize>> = vec![None; graph.nodes.len()];
     // The window of each batch so far, if it has one, and if anybody reads.
-    let mut windows = batches.iter().map(|batch| Some(batch.generation.is_some().then_some(Window::LAST))).collect::<Vec<_>>();
+    let mut windows = batches.iter().map(|batch| Some(batch.rollout.is_some().then_some(Window::LAST))).collect::<Vec<_>>();
     for (index, batch) in batches.iter().enumerate() {
         for visit in batch.visits.iter().filter(|visit| visit.step == 0 && table.rank(visit.site) >= table.rank(head)) {
             let has_positions = || table.sites()[visit.site].facts.along(|role| role == AxisRole::Position).is_some();

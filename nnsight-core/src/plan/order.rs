@@ -87,14 +87,14 @@ fn visit(op: &Op, table: &SiteTable, positions: &[usize]) -> Option<(InvokeId, S
         Op::Get { at, site } | Op::Set { at, site, .. } | Op::Stop { at, site } => time(at, positions[site.index()]),
         // A module is skipped before it begins.
         Op::Skip { at, site, .. } => time(at, table.module_of(positions[site.index()]).sites.start),
-        Op::Tokens { invoke } => Some((invoke, SitePoint::END)),
+        Op::Output { invoke } => Some((invoke, SitePoint::END)),
         _ => None,
     }
 }
 
 /// Whether the value of a node is what its invoke holds then, whatever the branch depends on that it is in.
 pub(super) fn gives_what_is_there(op: &Op) -> bool {
-    matches!(op, Op::Get { .. } | Op::Tokens { .. })
+    matches!(op, Op::Get { .. } | Op::Output { .. })
 }
 
 /// Orders what needs gradients, which come into being from the loss backwards.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::sets::Sets;
-use crate::graph::{Chat, Graph, InvokeId, Prompt};
+use crate::graph::{Comparable, Graph, InvokeId};
 use crate::sites::SiteTable;
 
 /// How many positions of padding cost less than another pass, which reads all weights again. A batch may have more where they are a quarter of it.
@@ -24,33 +24,20 @@ pub(super) struct Packing<'a> {
     pub limit: usize,
 }
 
-/// A prompt that others may equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Content<'a> {
-    Text(&'a str),
-    Tokens(&'a [u32]),
-    Chat(&'a Chat),
-}
-
 impl Packing<'_> {
-    /// The prompts of a run that may have something in common with others: texts, or tokens.
-    pub fn prompts(&self, invoke: InvokeId) -> Option<Vec<Content<'_>>> {
+    /// The inputs of a run that may have something in common with others: those of one part, which is no tensor. How several parts act together, an
+    /// engine does not know.
+    pub fn inputs(&self, invoke: InvokeId) -> Option<Vec<Comparable<'_>>> {
         let content = &self.graph.invokes[invoke.index()];
-        if content.all_prompts || content.generation.is_some() || content.prompts.is_empty() {
+        if content.all_inputs || content.rollout.is_some() || content.inputs.is_empty() {
             return None;
         }
-        let prompts = content.prompts.iter().map(|prompt| match prompt {
-            Prompt::Text(text) => Some(Content::Text(text)),
-            Prompt::Tokens(tokens) => Some(Content::Tokens(tokens)),
-            Prompt::Chat(chat) => Some(Content::Chat(chat)),
-            Prompt::Masked { .. } | Prompt::Embeddings(_) => None,
-        });
-        prompts.collect()
+        content.inputs.iter().map(|input| input.comparable().filter(|_| input.parts().len() == 1)).collect()
     }
 
-    /// How many prompts a run has.
+    /// How many inputs a run has.
     pub fn count(&self, invoke: InvokeId) -> usize {
-        self.graph.invokes[invoke.index()].prompts.len()
+        self.graph.invokes[invoke.index()].inputs.len()
     }
 
     /// The number of tokens of its longest prompt.
@@ -61,7 +48,7 @@ impl Packing<'_> {
     /// Runs in batches that fit into the budget: those that wait for each other in one, and beside each other those of about the same length.
     /// Where they share, those on one prompt belong together, and take no more room than one of them.
     pub fn pieces(&self, members: Vec<InvokeId>, shares: bool) -> Vec<Vec<InvokeId>> {
-        let apart = members.iter().all(|invoke| self.longest(*invoke) > 0 && !self.graph.invokes[invoke.index()].all_prompts);
+        let apart = members.iter().all(|invoke| self.longest(*invoke) > 0 && !self.graph.invokes[invoke.index()].all_inputs);
         if members.len() < 2 || !apart || self.limit == usize::MAX {
             return vec![members];
         }
@@ -69,28 +56,28 @@ impl Packing<'_> {
         let longest = |group: &[InvokeId]| group.iter().map(|invoke| self.longest(*invoke)).max().unwrap_or(0);
         groups.sort_by_key(|group| longest(group));
         let rows = |group: &[InvokeId]| {
-            let different = group.iter().map(|invoke| self.prompts(*invoke)).collect::<Option<HashSet<_>>>();
+            let different = group.iter().map(|invoke| self.inputs(*invoke)).collect::<Option<HashSet<_>>>();
             match different.filter(|different| shares && different.len() < group.len()) {
                 Some(different) => different.iter().map(Vec::len).sum::<usize>(),
                 None => group.iter().map(|invoke| self.count(*invoke)).sum(),
             }
         };
         let mut batches: Vec<Vec<InvokeId>> = Vec::new();
-        let (mut all_rows, mut tokens) = (0, 0);
+        let (mut all_rows, mut positions) = (0, 0);
         for group in groups {
             let (own_rows, longest) = (rows(&group), longest(&group));
-            let own_tokens = own_rows * longest;
+            let own_positions = own_rows * longest;
             let padded = (all_rows + own_rows) * longest;
-            let padding = padded - tokens - own_tokens;
+            let padding = padded - positions - own_positions;
             let fits = padded <= self.limit && (padding <= PADDING || 4 * padding <= padded);
             match batches.last_mut().filter(|_| fits) {
                 Some(batch) => {
                     batch.extend(group);
-                    (all_rows, tokens) = (all_rows + own_rows, tokens + own_tokens);
+                    (all_rows, positions) = (all_rows + own_rows, positions + own_positions);
                 }
                 None => {
                     batches.push(group);
-                    (all_rows, tokens) = (own_rows, own_tokens);
+                    (all_rows, positions) = (own_rows, own_positions);
                 }
             }
         }
@@ -102,11 +89,11 @@ impl Packing<'_> {
     fn groups(&self, members: &[InvokeId], shares: bool) -> Vec<Vec<InvokeId>> {
         let mut sets = Sets::new(members.len());
         let mut first_linked: HashMap<usize, usize> = HashMap::new();
-        let mut first_on: HashMap<Vec<Content<'_>>, usize> = HashMap::new();
+        let mut first_on: HashMap<Vec<Comparable<'_>>, usize> = HashMap::new();
         for (index, &invoke) in members.iter().enumerate() {
             sets.join(*first_linked.entry(self.linked[invoke.index()]).or_insert(index), index);
-            if let Some(prompts) = self.prompts(invoke).filter(|_| shares) {
-                sets.join(*first_on.entry(prompts).or_insert(index), index);
+            if let Some(inputs) = self.inputs(invoke).filter(|_| shares) {
+                sets.join(*first_on.entry(inputs).or_insert(index), index);
             }
         }
         let mut place_of: HashMap<usize, usize> = HashMap::new();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Budget;
 use crate::batch::Window;
-use crate::graph::{Facts, Generation, InvokeId, NodeId, Span};
+use crate::graph::{Facts, InvokeId, NodeId, Rollout, Span};
 
 /// What is run: some forward passes one after the other, and what happens at which site of each.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +27,7 @@ pub struct PassBatch {
     /// What is in the batch.
     pub invokes: Vec<InvokeId>,
     /// How it is continued.
-    pub generation: Option<Generation>,
+    pub rollout: Option<Rollout>,
     /// What runs before the pass.
     pub before: Vec<NodeId>,
     /// What runs at which site, in the order of the passes.
@@ -38,6 +38,13 @@ pub struct PassBatch {
     pub window: Option<Window>,
     /// What it has in common with others.
     pub share: Share,
+}
+
+impl PassBatch {
+    /// How many passes there are at most.
+    pub fn steps(&self) -> usize {
+        self.rollout.as_ref().map_or(1, |rollout| rollout.steps.max(1))
+    }
 }
 
 /// What a batch has in common with others.

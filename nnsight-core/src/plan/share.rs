@@ -12,7 +12,7 @@ use super::order::{Order, ProgramPoint, SitePoint, gives_what_is_there};
 use super::pack::Packing;
 use super::passes::{Check, PlanContext, Share};
 use super::{Budget, pack};
-use crate::graph::{Graph, InvokeId, NodeId, Op, Span};
+use crate::graph::{Comparable, Graph, InvokeId, NodeId, Op, Span};
 use crate::sites::SiteTable;
 
 /// How many positions a batch of branches has at most: enough for large products, and so few that their values stay in the cache.
@@ -87,7 +87,7 @@ fn points(graph: &Graph, order: &Order, places: &HashMap<InvokeId, (usize, Optio
         let last = node.uses().filter_map(|used| known[used.index()]).max();
         let visited = match node.op {
             Op::Get { at, .. } | Op::Set { at, .. } | Op::Skip { at, .. } | Op::Stop { at, .. } => Some(at.invoke),
-            Op::Tokens { invoke } => Some(invoke),
+            Op::Output { invoke } => Some(invoke),
             _ => None,
         };
         let (batch, time) = match visited {
@@ -131,11 +131,11 @@ struct Sharing<'a> {
 impl Sharing<'_> {
     /// Some runs as a base and what branches off, or `None` where they have nothing in common.
     fn split(&self, members: &[InvokeId]) -> Option<Split> {
-        let mut rows_of: HashMap<Vec<pack::Content<'_>>, Span> = HashMap::new();
+        let mut rows_of: HashMap<Vec<Comparable<'_>>, Span> = HashMap::new();
         let mut rows = BTreeMap::new();
         let mut next = 0;
         for &invoke in members {
-            let own = *rows_of.entry(self.packing.prompts(invoke)?).or_insert(Span { start: next, len: self.packing.count(invoke) });
+            let own = *rows_of.entry(self.packing.inputs(invoke)?).or_insert(Span { start: next, len: self.packing.count(invoke) });
             rows.insert(invoke, own);
             next = next.max(own.start + own.len);
         }

@@ -67,7 +67,7 @@ struct Skippers {
 /// Checks that modules are skipped by their outputs, and that nothing touches the inside of one that is.
 ///
 /// # Errors
-/// [`Error::Mismatch`], [`Error::InsideSkipped`] and [`Error::NoKvCache`].
+/// [`Error::Mismatch`], [`Error::InsideSkipped`] and [`Error::MissingState`].
 pub(super) fn check_skipped(graph: &Graph, table: &SiteTable, order: &Order) -> Result<()> {
     let mut skipped: HashMap<(u32, usize), Skippers> = HashMap::new();
     for (id, node) in graph.iter() {
@@ -87,7 +87,7 @@ pub(super) fn check_skipped(graph: &Graph, table: &SiteTable, order: &Order) -> 
     if skipped.is_empty() {
         return Ok(());
     }
-    check_kv_cache(graph, table, order, &skipped)?;
+    check_state(graph, table, order, &skipped)?;
     let last_read = last_readings(graph, order);
     for (id, node) in graph.iter() {
         let (at, position, inputs) = match node.op {
@@ -123,16 +123,16 @@ fn last_readings(graph: &Graph, order: &Order) -> HashMap<(InvokeId, u32, usize)
 }
 
 /// Checks that a module with an attention, once it is skipped, is skipped at every later step.
-fn check_kv_cache(graph: &Graph, table: &SiteTable, order: &Order, skipped: &HashMap<(u32, usize), Skippers>) -> Result<()> {
+fn check_state(graph: &Graph, table: &SiteTable, order: &Order, skipped: &HashMap<(u32, usize), Skippers>) -> Result<()> {
     for (id, node) in graph.iter() {
         let Op::Skip { at, site, .. } = node.op else { continue };
         let Some(module) = table.modules_around(order.positions[site.index()]).next() else { continue };
         let info = &table.modules()[module];
-        let steps = graph.invokes[at.invoke.index()].generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
+        let steps = graph.invokes[at.invoke.index()].steps();
         let attends = table.mixing_between(info.sites.start, info.sites.end - 1).is_some();
         let goes_on = || skipped.get(&(at.step + 1, module)).is_some_and(|skippers| skippers.own.contains(&at.invoke));
         if attends && (at.step as usize) + 1 < steps && !goes_on() {
-            return Err(Error::NoKvCache { module: info.path.clone(), step: at.step, source_line: graph.source(id) });
+            return Err(Error::MissingState { module: info.path.clone(), step: at.step, source_line: graph.source(id) });
         }
     }
     Ok(())

@@ -191,7 +191,7 @@ impl Estimate<'_> {
             // Equal prompts are in it once.
             Share::Base { rows, .. } => rows.iter().map(|(invoke, rows)| (rows.start, *invoke)).collect::<BTreeMap<_, _>>().into_values().collect(),
             Share::Nothing | Share::Branch { .. } => {
-                planned.invokes.iter().copied().filter(|invoke| !self.graph.invokes[invoke.index()].all_prompts).collect()
+                planned.invokes.iter().copied().filter(|invoke| !self.graph.invokes[invoke.index()].all_inputs).collect()
             }
         };
         let rows = members.iter().map(|invoke| own(invoke).len()).fold(0, usize::saturating_add);

@@ -1,23 +1,23 @@
-//! What the sites of a model hold for given prompts.
+//! What the sites of a model hold for given inputs.
 
 use crate::graph::{At, Axis, AxisRole, Environment, Facts, InvokeId};
 use candle_core::DType;
 
 use crate::sites::SiteTable;
 
-/// What inference needs to know of a model and its prompts.
-pub struct Prompts<'a> {
+/// What inference needs to know of a model and its inputs.
+pub struct Surroundings<'a> {
     /// The model's sites.
     pub table: &'a SiteTable,
-    /// Of every invoke's prompts.
+    /// Of every invoke's inputs.
     lengths: Vec<Lengths>,
     /// The type in which the model computes.
     dtype: DType,
 }
 
-/// The numbers of tokens of some prompts.
+/// The numbers of positions of some inputs.
 struct Lengths {
-    prompts: usize,
+    inputs: usize,
     /// That of the longest, if all are known.
     longest: Option<usize>,
     /// That of the shortest, if another is longer.
@@ -26,27 +26,27 @@ struct Lengths {
     ragged: bool,
 }
 
-impl<'a> Prompts<'a> {
-    /// What is known of a model's sites, of the type in which it computes, and for every invoke of the numbers of tokens of its prompts.
+impl<'a> Surroundings<'a> {
+    /// What is known of a model's sites, of the type in which it computes, and for every invoke of the numbers of positions of its inputs.
     pub fn new(table: &'a SiteTable, lengths: &[Vec<Option<usize>>], dtype: DType) -> Self {
         let of = |lengths: &Vec<Option<usize>>| {
             let known = lengths.iter().copied().collect::<Option<Vec<_>>>();
             let longest = known.and_then(|lengths| lengths.into_iter().max());
             let ragged = lengths.iter().any(|length| *length != longest);
             let shortest = lengths.iter().copied().flatten().min().filter(|_| ragged);
-            Lengths { prompts: lengths.len(), longest, shortest, ragged }
+            Lengths { inputs: lengths.len(), longest, shortest, ragged }
         };
-        Prompts { table, lengths: lengths.iter().map(of).collect(), dtype }
+        Surroundings { table, lengths: lengths.iter().map(of).collect(), dtype }
     }
 }
 
-impl Environment for Prompts<'_> {
+impl Environment for Surroundings<'_> {
     fn site(&self, at: At, path: &str) -> Option<Facts> {
         let mut facts = self.table.sites()[self.table.position(path)?].facts.clone();
-        let &Lengths { prompts, longest, shortest, ragged } = self.lengths.get(at.invoke.index())?;
+        let &Lengths { inputs, longest, shortest, ragged } = self.lengths.get(at.invoke.index())?;
         for axis in &mut facts.axes {
             match (axis.role, at.step) {
-                (AxisRole::Row, _) => axis.size = Some(prompts),
+                (AxisRole::Row, _) => axis.size = Some(inputs),
                 (AxisRole::Key, step) => {
                     axis.size = longest.map(|longest| longest + step as usize);
                     (axis.ragged, axis.shortest) = (ragged, shortest.map(|shortest| shortest + step as usize));
@@ -63,7 +63,7 @@ impl Environment for Prompts<'_> {
     }
 
     fn rows(&self, invoke: InvokeId) -> Option<usize> {
-        self.lengths.get(invoke.index()).map(|lengths| lengths.prompts)
+        self.lengths.get(invoke.index()).map(|lengths| lengths.inputs)
     }
 
     fn module(&self, path: &str) -> Option<(Axis, Axis)> {

@@ -226,7 +226,7 @@ pub(super) fn compute(op: &Op, args: &[&Datum], functions: &[Function], precisio
         | Op::Set { .. }
         | Op::Skip { .. }
         | Op::Stop { .. }
-        | Op::Tokens { .. }
+        | Op::Output { .. }
         | Op::Grad
         | Op::SetGrad
         | Op::Constant(_)

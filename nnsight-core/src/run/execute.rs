@@ -4,36 +4,33 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use candle_core::{DType, Tensor};
-use nnsight_kernels::Extent;
 
-use super::Prompts;
 use super::branch::{run_base, run_branch};
 use super::budget::Estimate;
+use super::environment::Surroundings;
 use super::evaluate::Precision;
-use super::generate::Generator;
+use super::inputs::{FirstPass, InputId, Inputs, Stepper};
 use super::interleave::{Interleaver, Pass, Rows as Place};
 use super::request::{Request, used_sites};
 use super::rows::{Course, Rows, differ};
 use super::stages::Stages;
-use crate::batch::{KvCache, TokenBatch};
-use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Prompt, Span, infer, not_finite};
-use crate::module::Cx;
-use crate::observer::{Progress, Token};
+use crate::batch::{AnyBatch, Wanted};
+use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Span, infer};
+use crate::module::{Cx, States};
+use crate::observer::{Emitted, Progress};
 use crate::plan::{Budget, Explanation, Optimizations, PassBatch, Plan, PlanContext, Share, counted_from_the_end, cse};
 use crate::sites::SiteTable;
 use crate::types::Saved;
 use crate::{Error, Result};
 
-/// Runs all stages without looking at anything; gives the logits.
-///
-/// # Shapes
-/// `(Batch, Seq, Vocab)`, with the positions that the batch asks for.
+/// Runs all stages without looking at anything; returns what the model computes, at the positions that are wanted.
 ///
 /// # Errors
 /// What a computation fails with.
-pub fn forward(model: &dyn Stages, batch: &TokenBatch) -> Result<Tensor> {
-    let mut cx = Cx::untouched(batch);
-    (0..model.count()).try_fold(batch.tokens().clone(), |state, stage| model.stage(stage, state, &mut cx))
+pub fn forward(model: &dyn Stages, batch: &dyn AnyBatch, wanted: Wanted) -> Result<Tensor> {
+    let mut cx = Cx::untouched(batch).wanting(wanted);
+    let first = model.begin(&mut cx)?;
+    model.output((0..model.count()).try_fold(first, |state, stage| model.stage(stage, state, &mut cx))?)
 }
 
 /// Runs a graph; gives for each saved value a tensor, or why it never came into being: because the run ended before.
@@ -42,18 +39,17 @@ pub fn forward(model: &dyn Stages, batch: &TokenBatch) -> Result<Tensor> {
 /// What is wrong with the graph, before anything runs; then what a computation fails with. Each with the line in the user's program.
 pub fn execute(model: &dyn Stages, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Saved>>> {
     graph.validate(&request.limits)?;
-    share_prompts(graph, &mut request.tokens);
-    let graph = &*simplified(model, table, graph, &request);
-    let (plan, inferred) = plan(model, table, graph, &request)?;
+    let lengths = &shared_lengths(graph, &request);
+    let graph = &*simplified(model, table, graph, lengths, &request);
+    let (plan, inferred) = plan(model, table, graph, lengths, &request)?;
     graph.check_constants()?;
     let (head, limits) = (model.head().filter(|_| request.optimizations.lm_head), &request.limits);
-    let lengths = &whole_lengths(&request.tokens);
     let meter = Estimate { graph, table, plan: &plan, inferred: &inferred, lengths, head, limits }.check()?;
     let precision = Precision { device: model.device(), dtype: model.dtype() };
-    // Rows differ if their prompts do, and if the text of one ends before that of another.
-    let generates = graph.invokes.iter().any(|invoke| invoke.generation.is_some());
-    let tells = differ(lengths) || generates && lengths.iter().map(Vec::len).sum::<usize>() > 1;
-    let course = Course { graph, table, facts: &inferred.facts, lengths, texts: None };
+    // Rows differ if their inputs do, and if the run of one ends before that of another.
+    let goes_on = graph.invokes.iter().any(|invoke| invoke.rollout.is_some());
+    let tells = differ(lengths) || goes_on && lengths.iter().map(Vec::len).sum::<usize>() > 1;
+    let course = Course { graph, table, facts: &inferred.facts, lengths, outputs: None };
     let known = if tells { Rows::planned(&course)? } else { Rows::default() };
     let mut interleaver = Interleaver::new(model, graph, table, (&plan, &inferred, meter), precision);
     interleaver.on_note = request.observer.on_note.take().map(|told| told as _);
@@ -62,20 +58,20 @@ pub fn execute(model: &dyn Stages, table: &SiteTable, graph: &Graph, mut request
     let mut reporter = Reporter { weights: weights.unwrap_or_default(), done: 0, reported: vec![false; graph.saves.len()] };
     for (index, planned) in plan.batches.iter().enumerate() {
         match (&planned.share, &base) {
-            (Share::Base { .. }, _) => base = Some(run_base(&mut interleaver, planned, &request)?),
-            (Share::Branch { .. }, Some(base)) => run_branch(&mut interleaver, planned, base, &request)?,
+            (Share::Base { .. }, _) => base = Some(run_base(&mut interleaver, planned, lengths, request.inputs)?),
+            (Share::Branch { .. }, Some(base)) => run_branch(&mut interleaver, planned, base, lengths, request.inputs)?,
             _ => {
                 base = None;
-                run_batch(&mut interleaver, planned, &mut request)?;
+                run_batch(&mut interleaver, planned, lengths, &mut request)?;
             }
         }
         if let Some(on_batch) = &mut request.observer.on_batch {
             on_batch(reporter.progress(index, &interleaver, &known, &course)?);
         }
     }
-    let (tokens, ended) = (std::mem::take(&mut interleaver.tokens), std::mem::take(&mut interleaver.ended));
-    let course = Course { texts: Some((&tokens, &ended)), ..course };
-    let rows = if tells && !ended.is_empty() { Rows::found(&course)? } else { known };
+    let outputs = std::mem::take(&mut interleaver.outputs);
+    let course = Course { outputs: Some(&outputs), ..course };
+    let rows = if tells && !outputs.is_empty() { Rows::found(&course)? } else { known };
     let found = interleaver.results()?.into_iter().zip(&graph.saves);
     Ok(found.map(|(found, save)| Saved::new(found?, rows.of(*save, &course)?)).collect())
 }
@@ -103,37 +99,40 @@ impl Reporter {
     }
 }
 
-fn whole_lengths(tokens: &[Vec<Vec<u32>>]) -> Vec<Vec<usize>> {
-    tokens.iter().map(|prompts| prompts.iter().map(Vec::len).collect()).collect()
+/// The numbers of positions of all inputs, with those of others where an invoke sees them.
+fn shared_lengths(graph: &Graph, request: &Request<'_, '_>) -> Vec<Vec<usize>> {
+    let mut lengths = request.inputs.lengths().to_vec();
+    share_inputs(graph, &mut lengths);
+    lengths
 }
 
 /// What running a graph would do, in words and numbers. Nothing is computed.
 ///
 /// # Errors
 /// What is wrong with the graph, with the line in the user's program.
-pub fn explain(model: &dyn Stages, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Explanation> {
+pub fn explain(model: &dyn Stages, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<Explanation> {
     graph.validate(&request.limits)?;
-    share_prompts(graph, &mut request.tokens);
-    let graph = &*simplified(model, table, graph, &request);
-    Ok(plan(model, table, graph, &request)?.0.explain(graph, table, &whole_lengths(&request.tokens)))
+    let lengths = &shared_lengths(graph, request);
+    let graph = &*simplified(model, table, graph, lengths, request);
+    Ok(plan(model, table, graph, lengths, request)?.0.explain(graph, table, lengths))
 }
 
 /// The graph, which is a valid one, without what it computes twice, and with positions of the head counted from the end, so that the other end need not be there.
-fn simplified<'a>(model: &dyn Stages, table: &SiteTable, graph: &'a Graph, request: &Request<'_, '_>) -> Cow<'a, Graph> {
+fn simplified<'a>(model: &dyn Stages, table: &SiteTable, graph: &'a Graph, lengths: &[Vec<usize>], request: &Request<'_, '_>) -> Cow<'a, Graph> {
     let simplified = if request.optimizations.cse { cse(graph) } else { Cow::Borrowed(graph) };
     match model.head().filter(|_| request.optimizations.lm_head) {
-        Some(head) => counted_from_the_end(simplified, table, head, &common_lengths(&lengths(request))),
+        Some(head) => counted_from_the_end(simplified, table, head, &common_lengths(&known(lengths))),
         None => simplified,
     }
 }
 
-/// The numbers of tokens of all prompts.
-fn lengths(request: &Request<'_, '_>) -> Vec<Vec<Option<usize>>> {
-    request.tokens.iter().map(|prompts| prompts.iter().map(|prompt| Some(prompt.len())).collect()).collect()
+/// Lengths of which all are known.
+fn known(lengths: &[Vec<usize>]) -> Vec<Vec<Option<usize>>> {
+    lengths.iter().map(|lengths| lengths.iter().copied().map(Some).collect()).collect()
 }
 
-fn plan(model: &dyn Stages, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<(Plan, Inferred)> {
-    let lengths = lengths(request);
+fn plan(model: &dyn Stages, table: &SiteTable, graph: &Graph, whole: &[Vec<usize>], request: &Request<'_, '_>) -> Result<(Plan, Inferred)> {
+    let lengths = known(whole);
     // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
     // positions, and a run that branches off has the later ones only.
     let shares = request.optimizations.share && model.count() == table.depth + 2 && !table.has_attachments();
@@ -141,14 +140,14 @@ fn plan(model: &dyn Stages, table: &SiteTable, graph: &Graph, request: &Request<
     let inferred = check(graph, table, &lengths, model.dtype(), &request.limits)?;
     let facts = if request.optimizations.batch_calls { inferred.facts.as_slice() } else { &[] };
     let Optimizations { stop: stops, positions, cutoff, fuse: fuses, budget, .. } = request.optimizations;
-    let streams = request.observer.on_token.is_some();
+    let streams = request.observer.on_emitted.is_some();
     let plan = Plan::new(
         graph,
         table,
         PlanContext {
             head,
             lengths: &common_lengths(&lengths),
-            longest: &whole_lengths(&request.tokens).iter().map(|prompts| prompts.iter().copied().max().unwrap_or(0)).collect::<Vec<_>>(),
+            longest: &whole.iter().map(|lengths| lengths.iter().copied().max().unwrap_or(0)).collect::<Vec<_>>(),
             streams,
             shares,
             positions: positions && table.branches_at_positions(),
@@ -162,8 +161,8 @@ fn plan(model: &dyn Stages, table: &SiteTable, graph: &Graph, request: &Request<
     Ok((plan, inferred))
 }
 
-/// Checks a graph and orders it, without computing anything; returns what is known of every value. `lengths` are the numbers of tokens of the
-/// prompts, as far as they are known.
+/// Checks a graph and orders it, without computing anything; returns what is known of every value. `lengths` are the numbers of positions of the
+/// inputs, as far as they are known.
 ///
 /// # Errors
 /// What is wrong with the graph, with the line in the user's program.
@@ -173,7 +172,7 @@ pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>],
     graph.check_constants()?;
     let known = lengths.iter().map(|lengths| lengths.iter().copied().collect::<Option<Vec<_>>>()).collect::<Option<Vec<_>>>();
     if let Some(lengths) = known.filter(|lengths| differ(lengths)) {
-        Rows::planned(&Course { graph, table, facts: &facts, lengths: &lengths, texts: None })?;
+        Rows::planned(&Course { graph, table, facts: &facts, lengths: &lengths, outputs: None })?;
     }
     Plan::new(graph, table, PlanContext { lengths: &common_lengths(lengths), budget: Budget::Unlimited, ..PlanContext::default() })?;
     Ok(facts)
@@ -186,14 +185,14 @@ fn check(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>], dtype
         return Err(Error::OtherModel { graph, model: table.signature.clone(), source_line: None });
     }
     for (invoke, lengths) in lengths.iter().enumerate() {
-        if let Some(prompt) = lengths.iter().position(|length| *length == Some(0)) {
-            return Err(Error::EmptyPrompt { invoke, prompt, source_line: None });
+        if let Some(input) = lengths.iter().position(|length| *length == Some(0)) {
+            return Err(Error::EmptyInput { invoke, input, source_line: None });
         }
     }
-    infer(graph, &Prompts::new(table, lengths, dtype), limits)
+    infer(graph, &Surroundings::new(table, lengths, dtype), limits)
 }
 
-/// The number of tokens of each invoke, where all its prompts have the same.
+/// The number of positions of each invoke, where all its inputs have the same.
 fn common_lengths(lengths: &[Vec<Option<usize>>]) -> Vec<Option<usize>> {
     let common = |lengths: &Vec<Option<usize>>| match lengths.split_first() {
         Some((Some(first), rest)) if rest.iter().all(|length| length == &Some(*first)) => Some(*first),
@@ -202,123 +201,106 @@ fn common_lengths(lengths: &[Vec<Option<usize>>]) -> Vec<Option<usize>> {
     lengths.iter().map(common).collect()
 }
 
-/// Gives the invokes that see all prompts those of the others.
-pub fn share_prompts<T: Clone>(graph: &Graph, prompts: &mut [Vec<T>]) {
-    let own = graph.invokes.iter().zip(&*prompts).filter(|(invoke, _)| !invoke.all_prompts);
-    let all = own.flat_map(|(_, prompts)| prompts).cloned().collect::<Vec<_>>();
-    graph.invokes.iter().zip(prompts).filter(|(invoke, _)| invoke.all_prompts).for_each(|(_, prompts)| prompts.clone_from(&all));
+/// Gives the invokes that see all inputs those of the others.
+pub fn share_inputs<T: Clone>(graph: &Graph, inputs: &mut [Vec<T>]) {
+    let own = graph.invokes.iter().zip(&*inputs).filter(|(invoke, _)| !invoke.all_inputs);
+    let all = own.flat_map(|(_, inputs)| inputs).cloned().collect::<Vec<_>>();
+    graph.invokes.iter().zip(inputs).filter(|(invoke, _)| invoke.all_inputs).for_each(|(_, inputs)| inputs.clone_from(&all));
 }
 
-fn run_batch(interleaver: &mut Interleaver<'_>, planned: &PassBatch, request: &mut Request<'_, '_>) -> Result<()> {
+fn run_batch(interleaver: &mut Interleaver<'_>, planned: &PassBatch, lengths: &[Vec<usize>], request: &mut Request<'_, '_>) -> Result<()> {
     for &node in &planned.before {
         interleaver.run(node)?;
     }
     let graph = interleaver.graph;
-    let own = planned.invokes.iter().copied().filter(|invoke| !graph.invokes[invoke.index()].all_prompts).collect::<Vec<_>>();
+    let own = planned.invokes.iter().copied().filter(|invoke| !graph.invokes[invoke.index()].all_inputs).collect::<Vec<_>>();
     if own.is_empty() {
-        // What depends on no prompt may wait all the same, for others to which the same module is applied.
+        // What depends on no input may wait all the same, for others to which the same module is applied.
         return interleaver.run_behind(&planned.after);
     }
-    let batch = batch(interleaver, &own, planned, &request.tokens)?;
-    let rows = own.iter().map(|invoke| invoke.index());
-    let rows = rows.flat_map(|invoke| request.tokens[invoke].iter().enumerate().map(move |(prompt, tokens)| (invoke, prompt, tokens.as_slice())));
-    let mut generator = planned.generation.as_ref().map(|settings| Generator::new(settings, request.vocabulary, rows));
-    let wants_tokens = !planned.after.is_empty() || request.observer.on_token.is_some();
-    let reached = run_steps(interleaver, batch, planned, generator.as_mut(), wants_tokens, &mut request.observer.on_token)?;
+    let rows = own.iter().flat_map(|invoke| inputs_of(*invoke, &lengths[invoke.index()])).collect::<Vec<_>>();
+    let batch = batch(interleaver, &rows, planned, lengths, request.inputs)?;
+    let mut stepper = planned.rollout.as_ref().map(|rollout| request.inputs.rollout(rollout, &rows, interleaver.model.device())).transpose()?;
+    let wants_output = !planned.after.is_empty() || request.observer.on_emitted.is_some();
+    let reached = run_steps(interleaver, batch, planned, stepper.as_deref_mut(), wants_output, &mut request.observer.on_emitted)?;
     interleaver.finish(reached)?;
-    if let Some(generator) = generator {
+    if let Some(stepper) = stepper {
         for &invoke in &planned.invokes {
-            let (tokens, ended) = match graph.invokes[invoke.index()].all_prompts {
-                true => (generator.all_tokens(), generator.all_ended()),
-                false => (generator.tokens(invoke.index()), generator.ended(invoke.index())),
-            };
-            interleaver.keep_tokens(invoke, tokens, ended);
+            let own = (!graph.invokes[invoke.index()].all_inputs).then_some(invoke.index());
+            interleaver.outputs.insert(invoke, stepper.output(own)?);
         }
     }
     interleaver.run_behind(&planned.after)
 }
 
-/// Runs the prompts' own pass, and those that follow it; gives how many there were.
+/// The inputs of an invoke.
+pub(super) fn inputs_of(invoke: InvokeId, lengths: &[usize]) -> impl Iterator<Item = InputId> + use<> {
+    (0..lengths.len()).map(move |input| InputId { invoke: invoke.index(), input })
+}
+
+/// Runs the inputs' own pass, and those that follow it; returns how many there were.
 fn run_steps(
     interleaver: &mut Interleaver<'_>,
-    mut batch: TokenBatch,
+    mut batch: Box<dyn AnyBatch>,
     planned: &PassBatch,
-    mut generator: Option<&mut Generator<'_>>,
-    wants_tokens: bool,
-    on_token: &mut Option<&mut dyn FnMut(Token)>,
+    mut stepper: Option<&mut (dyn Stepper + '_)>,
+    wants_output: bool,
+    told: &mut Option<&mut dyn FnMut(Emitted)>,
 ) -> Result<usize> {
-    let steps = planned.generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
-    let mut kv_cache = (steps > 1).then(KvCache::default);
+    let steps = planned.steps();
+    let mut states = (steps > 1).then(States::default);
     let model = interleaver.model;
     for step in 0..steps {
-        batch.window = planned.window.filter(|_| step == 0);
-        batch.cuts_last_layer = batch.window.is_some();
-        let window = model.head().zip(batch.window);
-        interleaver.start_pass(Pass { step: step as u32, batch: (batch.lengths().len(), batch.width()), window });
+        let wanted = Wanted::of(planned.window.filter(|_| step == 0), true);
+        let window = model.head().zip(wanted.window());
+        interleaver.start_pass(Pass { step: step as u32, batch: (batch.rows(), batch.width()), window });
         let mut used = used_sites(&planned.visits, step as u32, interleaver.table.sites().len());
-        if let (0, true, Some(embedding)) = (step, interleaver.has_embeddings(), interleaver.table.embedding()) {
-            used[embedding] = true;
+        if step == 0 {
+            interleaver.writes().for_each(|site| used[site] = true);
         }
-        // A later pass begins with the token that this one leads to.
-        let goes_on = |interleaver: &Interleaver<'_>| generator.is_some() && (wants_tokens || !interleaver.pass_is_last());
-        let mut state = batch.tokens().clone();
+        // A later pass begins with what this one leads to.
+        let goes_on = |interleaver: &Interleaver<'_>| stepper.is_some() && (wants_output || !interleaver.pass_is_last());
+        let mut cx = Cx::hooked(&used, interleaver, states.as_mut(), &*batch, wanted);
+        let mut state = model.begin(&mut cx)?;
         for stage in 0..model.count() {
             if interleaver.pass_is_done() && !goes_on(interleaver) {
                 break;
             }
-            state = model.stage(stage, state, &mut Cx::hooked(&used, interleaver, kv_cache.as_mut(), &batch))?;
+            state = model.stage(stage, state, &mut Cx::hooked(&used, interleaver, states.as_mut(), &*batch, wanted))?;
         }
         let goes_on = goes_on(interleaver);
         interleaver.finish_pass()?;
-        let (Some(generator), true) = (generator.as_deref_mut(), goes_on) else { return Ok(step + 1) };
-        planned.invokes.iter().filter(|invoke| interleaver.is_ended(**invoke)).for_each(|invoke| generator.end(invoke.index(), step as u32));
-        let last = state.narrow(1, state.dim(1)? - 1, 1)?.squeeze(1)?;
-        let tokens = generator.choose(&last, step, on_token)?;
-        if generator.is_done() {
-            return Ok(step + 1);
+        let (Some(stepper), true) = (stepper.as_deref_mut(), goes_on) else { return Ok(step + 1) };
+        planned.invokes.iter().filter(|invoke| interleaver.is_ended(**invoke)).for_each(|invoke| stepper.end(invoke.index(), step as u32));
+        match stepper.next(&model.output(state)?, step, told)? {
+            Some(next) => batch = next,
+            None => return Ok(step + 1),
         }
-        batch = batch.next(&tokens)?;
     }
     Ok(steps)
 }
 
-/// Puts the prompts of some invokes together.
-fn batch(interleaver: &mut Interleaver<'_>, own: &[InvokeId], planned: &PassBatch, tokens: &[Vec<Vec<u32>>]) -> Result<TokenBatch> {
-    let prompts = own.iter().flat_map(|invoke| &tokens[invoke.index()]).map(Vec::as_slice).collect::<Vec<_>>();
-    let mut batch = TokenBatch::new(&prompts, interleaver.model.device())?;
+/// Puts some inputs side by side.
+fn batch(
+    interleaver: &mut Interleaver<'_>,
+    rows: &[InputId],
+    planned: &PassBatch,
+    lengths: &[Vec<usize>],
+    inputs: &dyn Inputs,
+) -> Result<Box<dyn AnyBatch>> {
+    let FirstPass { batch, writes } = inputs.batch(rows, interleaver.model.device(), interleaver.model.dtype())?;
     let graph = interleaver.graph;
-    let mut embeddings = Vec::new();
-    let prompts = own
-        .iter()
-        .flat_map(|invoke| graph.invokes[invoke.index()].prompts.iter().enumerate().map(move |(prompt, content)| (invoke.index(), prompt, content)));
-    for (row, (invoke, prompt, content)) in prompts.enumerate() {
-        match content {
-            Prompt::Masked { seen, .. } => batch = batch.hiding(row, seen)?,
-            Prompt::Embeddings(constant) => {
-                let length = batch.lengths()[row];
-                let rows = Extent { axis: 0, span: Span { start: row, len: 1 } };
-                let positions = Extent { axis: 1, span: Span { start: batch.width() - length, len: length } };
-                let embeddings_of = constant.tensor.to_device(interleaver.model.device())?.to_dtype(interleaver.model.dtype())?;
-                // In 16 bits, numbers become infinite that were not.
-                if let Some(number) = not_finite(&embeddings_of)? {
-                    return Err(Error::PromptNotFinite { number, invoke, prompt, source_line: None });
-                }
-                embeddings.push((vec![rows, positions], embeddings_of));
-            }
-            Prompt::Text(_) | Prompt::Tokens(_) | Prompt::Chat(_) => {}
-        }
-    }
     let mut layout = HashMap::new();
     let mut start = 0;
     for &invoke in &planned.invokes {
-        let own = &tokens[invoke.index()];
-        let longest = own.iter().map(Vec::len).max().unwrap_or(0);
-        let all_prompts = graph.invokes[invoke.index()].all_prompts;
-        let rows = Span { start: if all_prompts { 0 } else { start }, len: own.len() };
+        let own = &lengths[invoke.index()];
+        let longest = own.iter().copied().max().unwrap_or(0);
+        let all_inputs = graph.invokes[invoke.index()].all_inputs;
+        let rows = Span { start: if all_inputs { 0 } else { start }, len: own.len() };
         let positions = Span { start: batch.width() - longest, len: longest };
         layout.insert(invoke, Place { rows, positions, before: 0 });
-        start += if all_prompts { 0 } else { own.len() };
+        start += if all_inputs { 0 } else { own.len() };
     }
-    interleaver.start(layout, planned.visits.clone(), embeddings);
+    interleaver.start(layout, planned.visits.clone(), writes);
     Ok(batch)
 }

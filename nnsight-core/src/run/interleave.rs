@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Tensor};
-use nnsight_kernels::{self as kernels, Extent, MaybeOwned};
+use nnsight_kernels::{self as kernels, MaybeOwned};
 
 use super::budget::Meter;
 use super::cutoff::Cutoff;
 use super::depth::Depths;
 use super::evaluate::{Datum, Precision};
-use super::generate::Ended;
 use super::gradient::Gradients;
+use super::inputs::{RolledOut, Write};
 use super::stages::Stages;
 use super::values::{Cause, Unavailable};
 use crate::batch::Window;
@@ -77,12 +77,10 @@ pub(super) struct Interleaver<'a> {
     pub(super) cutoff: Cutoff,
     /// Readings whose last positions are not there: along which axis, and how many.
     pub(super) cut: HashMap<NodeId, (usize, usize)>,
-    /// What rows of the batch are given in place of the embeddings of their tokens, at the site where those come out.
-    embeddings: Vec<(Vec<Extent>, Tensor)>,
-    /// The tokens that were generated for each invoke, a list for each of its prompts.
-    pub(super) tokens: HashMap<InvokeId, Vec<Vec<u32>>>,
-    /// The steps with which the texts of each invoke ended.
-    pub(super) ended: HashMap<InvokeId, Ended>,
+    /// What inputs put in place of what the model computes in the first pass.
+    writes: Vec<Write>,
+    /// What came out of the rollout of each invoke.
+    pub(super) outputs: HashMap<InvokeId, RolledOut>,
     /// Who is told of what the graph has to say.
     pub(super) on_note: Option<&'a mut (dyn FnMut(Note) + Send)>,
 }
@@ -130,10 +128,9 @@ impl<'a> Interleaver<'a> {
             stopped: HashMap::new(),
             skipping: Vec::new(),
             cut: HashMap::new(),
-            embeddings: Vec::new(),
+            writes: Vec::new(),
             cutoff: Cutoff::default(),
-            tokens: HashMap::new(),
-            ended: HashMap::new(),
+            outputs: HashMap::new(),
             on_note: None,
         }
     }
@@ -146,18 +143,18 @@ impl<'a> Interleaver<'a> {
         }
     }
 
-    /// Prepares for a batch of prompts, of which some rows are given as embeddings.
-    pub fn start(&mut self, layout: HashMap<InvokeId, Rows>, visits: Vec<SiteVisit>, embeddings: Vec<(Vec<Extent>, Tensor)>) {
-        self.embeddings = embeddings;
+    /// Prepares for a batch of inputs, which put `writes` in place of what the model computes.
+    pub fn start(&mut self, layout: HashMap<InvokeId, Rows>, visits: Vec<SiteVisit>, writes: Vec<Write>) {
+        self.writes = writes;
         self.layout = layout;
         self.last = None;
         self.pending = visits;
         self.next = 0;
     }
 
-    /// Whether some rows are given as embeddings.
-    pub fn has_embeddings(&self) -> bool {
-        !self.embeddings.is_empty()
+    /// The sites at which inputs put something in place of what the model computes.
+    pub fn writes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.writes.iter().map(|write| write.site)
     }
 
     /// Has an invoke stand in the batch from here on.
@@ -255,12 +252,6 @@ impl<'a> Interleaver<'a> {
         Ok(())
     }
 
-    /// Keeps the generated tokens of an invoke, and the steps with which its texts ended.
-    pub fn keep_tokens(&mut self, invoke: InvokeId, tokens: Vec<Vec<u32>>, ended: Ended) {
-        self.tokens.insert(invoke, tokens);
-        self.ended.insert(invoke, ended);
-    }
-
     /// The invoke and step whose pass a node touches, where it touches one.
     pub(super) fn touches(&self, id: NodeId) -> Option<(InvokeId, u32)> {
         match self.graph.node(id).op {
@@ -343,9 +334,9 @@ impl Hook for Interleaver<'_> {
             return Err(Error::OutOfOrder { site: self.table.sites()[site].path.clone(), source_line: None });
         }
         let mut value = MaybeOwned::shared(value);
-        if self.pass.step == 0 && !self.embeddings.is_empty() && self.table.embedding() == Some(site) {
-            for (extents, embeddings) in &self.embeddings {
-                value = kernels::patch_owned(value, extents, embeddings)?;
+        if self.pass.step == 0 {
+            for write in self.writes.iter().filter(|write| write.site == site) {
+                value = kernels::patch_owned(value, &write.part, &write.value)?;
             }
         }
         while let Some(&visit) = self.pending.get(self.next) {
@@ -399,16 +390,18 @@ impl Hook for Interleaver<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{At, Axis, Binary, Invoke, KindTag, Node, Prompt, SiteId, Source, SourceId};
+    use crate::graph::{At, Axis, Binary, Input, Invoke, KindTag, Node, SiteId, Source, SourceId};
     use crate::module::{Cx, Forward};
     use crate::plan::PlanContext;
+    use crate::run::StagedModel;
     use crate::sites::{DependsOn, Registrar};
     use candle_core::Device;
 
     /// A model that shows one value at three sites.
     struct Three;
 
-    impl Stages for Three {
+    impl StagedModel for Three {
+        type State = Tensor;
         fn device(&self) -> &Device {
             &Device::Cpu
         }
@@ -418,8 +411,14 @@ mod tests {
         fn count(&self) -> usize {
             1
         }
+        fn begin(&self, _cx: &mut Cx) -> Result<Tensor> {
+            Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?)
+        }
         fn stage(&self, _index: usize, state: Tensor, _cx: &mut Cx) -> Result<Tensor> {
             Ok(state)
+        }
+        fn output(&self, state: Tensor) -> Tensor {
+            state
         }
         fn head(&self) -> Option<usize> {
             None
@@ -456,14 +455,14 @@ mod tests {
     /// Reads `a`, adds it up a hundred times, and saves the sum at `c`.
     fn graph() -> Graph {
         let node = |op, args: Vec<u32>| Node { op, args: args.into_iter().map(NodeId).collect(), guards: vec![], source: SourceId(0) };
-        let get = |site| Op::Get { at: At::prompt(InvokeId(0)), site: SiteId(site) };
+        let get = |site| Op::Get { at: At::first(InvokeId(0)), site: SiteId(site) };
         let mut nodes = vec![node(get(0), vec![])];
         nodes.extend((0..100).map(|last| node(Op::Binary(Binary::Add), vec![last, 0])));
         nodes.push(node(get(1), vec![]));
         nodes.push(node(Op::Binary(Binary::Add), vec![100, 101]));
         Graph {
             signature: "Three".into(),
-            invokes: vec![Invoke { prompts: vec![Prompt::Tokens(vec![1, 2])], ..Invoke::default() }],
+            invokes: vec![Invoke { inputs: vec![Input::default()], ..Invoke::default() }],
             sites: vec!["a".into(), "c".into()],
             nodes,
             saves: vec![NodeId(102)],
@@ -477,8 +476,8 @@ mod tests {
         let (graph, table) = (graph(), table());
         let plan = Plan::new(&graph, &table, PlanContext { lengths: &[Some(2)], ..PlanContext::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
-        let prompts = crate::run::Prompts::new(&table, &[vec![Some(2)]], DType::F32);
-        let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
+        let surroundings = crate::run::Surroundings::new(&table, &[vec![Some(2)]], DType::F32);
+        let inferred = crate::graph::infer(&graph, &surroundings, &crate::graph::Limits::default()).unwrap();
         let mut interleaver = Interleaver::new(&Three, &graph, &table, (&plan, &inferred, Meter::default()), precision);
         let whole = |start, len| Span { start, len };
         let layout = HashMap::from([(InvokeId(0), Rows { rows: whole(0, 1), positions: whole(0, 2), before: 0 })]);
@@ -498,8 +497,8 @@ mod tests {
         let (graph, table) = (graph(), table());
         let plan = Plan::new(&graph, &table, PlanContext { lengths: &[Some(2)], ..PlanContext::default() }).unwrap();
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
-        let prompts = crate::run::Prompts::new(&table, &[vec![Some(2)]], DType::F32);
-        let inferred = crate::graph::infer(&graph, &prompts, &crate::graph::Limits::default()).unwrap();
+        let surroundings = crate::run::Surroundings::new(&table, &[vec![Some(2)]], DType::F32);
+        let inferred = crate::graph::infer(&graph, &surroundings, &crate::graph::Limits::default()).unwrap();
         let mut interleaver = Interleaver::new(&Three, &graph, &table, (&plan, &inferred, Meter::default()), precision);
         interleaver.start(HashMap::new(), plan.batches[0].visits.clone(), Vec::new());
         let error = interleaver.visit(2, Tensor::new(1f32, &Device::Cpu).unwrap()).unwrap_err();

@@ -9,8 +9,8 @@ mod depth;
 mod environment;
 mod evaluate;
 mod execute;
-mod generate;
 mod gradient;
+mod inputs;
 mod interleave;
 mod loops;
 mod part;
@@ -19,23 +19,21 @@ mod reduce;
 mod request;
 mod rounding;
 mod rows;
-mod sample;
 mod stages;
+mod state;
 mod values;
 mod whole;
 mod with_attachments;
 
 pub(crate) use compute::compute;
-pub use environment::Prompts;
-pub use execute::{execute, explain, forward, prepare, share_prompts};
-pub use generate::Vocabulary;
+pub use environment::Surroundings;
+pub use execute::{execute, explain, forward, prepare, share_inputs};
+pub use inputs::{FirstPass, InputId, Inputs, RolledOut, Stepper, Write};
 pub use request::Request;
-pub use stages::Stages;
+pub use stages::{StagedModel, Stages};
+pub use state::{AnyState, State};
 pub use with_attachments::WithAttachments;
 
 #[allow(deprecated)]
-pub use crate::batch::Past;
-pub use crate::batch::{KvCache, TokenBatch};
-#[allow(deprecated)]
 pub use crate::observer::Watch;
-pub use crate::observer::{Note, Observer, Progress, Token};
+pub use crate::observer::{Emitted, EmittedValue, Note, Observer, Progress};

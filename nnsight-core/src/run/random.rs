@@ -15,35 +15,16 @@ pub(super) fn normal(like: &Tensor, seed: u64, dtype: DType) -> Result<Tensor> {
     Tensor::from_vec(numbers, like.shape(), like.device())?.to_dtype(dtype)
 }
 
-/// What one prompt's tokens are drawn with. The first prompt's numbers are those of the seed; those of others are their own, also beside the
-/// numbers of other seeds.
-pub(super) fn for_prompt(seed: u64, prompt: usize) -> ChaCha12Rng {
-    let mut generator = ChaCha12Rng::seed_from_u64(seed);
-    generator.set_stream(prompt as u64);
-    generator
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use candle_core::Device;
-    use rand::RngCore as _;
 
     #[test]
     fn a_seed_gives_the_same_numbers_for_ever() {
         let like = Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap();
         let found = normal(&like, 7, DType::F32).unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(found, FIRST);
-        assert_eq!(for_prompt(0, 0).next_u64(), ChaCha12Rng::seed_from_u64(0).next_u64());
-    }
-
-    #[test]
-    fn prompts_and_seeds_are_not_exchanged() {
-        let first = |seed, prompt| for_prompt(seed, prompt).next_u64();
-        let mut all = (0..4).flat_map(|seed| (0..4).map(move |prompt| first(seed, prompt))).collect::<Vec<_>>();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), 16);
     }
 
     const FIRST: [f32; 3] = [-1.0435766, -0.5767478, -0.7112543];

@@ -1,16 +1,14 @@
 //! What comes with a graph, and what a pass has to look at for it.
 
-use super::generate::Vocabulary;
+use super::inputs::Inputs;
 use crate::graph::Limits;
 use crate::observer::Observer;
 use crate::plan::{Optimizations, SiteVisit};
 
 /// What comes with a graph when it is run.
 pub struct Request<'a, 't> {
-    /// The token ids of every prompt of every invoke; none for an invoke that sees those of the others.
-    pub tokens: Vec<Vec<Vec<u32>>>,
-    /// Which tokens end a text.
-    pub vocabulary: &'a dyn Vocabulary,
+    /// What it is run on.
+    pub inputs: &'a dyn Inputs,
     /// Which optimizations are made.
     pub optimizations: Optimizations,
     /// How much the graph may ask for.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::generate::Ended;
+use super::inputs::RolledOut;
 use crate::graph::{At, Axis, AxisRole, Extents, Facts, Graph, InvokeId, Mixing, NodeId, Op, Outline, Region, Span, Unreached, extents};
 use crate::sites::SiteTable;
 use crate::{Error, Result};
@@ -24,15 +24,15 @@ enum Trouble {
     NotReached(NodeId, usize),
 }
 
-/// What a graph is run on, and how its texts went if that is known.
+/// What a graph is run on, and how its runs went if that is known.
 pub(super) struct Course<'a> {
     pub graph: &'a Graph,
     pub table: &'a SiteTable,
     pub facts: &'a [Facts],
-    /// For every invoke the numbers of tokens of its prompts.
+    /// For every invoke the numbers of positions of its inputs.
     pub lengths: &'a [Vec<usize>],
-    /// For every invoke the tokens that were generated, and the steps with which its texts ended.
-    pub texts: Option<(&'a HashMap<InvokeId, Vec<Vec<u32>>>, &'a HashMap<InvokeId, Ended>)>,
+    /// What came out of the rollout of each invoke.
+    pub outputs: Option<&'a HashMap<InvokeId, RolledOut>>,
 }
 
 /// Whether prompts of one invoke differ in length.
@@ -96,7 +96,7 @@ impl Rows {
                 (_, Some(trouble)) => Err(trouble),
                 (Op::Get { at, .. }, None) if course.has_ended(at.invoke, at.step) => Err(Trouble::NotReached(id, course.reached(at.invoke))),
                 (Op::Get { at, .. }, None) => Ok(course.held(*at, &course.facts[id.index()].axes)),
-                (Op::Tokens { invoke }, None) => Ok(course.tokens(*invoke)),
+                (Op::Output { invoke }, None) => Ok(course.rolled_out(*invoke, &course.facts[id.index()].axes)),
                 (Op::Set { at, site, region, .. }, None) => {
                     course.written(*at, course.graph.site(*site), region, &outline(&node.args[0])).map_err(|mixing| Trouble::Mixes(id, mixing))
                 }
@@ -117,18 +117,18 @@ impl Rows {
 }
 
 impl Course<'_> {
-    /// The steps with which the texts of an invoke ended.
+    /// The steps with which the runs of an invoke ended.
     fn ends(&self, invoke: InvokeId) -> &[Option<u32>] {
-        self.texts.and_then(|(_, ended)| ended.get(&invoke)).map(Vec::as_slice).unwrap_or_default()
+        self.outputs.and_then(|outputs| outputs.get(&invoke)).map(|output| output.ended.as_slice()).unwrap_or_default()
     }
 
-    /// Whether all texts of an invoke had ended before a step.
+    /// Whether all runs of an invoke had ended before a step.
     fn has_ended(&self, invoke: InvokeId, step: u32) -> bool {
         let ends = self.ends(invoke);
         !ends.is_empty() && ends.iter().all(|end| end.is_some_and(|last| last < step))
     }
 
-    /// How many steps the texts of an invoke had.
+    /// How many steps the runs of an invoke had.
     fn reached(&self, invoke: InvokeId) -> usize {
         self.ends(invoke).iter().flatten().max().map_or(0, |&last| last as usize + 1)
     }
@@ -149,14 +149,13 @@ impl Course<'_> {
         Some(Extents::new(rows, axes.collect(), present))
     }
 
-    /// The rows of the tokens that were generated.
-    fn tokens(&self, invoke: InvokeId) -> Option<Extents> {
-        let rows = self.texts?.0.get(&invoke)?;
-        if rows.iter().all(|row| Some(row.len()) == rows.first().map(Vec::len)) {
-            return None;
-        }
-        let spans = rows.iter().map(|row| Span { start: 0, len: row.len() }).collect::<Vec<_>>();
-        Some(Extents { continued: true, ..Extents::new(0, vec![(1, spans)], vec![true; rows.len()]) })
+    /// The rows of what came out of a rollout, which has these axes.
+    fn rolled_out(&self, invoke: InvokeId, axes: &[Axis]) -> Option<Extents> {
+        let lengths = self.outputs?.get(&invoke)?.lengths.as_ref()?;
+        let along = |role: AxisRole| axes.iter().position(|axis| axis.role == role);
+        let spans = lengths.iter().map(|&len| Span { start: 0, len }).collect::<Vec<_>>();
+        let extents = Extents::new(along(AxisRole::Row)?, vec![(along(AxisRole::Position)?, spans)], vec![true; lengths.len()]);
+        Some(Extents { continued: true, ..extents })
     }
 
     /// Holds the rows of a value against those of the part of a site that it is written to.

@@ -9,7 +9,7 @@ use super::evaluate::{Datum, chain};
 use super::interleave::Interleaver;
 use super::loops::first_is_true;
 use super::rounding::evaluate;
-use crate::batch::TokenBatch;
+use crate::batch::NoInputs;
 use crate::graph::{InvokeId, KindTag, NodeId, Op, Source, Unreached};
 use crate::module::Cx;
 use crate::observer::Note;
@@ -126,7 +126,7 @@ impl Interleaver<'_> {
                 let inside = self.inferred.bodies.get(&id).ok_or_else(|| Error::OutsideBranch { source_line: graph.source(id) })?;
                 Datum::Several(self.repeat(body, args, inside, &graph.source(id))?)
             }
-            Op::Tokens { invoke } => Datum::Tensor(self.generated(*invoke)?),
+            Op::Output { invoke } => Datum::Tensor(self.rolled_out(*invoke)?),
             Op::Grad => Datum::Tensor(self.gradient(id)?),
             Op::SetGrad => return self.set_gradient(id),
             op => {
@@ -219,19 +219,15 @@ impl Interleaver<'_> {
     pub(super) fn call(&self, module: &str, input: &Tensor, source_line: &Option<Source>) -> Result<Tensor> {
         let missing = || Error::NoModule { path: module.to_string(), suggestion: String::new(), source_line: source_line.clone() };
         let found = self.model.find(module).ok_or_else(missing)?;
-        let batch = TokenBatch::new(&[], self.precision.device)?;
-        found.forward(&input.contiguous()?, &mut Cx::untouched(&batch))
+        found.forward(&input.contiguous()?, &mut Cx::untouched(&NoInputs))
     }
 
-    /// The tokens that were generated for an invoke. Prompts that ended earlier than others go on with the token that ended them.
-    fn generated(&self, invoke: InvokeId) -> Result<Tensor> {
-        let rows = self.tokens.get(&invoke).map(Vec::as_slice).unwrap_or_default();
-        let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let padded = rows.iter().flat_map(|row| {
-            let last = row.last().copied().unwrap_or(0);
-            row.iter().copied().chain(std::iter::repeat_n(last, longest - row.len())).map(i64::from)
-        });
-        Ok(Tensor::from_vec(padded.collect::<Vec<_>>(), (rows.len(), longest), self.precision.device)?)
+    /// What came out of the rollout of an invoke.
+    fn rolled_out(&self, invoke: InvokeId) -> Result<Tensor> {
+        match self.outputs.get(&invoke) {
+            Some(output) => Ok(output.value.clone()),
+            None => Ok(Tensor::zeros((0, 0), candle_core::DType::I64, self.precision.device)?),
+        }
     }
 
     fn gradient(&mut self, id: NodeId) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::Stages;
+use super::{AnyState, Stages};
 use crate::Result;
 use crate::module::{Attachment, Cx, Forward};
 
@@ -24,9 +24,14 @@ impl Stages for WithAttachments<'_> {
     fn count(&self) -> usize {
         self.model.count()
     }
-    fn stage(&self, index: usize, state: Tensor, cx: &mut Cx) -> Result<Tensor> {
-        let mut cx = cx.with_attachments(self.attachments);
-        self.model.stage(index, state, &mut cx)
+    fn begin(&self, cx: &mut Cx) -> Result<AnyState> {
+        self.model.begin(&mut cx.with_attachments(self.attachments))
+    }
+    fn stage(&self, index: usize, state: AnyState, cx: &mut Cx) -> Result<AnyState> {
+        self.model.stage(index, state, &mut cx.with_attachments(self.attachments))
+    }
+    fn output(&self, state: AnyState) -> Result<Tensor> {
+        self.model.output(state)
     }
     fn head(&self) -> Option<usize> {
         self.model.head()

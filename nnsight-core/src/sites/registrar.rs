@@ -14,7 +14,7 @@ pub enum DependsOn {
 }
 
 /// Sizes above it are those of vocabularies.
-const VOCABULARY: usize = 1 << 15;
+const WIDEST: usize = 1 << 15;
 
 /// Writes a [`SiteTable`]; `derive(Module)` calls it.
 pub struct Registrar {
@@ -108,7 +108,7 @@ impl Registrar {
         let facts = Facts { kind, axes };
         let from_elsewhere = matches!(from, DependsOn::Only([])) && facts.along(|role| role == AxisRole::Row).is_some();
         let is_argument = name == "input" || from_elsewhere;
-        let width = facts.axes.last().and_then(|axis| axis.size).filter(|&width| width <= VOCABULARY);
+        let width = facts.axes.last().and_then(|axis| axis.size).filter(|&width| width <= WIDEST);
         self.table.widest = self.table.widest.max(width.unwrap_or(0));
         self.table.sites.push(SiteInfo { path, facts, is_residual_boundary, is_argument, parent });
     }

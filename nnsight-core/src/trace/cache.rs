@@ -134,7 +134,7 @@ impl<C: Signature> ModuleHandle<'_, C> {
         match self.at() {
             Some(at) => Caching::new(self.tracer(), &[at], self.path(), keep),
             None => {
-                self.tracer().fail(|source_line| Error::NoPrompt { site: self.path().to_string(), source_line });
+                self.tracer().fail(|source_line| Error::OutsideInvoke { site: self.path().to_string(), source_line });
                 Caching(Vec::new())
             }
         }

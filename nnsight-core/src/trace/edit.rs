@@ -27,12 +27,12 @@ impl Edit {
     /// [`Graph::validate`].
     pub fn new(mut graph: Graph) -> Result<Self> {
         let refused = |problem: &str, source_line| Err(Error::Edit { problem: problem.to_string(), source_line });
-        if graph.invokes.len() != 1 || !graph.invokes[0].all_prompts || !graph.saves.is_empty() {
+        if graph.invokes.len() != 1 || !graph.invokes[0].all_inputs || !graph.saves.is_empty() {
             return refused("it is for every prompt, and so neither has prompts of its own nor saves anything", None);
         }
         for (id, node) in graph.iter() {
             match node.op {
-                Op::Tokens { .. } => return refused("it does not see what is generated", graph.source(id)),
+                Op::Output { .. } => return refused("it does not see what comes out of a rollout", graph.source(id)),
                 Op::Stop { .. } => return refused("it cannot end a run", graph.source(id)),
                 Op::Grad | Op::SetGrad => return refused("it has no gradients", graph.source(id)),
                 _ => {}
@@ -145,8 +145,8 @@ impl Edits {
 impl Edits {
     /// Refuses edits that would come to too many nodes, before there is one of them.
     fn check_size(&self, graph: &Graph, limits: &Limits) -> Result<()> {
-        let own = graph.invokes.iter().filter(|invoke| !invoke.all_prompts);
-        let passes = own.map(|invoke| invoke.generation.as_ref().map_or(1, |generation| generation.max_new_tokens)).fold(0, usize::saturating_add);
+        let own = graph.invokes.iter().filter(|invoke| !invoke.all_inputs);
+        let passes = own.map(|invoke| invoke.steps()).fold(0, usize::saturating_add);
         let nodes = self.edits.iter().map(|edit| edit.graph.nodes.len()).fold(0, usize::saturating_add);
         let found = nodes.saturating_mul(passes).saturating_add(graph.nodes.len());
         match found <= limits.nodes.min(u32::MAX as usize) {
@@ -177,9 +177,9 @@ fn insert(edit: &Graph, into: &mut Graph) {
     into.functions.extend(edit.functions.iter().cloned());
     into.sources.extend(edit.sources.iter().cloned());
     let sites = edit.sites.iter().map(|path| site(into, path)).collect::<Vec<_>>();
-    let own = (0..into.invokes.len()).filter(|&invoke| !into.invokes[invoke].all_prompts).collect::<Vec<_>>();
+    let own = (0..into.invokes.len()).filter(|&invoke| !into.invokes[invoke].all_inputs).collect::<Vec<_>>();
     for invoke in own {
-        let steps = into.invokes[invoke].generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
+        let steps = into.invokes[invoke].steps();
         for step in 0..steps as u32 {
             let shift = into.nodes.len() as u32;
             let unreached = if step == 0 { Unreached::Refuse } else { Unreached::Drop };
@@ -262,6 +262,7 @@ impl<M> Deref for Edited<'_, M> {
 }
 
 impl<M: Traceable> Traceable for Edited<'_, M> {
+    type Kind = M::Kind;
     type Network = M::Network;
     fn table(&self) -> &Arc<SiteTable> {
         self.model.table()

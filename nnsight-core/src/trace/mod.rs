@@ -16,9 +16,9 @@ mod interface;
 mod label;
 mod layers;
 mod loops;
+mod model_kind;
 mod operand;
 mod operators;
-mod prompt;
 mod save;
 mod scan;
 mod selection;
@@ -50,8 +50,8 @@ pub use layers::Layers;
 pub use loops::{Carried, ContinueIf, Round, fold, while_loop};
 #[allow(deprecated)]
 pub use loops::{GoOnIf, repeat_while};
+pub use model_kind::{ModelKind, Reads, Settings};
 pub use operand::{Assigned, Choice, NumberFor, Operand};
-pub use prompt::IntoPrompts;
 pub use save::{Results, Save};
 pub use scan::Scan;
 pub use selection::{Indices, Masked, Selected};
@@ -59,7 +59,8 @@ pub use site::{Effect, Place, Site, SitePart, effect};
 pub use steps::{Generating, Step, StepList, Steps};
 pub use sweep::{Over, PointValue, Points, Sizes, SweptShape, axes, grid2, grid3, points, sweep, swept};
 pub use traceable::{
-    Traceable, all_prompts, all_prompts_generating, edit, generating, graph, invoke, run, scan, sites, stream, sweep_on, template, tracer,
+    Traceable, all_inputs, all_inputs_generating, default_settings, edit, generating, graph, invoke, point, run, scan, sites, stream, sweep_on,
+    template, tracer,
 };
 #[allow(deprecated)]
 pub use traceable::{everything, everything_generating};

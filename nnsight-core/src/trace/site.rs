@@ -12,7 +12,7 @@ use super::traced::{Origin, Traced};
 use super::tracer::Stamp;
 use super::value::{Value, bounds};
 use crate::graph::{At, Binary, NodeId, Op, Region, Step, Unused};
-use crate::types::{DimName, EndsWith, Float, HasAxis, HasHeads, Heads, Kind, Part, ReplaceAxis, Shape, Signature};
+use crate::types::{DimName, EndsWith, Float, HasAxis, Kind, Part, ReplaceAxis, Shape, Signature};
 
 /// A place of the model where a value can be read, and replaced by assigning to it.
 ///
@@ -94,6 +94,13 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
         self.whole().at(axis, index)
     }
 
+    /// As [`Site::at`], by the number of the axis.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn __entry<R: Shape>(self, axis: usize, index: impl Index) -> SitePart<'t, C, R, K> {
+        self.whole().__entry(axis, index)
+    }
+
     /// A range of an axis: `2..5`, `..-1`, `3..`.
     #[track_caller]
     pub fn slice<A: DimName, I>(self, axis: A, range: impl RangeBounds<i64>) -> SitePart<'t, C, S::Replaced, K>
@@ -101,15 +108,6 @@ impl<'t, C: Signature, S: Shape, K: Kind> Site<'t, C, S, K> {
         S: ReplaceAxis<A, I, Part<A>>,
     {
         self.whole().slice(axis, range)
-    }
-
-    /// One attention head; the same as `.at(Heads, index)`.
-    #[track_caller]
-    pub fn head<I>(self, index: impl Index) -> SitePart<'t, C, <S as HasAxis<Heads, I>>::Removed, K>
-    where
-        S: HasHeads<I>,
-    {
-        self.at(Heads, index)
     }
 
     fn whole(self) -> SitePart<'t, C, S, K> {
@@ -190,8 +188,15 @@ impl<'t, C: Signature, S: Shape, K: Kind> SitePart<'t, C, S, K> {
     where
         S: HasAxis<A, I>,
     {
-        let mut part = self.step(S::POSITION, index.index(), None, true);
-        part.axes.copy_within(S::POSITION + 1.., S::POSITION);
+        self.__entry(S::POSITION, index)
+    }
+
+    /// As [`Site::at`], by the number of the axis.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn __entry<R: Shape>(self, axis: usize, index: impl Index) -> SitePart<'t, C, R, K> {
+        let mut part = self.step(axis, index.index(), None, true);
+        part.axes.copy_within(axis + 1.., axis);
         part
     }
 

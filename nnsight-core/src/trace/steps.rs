@@ -5,13 +5,12 @@ use std::ops::{Bound, Deref, Range, RangeFrom, RangeFull, RangeInclusive, RangeT
 use super::index::Index;
 use super::{Caching, Interface, Keep, Tracer, Value};
 use crate::Error;
-use crate::graph::{At, Generation, InvokeId, Op, Unreached};
-use crate::types::{Batch, Int, Seq};
+use crate::graph::{At, InvokeId, Op, Unreached};
+use crate::types::{Kind, Shape};
 
-/// A model whose prompts are continued, as the block of `generate!` sees it.
+/// A model whose runs go on after their first pass, as the block of `generate!` sees it.
 ///
-/// A site belongs to a step: [`prompt`](Self::prompt), the same as `step(0)`, is the prompts' own pass, which also chooses the first token;
-/// every later step reads the token of the step before it, at one position. The model itself has no sites to read or to edit here, only
+/// A site belongs to a step: `step(0)` is the inputs' own pass, and every later step begins with what the one before it led to. The model itself has no sites to read or to edit here, only
 /// modules to be applied by hand, such as `model.norm(h)`.
 pub struct Generating<'t, M: Interface> {
     tracer: &'t Tracer,
@@ -37,13 +36,13 @@ impl<'t, M: Interface> Deref for Generating<'t, M> {
 }
 
 impl<'t, M: Interface> Generating<'t, M> {
-    pub(crate) fn new(tracer: &'t Tracer, invoke: InvokeId, generation: &Generation) -> Self {
-        let steps = u32::try_from(generation.max_new_tokens).unwrap_or(u32::MAX);
+    pub(crate) fn new(tracer: &'t Tracer, invoke: InvokeId, steps: usize) -> Self {
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
         Generating { tracer, invoke, steps, modules: tracer.sites::<M>(None) }
     }
 
-    /// The prompts' own pass, at all of their positions: step 0.
-    pub fn prompt(&self) -> Step<'t, M> {
+    /// The inputs' own pass, at all of their positions: step 0.
+    pub fn first(&self) -> Step<'t, M> {
         self.at(0, Unreached::Refuse)
     }
 
@@ -70,11 +69,10 @@ impl<'t, M: Interface> Generating<'t, M> {
         StepList(numbers.into_iter().filter(|&step| step < self.steps).map(|step| self.at(step, unreached)).collect())
     }
 
-    /// The tokens that were generated, without the prompt's and with the token that ended a text. Where prompts of one batch end at different
-    /// steps, each row knows its length, and as a matrix goes on with the token that ended it.
+    /// What comes out of the rollout, at its end; the kind of model knows of which axes and kind it is.
     #[track_caller]
-    pub fn tokens(&self) -> Value<'t, M::Signature, (Batch, Seq), Int> {
-        Value::new(self.tracer, self.tracer.push(Op::Tokens { invoke: self.invoke }, &[]))
+    pub fn output<S: Shape, K: Kind>(&self) -> Value<'t, M::Signature, S, K> {
+        Value::new(self.tracer, self.tracer.push(Op::Output { invoke: self.invoke }, &[]))
     }
 
     /// Keeps what modules are given and give, at every step that there is.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::edit::{Edit, Edited};
 use super::scan::Scan;
-use super::{Fingerprint, Generating, Interface, IntoPrompts, Results, Save, Tracer};
-use crate::graph::{At, Facts, Generation, Graph, Limits};
-use crate::observer::{Observer, Token};
+use super::{Fingerprint, Generating, Interface, ModelKind, Reads, Results, Save, Settings, Tracer};
+use crate::graph::{At, Facts, Graph, Input, Limits};
+use crate::observer::{Emitted, Observer};
 use crate::sites::SiteTable;
 use crate::types::Saved;
 use crate::{Error, Result};
@@ -17,6 +17,8 @@ use crate::{Error, Result};
 pub trait Traceable {
     /// The model whose sites are used.
     type Network: Interface;
+    /// What kind of model it is: what it is run on.
+    type Kind: ModelKind;
     /// The sites.
     fn table(&self) -> &Arc<SiteTable>;
     /// Runs a graph; gives for each of its saved values a tensor, or why there is none. Whoever watches is told of it while it goes
@@ -58,6 +60,7 @@ pub trait Traceable {
 
 impl<M: Traceable + ?Sized> Traceable for &M {
     type Network = M::Network;
+    type Kind = M::Kind;
     fn table(&self) -> &Arc<SiteTable> {
         M::table(self)
     }
@@ -85,59 +88,82 @@ pub fn sites<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as
     tracer.sites::<M::Network>(None)
 }
 
-/// The sites of a model as seen by new prompts.
+/// The sites of a model as seen by new inputs.
 #[track_caller]
-pub fn invoke<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, prompts: impl IntoPrompts) -> <M::Network as Interface>::Sites<'t> {
-    tracer.sites::<M::Network>(Some(At::prompt(tracer.invoke(prompts, None))))
+pub fn invoke<'t, M: Traceable<Kind = K>, K: Reads<I>, I>(_model: &M, tracer: &'t Tracer, input: I) -> <M::Network as Interface>::Sites<'t> {
+    tracer.sites::<M::Network>(Some(At::first(tracer.invoke(K::inputs(input), None))))
 }
 
-/// The prompts of a sweep's points, or of one of them.
-pub fn sweep_on(tracer: &Tracer, prompts: impl IntoPrompts) -> Vec<crate::graph::Prompt> {
+/// The inputs of a sweep's points, or of one of them.
+pub fn sweep_on<M: Traceable<Kind = K>, K: Reads<I>, I>(_model: &M, tracer: &Tracer, input: I) -> Vec<Input> {
     tracer.begin_sweep();
-    prompts.into_prompts()
+    K::inputs(input)
 }
 
-/// The sites of a model as seen by all prompts of the trace side by side.
+/// The sites of a model at one point of a sweep.
 #[track_caller]
-pub fn all_prompts<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Interface>::Sites<'t> {
-    tracer.sites::<M::Network>(Some(At::prompt(tracer.all_prompts(None))))
+pub fn point<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, inputs: &[Input]) -> <M::Network as Interface>::Sites<'t> {
+    tracer.sites::<M::Network>(Some(At::first(tracer.invoke(inputs.to_vec(), None))))
 }
 
-/// As [`all_prompts`].
-#[deprecated(since = "0.2.0", note = "renamed to `all_prompts`")]
+/// The sites of a model as seen by all inputs of the trace side by side.
+#[track_caller]
+pub fn all_inputs<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Interface>::Sites<'t> {
+    tracer.sites::<M::Network>(Some(At::first(tracer.all_inputs(None))))
+}
+
+/// How runs of a model's kind go on if a program does not say.
+pub fn default_settings<M: Traceable>(_model: &M) -> <M::Kind as ModelKind>::Settings {
+    Default::default()
+}
+
+/// As [`all_inputs`].
+#[deprecated(since = "0.2.0", note = "renamed to `all_inputs`")]
 #[track_caller]
 pub fn everything<'t, M: Traceable>(model: &M, tracer: &'t Tracer) -> <M::Network as Interface>::Sites<'t> {
-    all_prompts(model, tracer)
+    all_inputs(model, tracer)
 }
 
-/// The sites of a model as seen by new prompts that are continued.
+/// The sites of a model as seen by new inputs whose runs go on.
 #[track_caller]
-pub fn generating<'t, M: Traceable>(
+pub fn generating<'t, M: Traceable<Kind = K>, K: Reads<I>, I>(
     _model: &M,
     tracer: &'t Tracer,
-    prompts: impl IntoPrompts,
-    generation: &Generation,
+    input: I,
+    settings: &<M::Kind as ModelKind>::Settings,
 ) -> Generating<'t, M::Network> {
-    Generating::new(tracer, tracer.invoke(prompts, Some(generation.clone())), generation)
+    let rollout = settings.rollout();
+    let steps = rollout.steps;
+    Generating::new(tracer, tracer.invoke(K::inputs(input), Some(rollout)), steps)
 }
 
-/// The sites of a model as seen by all prompts of the trace, which are continued.
+/// The sites of a model as seen by all inputs of the trace, whose runs go on.
 #[track_caller]
-pub fn all_prompts_generating<'t, M: Traceable>(_model: &M, tracer: &'t Tracer, generation: &Generation) -> Generating<'t, M::Network> {
-    Generating::new(tracer, tracer.all_prompts(Some(generation.clone())), generation)
+pub fn all_inputs_generating<'t, M: Traceable>(
+    _model: &M,
+    tracer: &'t Tracer,
+    settings: &<M::Kind as ModelKind>::Settings,
+) -> Generating<'t, M::Network> {
+    let rollout = settings.rollout();
+    let steps = rollout.steps;
+    Generating::new(tracer, tracer.all_inputs(Some(rollout)), steps)
 }
 
-/// As [`all_prompts_generating`].
-#[deprecated(since = "0.2.0", note = "renamed to `all_prompts_generating`")]
+/// As [`all_inputs_generating`].
+#[deprecated(since = "0.2.0", note = "renamed to `all_inputs_generating`")]
 #[track_caller]
-pub fn everything_generating<'t, M: Traceable>(model: &M, tracer: &'t Tracer, generation: &Generation) -> Generating<'t, M::Network> {
-    all_prompts_generating(model, tracer, generation)
+pub fn everything_generating<'t, M: Traceable>(
+    model: &M,
+    tracer: &'t Tracer,
+    settings: &<M::Kind as ModelKind>::Settings,
+) -> Generating<'t, M::Network> {
+    all_inputs_generating(model, tracer, settings)
 }
 
-/// The sites of a model for every prompt that an edited view of it will see.
+/// The sites of a model for every input that an edited view of it will see.
 #[track_caller]
 pub fn template<'t, M: Traceable>(_model: &M, tracer: &'t Tracer) -> <M::Network as Interface>::Sites<'t> {
-    tracer.sites::<M::Network>(Some(At::prompt(tracer.all_prompts(None))))
+    tracer.sites::<M::Network>(Some(At::first(tracer.all_inputs(None))))
 }
 
 /// Runs what was recorded, and gives back what the block ended with.
@@ -149,13 +175,18 @@ pub fn run<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome
     finish(model, tracer, outcome, Observer::default())
 }
 
-/// As [`run`], telling of every token as it is generated.
+/// As [`run`], telling of everything that a step yields as soon as it does.
 ///
 /// # Errors
 /// As [`run`].
 #[track_caller]
-pub fn stream<'t, M: Traceable, T: Save<'t>>(model: &M, tracer: &'t Tracer, outcome: T, mut on_token: impl FnMut(Token)) -> Result<T::Saved> {
-    finish(model, tracer, outcome, Observer { on_token: Some(&mut on_token), ..Observer::default() })
+pub fn stream<'t, M, T>(model: &M, tracer: &'t Tracer, outcome: T, mut told: impl FnMut(<M::Kind as ModelKind>::Emitted)) -> Result<T::Saved>
+where
+    M: Traceable,
+    T: Save<'t>,
+{
+    let mut told = |emitted: Emitted| told(emitted.into());
+    finish(model, tracer, outcome, Observer { on_emitted: Some(&mut told), ..Observer::default() })
 }
 
 #[track_caller]

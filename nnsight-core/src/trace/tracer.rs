@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::prompt::IntoPrompts;
 use super::{Cursor, Interface};
 use crate::graph::{
-    At, Body, Constant, ConstantId, Function, FunctionId, Generation, Graph, Guard, Invoke, InvokeId, Node, NodeId, Op, Region, SiteId, Source,
+    At, Body, Constant, ConstantId, Function, FunctionId, Graph, Guard, Input, Invoke, InvokeId, Node, NodeId, Op, Region, Rollout, SiteId, Source,
     SourceId, Unused, Visited,
 };
 use crate::sites::SiteTable;
@@ -100,30 +99,29 @@ impl Tracer {
         &self.table
     }
 
-    /// Begins a run on new prompts, which are continued as `generation` says.
+    /// Begins a run on new inputs, which goes on as `rollout` says.
     #[track_caller]
-    pub fn invoke(&self, prompts: impl IntoPrompts, generation: Option<Generation>) -> InvokeId {
-        let source = Some(Location::caller().into());
-        self.push_invoke(Invoke { prompts: prompts.into_prompts(), all_prompts: false, generation, source })
+    pub fn invoke(&self, inputs: Vec<Input>, rollout: Option<Rollout>) -> InvokeId {
+        self.push_invoke(Invoke { inputs, all_inputs: false, rollout, source: Some(Location::caller().into()) })
     }
 
-    /// Looks at the runs on all prompts of the trace side by side.
+    /// Looks at the runs on all inputs of the trace side by side.
     #[track_caller]
-    pub fn all_prompts(&self, generation: Option<Generation>) -> InvokeId {
-        self.push_invoke(Invoke { prompts: Vec::new(), all_prompts: true, generation, source: Some(Location::caller().into()) })
+    pub fn all_inputs(&self, rollout: Option<Rollout>) -> InvokeId {
+        self.push_invoke(Invoke { inputs: Vec::new(), all_inputs: true, rollout, source: Some(Location::caller().into()) })
     }
 
-    /// As [`Self::all_prompts`].
-    #[deprecated(since = "0.2.0", note = "renamed to `all_prompts`")]
+    /// As [`Self::all_inputs`].
+    #[deprecated(since = "0.2.0", note = "renamed to `all_inputs`")]
     #[track_caller]
-    pub fn everything(&self, generation: Option<Generation>) -> InvokeId {
-        self.all_prompts(generation)
+    pub fn everything(&self, rollout: Option<Rollout>) -> InvokeId {
+        self.all_inputs(rollout)
     }
 
     fn push_invoke(&self, invoke: Invoke) -> InvokeId {
         let mut recording = self.recording.borrow_mut();
         let id = InvokeId(recording.graph.invokes.len() as u32);
-        if invoke.all_prompts {
+        if invoke.all_inputs {
             recording.wide.push(id);
         }
         recording.graph.invokes.push(invoke);
@@ -347,7 +345,7 @@ impl Recording {
             // What the model holds does not change while a loop repeats: it is read before.
             Op::Get { .. } => return self.push_at(0, op, args, location),
             Op::Set { .. } | Op::Skip { .. } | Op::Stop { .. } => Some("writing to the model"),
-            Op::Tokens { .. } => Some("looking at what was generated"),
+            Op::Output { .. } => Some("looking at what comes out of a rollout"),
             Op::Grad | Op::SetGrad => Some("a gradient"),
             _ => None,
         };
@@ -406,7 +404,7 @@ impl Recording {
     fn resolve(&mut self, table: &SiteTable, at: Option<At>, site: usize, location: &'static Location<'static>) -> Option<(At, SiteId)> {
         let info = table.sites().get(site)?;
         let Some(at) = at else {
-            self.errors.push(Error::NoPrompt { site: info.path.clone(), source_line: Some(location.into()) });
+            self.errors.push(Error::OutsideInvoke { site: info.path.clone(), source_line: Some(location.into()) });
             return None;
         };
         let sites = &mut self.graph.sites;

@@ -7,7 +7,7 @@ use super::index::Index;
 use super::operand::Assigned;
 use super::{Traced, Tracer};
 use crate::graph::{NodeId, Op, Region, Step};
-use crate::types::{Append, DimName, Float, HasAxis, HasHeads, Heads, Int, Kind, Part, Prepend, ReplaceAxis, Shape, Signature, Stacked};
+use crate::types::{Append, DimName, Float, HasAxis, Int, Kind, Part, Prepend, ReplaceAxis, Shape, Signature, Stacked};
 
 /// A value inside of a trace: it will exist when the trace runs, and never changes.
 ///
@@ -56,17 +56,14 @@ impl<'t, C: Signature, S: Shape, K: Kind> Value<'t, C, S, K> {
     where
         S: HasAxis<A, I>,
     {
-        Value::new(self.tracer, self.tracer.part(self.id, entry(S::POSITION, index)))
+        self.__entry(S::POSITION, index)
     }
 
-    /// One attention head; the same as `.at(Heads, index)`.
-    #[must_use = "this computes a new value and changes nothing"]
+    /// As [`Value::at`], by the number of the axis.
+    #[doc(hidden)]
     #[track_caller]
-    pub fn head<I>(self, index: impl Index) -> Value<'t, C, <S as HasAxis<Heads, I>>::Removed, K>
-    where
-        S: HasHeads<I>,
-    {
-        self.at(Heads, index)
+    pub fn __entry<R: Shape>(self, axis: usize, index: impl Index) -> Value<'t, C, R, K> {
+        Value::new(self.tracer, self.tracer.part(self.id, entry(axis, index)))
     }
 
     /// A range of an axis: `2..5`, `..-1`, `3..`.

@@ -4,7 +4,7 @@ use crate::graph::{Axis, AxisRole};
 
 /// The name of an axis.
 pub trait DimName: Copy + Default + 'static {
-    /// As it is written in a shape: `Hidden`.
+    /// As it is written in a shape: `Width`.
     const NAME: &'static str;
     /// The number of entries, if it is the same for every model.
     const FIXED: Option<usize> = None;
@@ -48,7 +48,7 @@ macro_rules! dim {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         $vis struct $name;
-        $crate::__dim_name!($name $(, $size)?);
+        $crate::__dim_name!($name $(, size $size)?);
         impl<C> $crate::types::Dim<C> for $name {
             const SIZE: Option<usize> = <$name as $crate::types::DimName>::FIXED;
         }
@@ -58,10 +58,11 @@ macro_rules! dim {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __dim_name {
-    ($name:ident $(, $size:expr)?) => {
+    ($name:ident $(, role $role:ident)? $(, size $size:expr)?) => {
         impl $crate::types::DimName for $name {
             const NAME: &'static str = stringify!($name);
             $(const FIXED: Option<usize> = Some($size);)?
+            $(const ROLE: $crate::graph::AxisRole = $crate::graph::AxisRole::$role;)?
             type Batched = $crate::types::IsNotBatch;
         }
         impl $crate::types::Fits<$name> for $name {}
@@ -86,7 +87,7 @@ macro_rules! __dim_axis {
     };
 }
 
-/// The prompts of an invoke.
+/// The rows of an invoke: its inputs side by side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Batch;
 impl DimName for Batch {
@@ -101,32 +102,44 @@ impl Fits<Batch> for Batch {}
 impl Fits<One> for Batch {}
 crate::__dim_axis!(Batch);
 
-macro_rules! positions {
-    ($($(#[$meta:meta])* $name:ident = $role:ident),+) => {$(
+/// Declares dimensions whose entries are positions of an input: `position_dims!(pub Frames = Position)`. Their sizes vary from input to input, and
+/// what they are to whatever runs a model is an [`AxisRole`].
+///
+/// # Examples
+/// ```
+/// nnsight_core::position_dims!(pub Frames = Position, pub Asking = Query, pub Asked = Key);
+/// ```
+#[macro_export]
+macro_rules! position_dims {
+    ($($(#[$meta:meta])* $vis:vis $name:ident = $role:ident),+ $(,)?) => {$(
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct $name;
-        impl DimName for $name {
-            const NAME: &'static str = stringify!($name);
-            const ROLE: AxisRole = AxisRole::$role;
-            type Batched = IsNotBatch;
-        }
-        impl<C> Dim<C> for $name {
+        $vis struct $name;
+        $crate::__dim_name!($name, role $role);
+        impl<C> $crate::types::Dim<C> for $name {
             const SIZE: Option<usize> = None;
         }
-        impl Fits<$name> for $name {}
-        impl Fits<One> for $name {}
-        crate::__dim_axis!($name);
     )+};
 }
-positions!(
-    /// The positions of a prompt; index 0 is its first token, -1 its last.
-    Seq = Position,
-    /// The position that attends.
-    Query = Query,
-    /// The position that is attended to.
-    Key = Key
-);
+
+/// Declares dimensions whose sizes are those of a [`Signature`](crate::types::Signature), by their names: `model_dims!(pub Channels)`.
+///
+/// # Examples
+/// ```
+/// nnsight_core::model_dims!(pub Channels, pub Levels);
+/// ```
+#[macro_export]
+macro_rules! model_dims {
+    ($($(#[$meta:meta])* $vis:vis $name:ident),+ $(,)?) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        $vis struct $name;
+        $crate::__dim_name!($name);
+        impl<C: $crate::types::Signature> $crate::types::Dim<C> for $name {
+            const SIZE: Option<usize> = $crate::types::size_of_dim(C::SIZES, <$name as $crate::types::DimName>::NAME);
+        }
+    )+};
+}
 
 crate::dim!(
     /// What `topk` found, best first.
@@ -173,41 +186,3 @@ impl DimName for Hole {
     const NAME: &'static str = "_";
     type Batched = IsNotBatch;
 }
-
-macro_rules! signature_dims {
-    ($($(#[$meta:meta])* $name:ident = $field:ident),+ $(,)?) => {$(
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct $name;
-        crate::__dim_name!($name);
-        impl<C: super::Signature> Dim<C> for $name {
-            const SIZE: Option<usize> = match C::SIZES {
-                Some(sizes) => Some(sizes.$field),
-                None => None,
-            };
-        }
-    )+};
-}
-
-signature_dims!(
-    /// The residual stream (`hidden_size`, `n_embd`).
-    Hidden = hidden,
-    /// The neurons of an MLP (`intermediate_size`, `n_inner`).
-    Mlp = mlp,
-    /// The attention heads.
-    Heads = heads,
-    /// The heads of keys and values under grouped-query attention.
-    KvHeads = kv_heads,
-    /// The channels of one head.
-    HeadDim = head_dim,
-    /// All heads side by side, as `q_proj` gives them.
-    HeadsHidden = heads_hidden,
-    /// All key or value heads side by side, as `k_proj` and `v_proj` give them.
-    KvHidden = kv_hidden,
-    /// Query, key and value side by side, as GPT-2's `c_attn` gives them.
-    Qkv = qkv,
-    /// The tokens of the vocabulary.
-    Vocab = vocab,
-    /// The positions that a model knows (`max_position_embeddings`, `n_positions`).
-    Context = context,
-);

@@ -10,19 +10,16 @@ mod signature;
 mod tensor;
 
 pub use along::{Along, Numbered, named};
-pub use dim::{
-    Batch, Context, Dim, DimName, Fits, HeadDim, Heads, HeadsHidden, Hidden, Hole, IsBatch, IsNotBatch, Key, KvHeads, KvHidden, Mlp, One, Part, Qkv,
-    Query, Ranked, Seq, Stacked, Vocab,
-};
+pub use dim::{Batch, Dim, DimName, Fits, Hole, IsBatch, IsNotBatch, One, Part, Ranked, Stacked};
 pub use kind::{Bool, Float, Int, Kind, Number, Real, SameKind};
 pub use saved::Saved;
 pub(crate) use saved::differ;
 pub use scaled::Scaled;
 pub use shape::{
-    Append, BroadcastFrom, EndsWith, Expand, ExpandedFrom, HasAxis, HasHeads, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend, ReplaceAxis,
-    Shape, ShapeOf, SplitAxis, SwapAxes,
+    Append, BroadcastFrom, EndsWith, Expand, ExpandedFrom, HasAxis, MatMul, MergeAxes, P0, P1, P2, P3, P4, PermuteTo, Prepend, ReplaceAxis, Shape,
+    ShapeOf, SplitAxis, SwapAxes,
 };
-pub use signature::{Describes, Dynamic, HasLayer, SameModel, Signature, Sizes};
+pub use signature::{Describes, Dynamic, HasLayer, SameModel, Signature, size_of_dim};
 pub use tensor::Tensor;
 
 pub use crate::graph::KindTag;

@@ -15,11 +15,12 @@ use crate::Result;
 ///
 /// # Examples
 /// ```
-/// use nnsight_core::types::{Dynamic, Hidden, Tensor};
+/// use nnsight_core::types::{Dynamic, Tensor};
+/// # nnsight_core::model_dims!(Width);
 /// let entries = candle_core::Tensor::new(&[3f32, 4.0], &candle_core::Device::Cpu)?;
-/// let direction = Tensor::<Dynamic, (Hidden,)>::new(entries)?;
+/// let direction = Tensor::<Dynamic, (Width,)>::new(entries)?;
 /// let half = &direction * 0.5;
-/// assert_eq!(half.norm(Hidden)?.to_scalar::<f32>()?, 2.5);
+/// assert_eq!(half.norm(Width)?.to_scalar::<f32>()?, 2.5);
 /// assert_eq!((&direction - &half)?.to_vec1::<f32>()?, [1.5, 2.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -48,16 +48,6 @@ pub trait HasAxis<A, I>: Shape {
     type Removed: Shape;
 }
 
-/// Says that a shape has the axis of the attention heads, for `head(index)`.
-#[diagnostic::on_unimplemented(
-    message = "shape `{Self}` has no axis `Heads`",
-    label = "no axis `Heads` here",
-    note = "under grouped-query attention keys and values have the axis `KvHeads`: `k.at(KvHeads, index)`"
-)]
-pub trait HasHeads<I>: HasAxis<super::Heads, I> {}
-#[diagnostic::do_not_recommend]
-impl<I, S: HasAxis<super::Heads, I>> HasHeads<I> for S {}
-
 /// Says that a shape has an axis `A`, and gives the shape with `N` in its place.
 #[diagnostic::on_unimplemented(message = "shape `{Self}` has no axis `{A}`", label = "no axis `{A}` here")]
 pub trait ReplaceAxis<A, I, N>: HasAxis<A, I> {

@@ -1,72 +1,33 @@
 //! Signatures: the constants of one checkpoint, known to the compiler.
 
-/// The sizes of a decoder-only transformer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// Width of the residual stream.
-    pub hidden: usize,
-    /// Neurons of an MLP.
-    pub mlp: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Heads of keys and values.
-    pub kv_heads: usize,
-    /// Channels of one head.
-    pub head_dim: usize,
-    /// `heads * head_dim`.
-    pub heads_hidden: usize,
-    /// `kv_heads * head_dim`.
-    pub kv_hidden: usize,
-    /// `heads_hidden + 2 * kv_hidden`.
-    pub qkv: usize,
-    /// Tokens of the vocabulary.
-    pub vocab: usize,
-    /// Layers.
-    pub layers: usize,
-    /// The longest prompt, in tokens.
-    pub context: usize,
-}
-
-impl Sizes {
-    /// What a config says, by its names.
-    pub fn fields(&self) -> [(&'static str, usize); 8] {
-        [
-            ("hidden_size", self.hidden),
-            ("intermediate_size", self.mlp),
-            ("num_attention_heads", self.heads),
-            ("num_key_value_heads", self.kv_heads),
-            ("head_dim", self.head_dim),
-            ("vocab_size", self.vocab),
-            ("num_hidden_layers", self.layers),
-            ("max_position_embeddings", self.context),
-        ]
-    }
-}
-
-impl Sizes {
-    /// The sizes of the dimensions of [`types`](crate::types) by their names.
-    pub fn dims(&self) -> [(&'static str, usize); 10] {
-        [
-            ("Hidden", self.hidden),
-            ("Mlp", self.mlp),
-            ("Heads", self.heads),
-            ("KvHeads", self.kv_heads),
-            ("HeadDim", self.head_dim),
-            ("HeadsHidden", self.heads_hidden),
-            ("KvHidden", self.kv_hidden),
-            ("Qkv", self.qkv),
-            ("Vocab", self.vocab),
-            ("Context", self.context),
-        ]
-    }
-}
-
 /// A type that stands for one checkpoint. Written by `signature!`.
 pub trait Signature: Copy + Default + Send + Sync + 'static {
     /// The type's name.
     const NAME: &'static str;
-    /// The sizes, or `None` where they are known only when the model is loaded.
-    const SIZES: Option<Sizes>;
+    /// The sizes of dimensions by their names, or `None` where they are known only when the model is loaded.
+    const SIZES: Option<&'static [(&'static str, usize)]>;
+}
+
+/// The size of a dimension among those of a signature.
+#[doc(hidden)]
+pub const fn size_of_dim(sizes: Option<&[(&str, usize)]>, dim: &str) -> Option<usize> {
+    let Some(sizes) = sizes else { return None };
+    let mut index = 0;
+    while index < sizes.len() {
+        if equal(sizes[index].0.as_bytes(), dim.as_bytes()) {
+            return Some(sizes[index].1);
+        }
+        index += 1;
+    }
+    None
+}
+
+const fn equal(a: &[u8], b: &[u8]) -> bool {
+    let mut index = 0;
+    while index < a.len() && index < b.len() && a[index] == b[index] {
+        index += 1;
+    }
+    index == a.len() && index == b.len()
 }
 
 /// Says that a model has the layer `I`; negative layers count from the end.
@@ -89,7 +50,7 @@ pub trait Describes<M>: Signature {}
 pub struct Dynamic;
 impl Signature for Dynamic {
     const NAME: &'static str = "Dynamic";
-    const SIZES: Option<Sizes> = None;
+    const SIZES: Option<&'static [(&'static str, usize)]> = None;
 }
 impl<const I: isize> HasLayer<I> for Dynamic {}
 impl<M> Describes<M> for Dynamic {}

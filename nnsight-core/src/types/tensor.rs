@@ -29,16 +29,18 @@ use crate::{Error, Result};
 ///
 /// # Examples
 /// ```no_run
-/// use nnsight_core::types::{Batch, Dynamic, Hidden, Seq, Tensor};
-/// # fn trace() -> Tensor<Dynamic, (Batch, Seq, Hidden)> { unimplemented!() }
+/// use nnsight_core::types::{Batch, Dynamic, Tensor};
+/// # nnsight_core::position_dims!(Time = Position);
+/// # nnsight_core::model_dims!(Width);
+/// # fn trace() -> Tensor<Dynamic, (Batch, Time, Width)> { unimplemented!() }
 /// // A prompt of 9 tokens and one of 4.
 /// let h = trace();
-/// println!("{h:?}"); // Tensor(Batch, Seq, Hidden: [2, 9, 576], Seq of each row: [9, 4])
-/// let first = h.at(Seq, 0); // of each prompt
+/// println!("{h:?}"); // Tensor(Batch, Time, Width: [2, 9, 576], Time of each row: [9, 4])
+/// let first = h.at(Time, 0); // of each prompt
 /// for row in h.rows()? {
-///     println!("{:?}", row.mean(Seq)?); // Tensor(Hidden: [576])
+///     println!("{:?}", row.mean(Time)?); // Tensor(Width: [576])
 /// }
-/// assert!(h.mean(Seq).is_err());
+/// assert!(h.mean(Time).is_err());
 /// # Ok::<(), nnsight_core::Error>(())
 /// ```
 pub struct Tensor<C, S, K = Float> {
@@ -127,9 +129,10 @@ impl<C, S, K> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Hidden, Tensor};
+    /// use nnsight_core::types::{Dynamic, Tensor};
+    /// # nnsight_core::model_dims!(Width);
     /// let entries = candle_core::Tensor::new(&[0f32, 1.0], &candle_core::Device::Cpu)?;
-    /// let h = Tensor::<Dynamic, (Hidden,)>::new(entries)?;
+    /// let h = Tensor::<Dynamic, (Width,)>::new(entries)?;
     /// let sines = h.with_padded(h.padded().sin()?)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -149,9 +152,10 @@ impl<C, S, K> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Hidden, Tensor};
+    /// use nnsight_core::types::{Dynamic, Tensor};
+    /// # nnsight_core::model_dims!(Width);
     /// let zeros = candle_core::Tensor::zeros(576, candle_core::DType::F32, &candle_core::Device::Cpu)?;
-    /// assert_eq!(Tensor::<Dynamic, (Hidden,)>::new(zeros)?.lengths(), None);
+    /// assert_eq!(Tensor::<Dynamic, (Width,)>::new(zeros)?.lengths(), None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn lengths(&self) -> Option<Vec<usize>> {
@@ -196,9 +200,10 @@ impl<C, S: ShapeOf<C>, K: Kind> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Hidden, Tensor};
+    /// use nnsight_core::types::{Dynamic, Tensor};
+    /// # nnsight_core::model_dims!(Width);
     /// let zeros = candle_core::Tensor::zeros(576, candle_core::DType::F32, &candle_core::Device::Cpu)?;
-    /// let direction = Tensor::<Dynamic, (Hidden,)>::new(zeros)?;
+    /// let direction = Tensor::<Dynamic, (Width,)>::new(zeros)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
@@ -243,10 +248,12 @@ impl<C, S: Shape, K> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Hidden, Seq, Tensor};
+    /// use nnsight_core::types::{Dynamic, Tensor};
+    /// # nnsight_core::position_dims!(Time = Position);
+    /// # nnsight_core::model_dims!(Width);
     /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
-    /// let h = Tensor::<Dynamic, (Seq, Hidden)>::new(entries)?;
-    /// assert_eq!(h.at(Seq, -1).to_vec1::<f32>()?, [3.0, 4.0]);
+    /// let h = Tensor::<Dynamic, (Time, Width)>::new(entries)?;
+    /// assert_eq!(h.at(Time, -1).to_vec1::<f32>()?, [3.0, 4.0]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
@@ -267,10 +274,12 @@ impl<C, S: Shape, K> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Hidden, Seq, Tensor};
+    /// use nnsight_core::types::{Dynamic, Tensor};
+    /// # nnsight_core::position_dims!(Time = Position);
+    /// # nnsight_core::model_dims!(Width);
     /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
-    /// let h = Tensor::<Dynamic, (Seq, Hidden)>::new(entries)?;
-    /// assert_eq!(h.slice(Seq, 1..)?.to_vec2::<f32>()?, [[3.0, 4.0]]);
+    /// let h = Tensor::<Dynamic, (Time, Width)>::new(entries)?;
+    /// assert_eq!(h.slice(Time, 1..)?.to_vec2::<f32>()?, [[3.0, 4.0]]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
@@ -296,10 +305,12 @@ impl<C, S: Shape, K> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Dynamic, Hidden, Part, Seq, Tensor};
+    /// use nnsight_core::types::{Dynamic, Part, Tensor};
+    /// # nnsight_core::position_dims!(Time = Position);
+    /// # nnsight_core::model_dims!(Width);
     /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
-    /// let h = Tensor::<Dynamic, (Seq, Hidden)>::new(entries)?;
-    /// let first: Tensor<Dynamic, (Seq, Hidden)> = h.slice(Seq, ..1)?.rename(Part(Seq), Seq);
+    /// let h = Tensor::<Dynamic, (Time, Width)>::new(entries)?;
+    /// let first: Tensor<Dynamic, (Time, Width)> = h.slice(Time, ..1)?.rename(Part(Time), Time);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn rename<A, I, N: DimName>(&self, _axis: A, _name: N) -> Tensor<C, S::Replaced, K>
@@ -316,10 +327,11 @@ impl<C, S: Shape, K> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Batch, Dynamic, Hidden, Tensor};
+    /// use nnsight_core::types::{Batch, Dynamic, Tensor};
+    /// # nnsight_core::model_dims!(Width);
     /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
-    /// for row in Tensor::<Dynamic, (Batch, Hidden)>::new(entries)?.rows()? {
-    ///     println!("{row:?}"); // Tensor(Hidden: [2])
+    /// for row in Tensor::<Dynamic, (Batch, Width)>::new(entries)?.rows()? {
+    ///     println!("{row:?}"); // Tensor(Width: [2])
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -339,9 +351,10 @@ impl<C, S: Shape, K> Tensor<C, S, K> {
     ///
     /// # Examples
     /// ```
-    /// use nnsight_core::types::{Batch, Dynamic, Hidden, Tensor};
+    /// use nnsight_core::types::{Batch, Dynamic, Tensor};
+    /// # nnsight_core::model_dims!(Width);
     /// let entries = candle_core::Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle_core::Device::Cpu)?;
-    /// let h = Tensor::<Dynamic, (Batch, Hidden)>::new(entries)?;
+    /// let h = Tensor::<Dynamic, (Batch, Width)>::new(entries)?;
     /// for row in h.present() {
     ///     println!("{row}: {:?}", h.at(Batch, row as i64));
     /// }

@@ -51,7 +51,7 @@ impl Names {
             (Some(outer), true) => Some(quote!(&#outer)),
             (outer, false) => {
                 let base = outer.as_ref().map(|outer| quote!(#outer.clone()));
-                let settings = chain(&mut settings, base);
+                let settings = chain(&mut settings, handle, base);
                 Some(quote!(&#settings))
             }
         };
@@ -61,16 +61,16 @@ impl Names {
             (Some(prompt), Some(settings)) => {
                 quote_spanned!(prompt.span()=> ::nnsight::__private::generating(#handle, &#tracer, #prompt, #settings))
             }
-            (None, None) => quote!(::nnsight::__private::all_prompts(#handle, &#tracer)),
-            (None, Some(settings)) => quote!(::nnsight::__private::all_prompts_generating(#handle, &#tracer, #settings)),
+            (None, None) => quote!(::nnsight::__private::all_inputs(#handle, &#tracer)),
+            (None, Some(settings)) => quote!(::nnsight::__private::all_inputs_generating(#handle, &#tracer, #settings)),
         }
     }
 }
 
 /// Settings as calls: `Generation::default().max_new_tokens(20)`.
-fn chain(settings: &mut Settings, base: Option<TokenStream>) -> TokenStream {
+fn chain(settings: &mut Settings, handle: &Ident, base: Option<TokenStream>) -> TokenStream {
     let given = settings.take("settings").map(|base| quote!(::core::clone::Clone::clone(&#base)));
-    let base = given.or(base).unwrap_or_else(|| quote!(::nnsight::__private::Generation::default()));
+    let base = given.or(base).unwrap_or_else(|| quote!(::nnsight::__private::default_settings(#handle)));
     let calls = settings.0.iter().map(|(name, value)| quote!(.#name(#value)));
     quote!(#base #(#calls)*)
 }
@@ -87,7 +87,7 @@ pub fn trace(trace: Trace, form: Form, errors: &mut Errors) -> TokenStream {
     let outcome = Ident::new("outcome", Span::mixed_site().located_at(last));
     let on_token = settings.take("on_token");
     let declared = names.settings.as_ref().map(|name| {
-        let settings = chain(&mut settings, None);
+        let settings = chain(&mut settings, &names.handle, None);
         quote!(let #name = #settings;)
     });
     let sites = match (&prompt, form) {
@@ -146,8 +146,8 @@ pub fn sweep(sweep: Sweep, form: Form, errors: &mut Errors) -> TokenStream {
         }
         errors.add(name.span(), "a sweep has one setting, the file where its results are kept: `checkpoint = \"grid.safetensors\"`");
     }
-    let prompts = quote!(let prompts = ::nnsight::__private::sweep_on(&#tracer, #prompt););
-    let sites = quote_spanned!(prompt.span()=> ::nnsight::__private::invoke(#handle, &#tracer, &prompts));
+    let prompts = quote!(let prompts = ::nnsight::__private::sweep_on(#handle, &#tracer, #prompt););
+    let sites = quote_spanned!(prompt.span()=> ::nnsight::__private::point(#handle, &#tracer, &prompts));
     // A prompt that is not the same at all points is made at each.
     let (for_all, for_each) = if points.bind(&prompt) { (None, Some(prompts)) } else { (Some(prompts), None) };
     let end = match form {

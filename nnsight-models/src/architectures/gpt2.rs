@@ -3,8 +3,9 @@
 use candle_core::Tensor;
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
-use nnsight_core::types::{Batch, Context, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Sizes, Vocab};
+use nnsight_core::types::Batch;
 use nnsight_kernels::{MaybeOwned, add, gelu, upcast_for_sums};
+use nnsight_lm::{Context, HeadDim, Heads, Hidden, Key, Mlp, Qkv, Query, Seq, Sizes, Vocab};
 use nnsight_macros::Module;
 
 use crate::config::{Config, Fixed, Keys};

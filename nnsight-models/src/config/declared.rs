@@ -1,6 +1,7 @@
 //! What a signature says of a checkpoint.
 
-use nnsight_core::types::{Signature, Sizes};
+use nnsight_core::types::Signature;
+use nnsight_lm::Sizes;
 
 /// What a signature says of a checkpoint.
 #[derive(Clone, Copy)]
@@ -11,6 +12,6 @@ pub(crate) struct Declared {
 
 impl Declared {
     pub fn of<C: Signature>() -> Self {
-        Declared { name: C::NAME, sizes: C::SIZES }
+        Declared { name: C::NAME, sizes: C::SIZES.and_then(Sizes::of) }
     }
 }

@@ -1,6 +1,6 @@
 //! A `config.json`, in both spellings that transformers has used.
 
-use nnsight_core::types::Sizes;
+use nnsight_lm::Sizes;
 use serde_json::{Map, Value};
 
 use super::Declared;

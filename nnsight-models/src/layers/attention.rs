@@ -5,6 +5,7 @@ use nnsight_core::Result;
 use nnsight_core::module::{Cx, Tap};
 use nnsight_kernels::reference::{attend, scores};
 use nnsight_kernels::{self as kernels, Mask, is_half, largest, softmax, upcast_for_sums};
+use nnsight_lm::KvCache;
 
 use super::batch;
 use super::soft_cap::capped;
@@ -61,13 +62,13 @@ impl ScaledDotProduct {
     /// What an intervention fails with.
     pub fn attend(&self, cx: &mut Cx, taps: AttentionTaps, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>, dtype: DType) -> Result<Tensor> {
         // In the model's type whether they are kept for later or not.
-        let (k, v) = cx.extend(k.to_dtype(dtype)?, v.to_dtype(dtype)?)?;
+        let (k, v) = KvCache::extend(cx, k.to_dtype(dtype)?, v.to_dtype(dtype)?)?;
         let (k, v) = (&cx.looked_at(&k)?, &cx.looked_at(&v)?);
         let q = &self.scaled(q)?;
         let sizes = (q.dim(2)?, k.dim(2)?);
         if mask.is_none() && self.soft_cap.is_none() && !cx.wants(&[taps.scores, taps.pattern]) {
             let own = || batch::mask(cx, self.window, sizes, dtype);
-            let mask = if batch::sees_all_before(cx, self.window, sizes.1) { Mask::Causal(own) } else { Mask::Padded(own) };
+            let mask = if batch::sees_all_before(cx, self.window, sizes.1)? { Mask::Causal(own) } else { Mask::Padded(own) };
             return kernels::attention([q, k, v], mask);
         }
         let (given, [q, k, v]) = (q.dtype(), &upcast_for_sums([q, k, v])?);

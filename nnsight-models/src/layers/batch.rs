@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Tap};
 use nnsight_kernels::largest;
+use nnsight_lm::TokenBatch;
 
 /// The positions of a pass, as the value `tap` of the attention where somebody uses that; none where they are just `0..`.
 ///
@@ -14,9 +15,9 @@ use nnsight_kernels::largest;
 /// What an intervention fails with.
 pub fn positions(cx: &mut Cx, tap: Tap) -> Result<Option<Tensor>> {
     match cx.wants(&[tap]) || !cx.wants_all_positions() {
-        false => Ok(cx.batch().positions().cloned()),
+        false => Ok(cx.batch::<TokenBatch>()?.positions().cloned()),
         true => {
-            let positions = cx.batch().whole_positions()?;
+            let positions = cx.batch::<TokenBatch>()?.whole_positions()?;
             Ok(Some(cx.tap(tap, positions)?))
         }
     }
@@ -30,12 +31,12 @@ pub fn positions(cx: &mut Cx, tap: Tap) -> Result<Option<Tensor>> {
 /// # Errors
 /// If the device fails.
 pub fn all_positions(cx: &Cx) -> Result<Tensor> {
-    cx.batch().whole_positions()
+    cx.batch::<TokenBatch>()?.whole_positions()
 }
 
 /// Whether every query sees all positions before it.
-pub(super) fn sees_all_before(cx: &Cx, window: Option<usize>, keys: usize) -> bool {
-    cx.batch().is_causal() && window.is_none_or(|window| keys <= window)
+pub(super) fn sees_all_before(cx: &Cx, window: Option<usize>, keys: usize) -> Result<bool> {
+    Ok(cx.batch::<TokenBatch>()?.is_causal() && window.is_none_or(|window| keys <= window))
 }
 
 /// What is added to the scores of some queries, the last but those after all of the keys: the lowest number where they do not look.
@@ -43,9 +44,10 @@ pub(super) fn sees_all_before(cx: &Cx, window: Option<usize>, keys: usize) -> bo
 /// # Shapes
 /// `(Batch or 1, 1, Query, Key)`
 pub(super) fn mask(cx: &Cx, window: Option<usize>, (queries, keys): (usize, usize), dtype: DType) -> Result<Option<Tensor>> {
-    let of_batch = cx.batch().mask(dtype)?.map(|mask| own_part(mask, queries, keys)).transpose()?;
+    let batch = cx.batch::<TokenBatch>()?;
+    let of_batch = batch.mask(dtype)?.map(|mask| own_part(mask, queries, keys)).transpose()?;
     let window = window.filter(|&window| keys > window);
-    let of_window = window.map(|window| outside(window, (queries, keys), dtype, cx.batch().tokens().device())).transpose()?;
+    let of_window = window.map(|window| outside(window, (queries, keys), dtype, batch.tokens().device())).transpose()?;
     Ok(match (of_batch, of_window) {
         (Some(batch), Some(window)) => Some(batch.broadcast_minimum(&window)?),
         (batch, window) => batch.or(window),
@@ -57,7 +59,7 @@ pub(super) fn mask(cx: &Cx, window: Option<usize>, (queries, keys): (usize, usiz
 /// # Shapes
 /// `(Batch, Query, Key)`
 pub(super) fn whole_mask(cx: &Cx, window: Option<usize>, dtype: DType) -> Result<Tensor> {
-    let mask = cx.batch().whole_mask(dtype)?;
+    let mask = cx.batch::<TokenBatch>()?.whole_mask(dtype)?;
     let (_, queries, keys) = mask.dims3()?;
     match window.filter(|&window| keys > window) {
         None => Ok(mask),

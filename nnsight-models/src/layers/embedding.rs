@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use candle_core::{DType, Tensor};
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Place};
-use nnsight_core::types::{Batch, DimName, Seq, Signature};
+use nnsight_core::types::{Batch, DimName, Signature};
 use nnsight_kernels::{Matrix, upcast};
+use nnsight_lm::Seq;
 use nnsight_macros::Module;
 
 use crate::Result as Loaded;

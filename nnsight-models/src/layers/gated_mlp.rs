@@ -3,8 +3,9 @@
 use candle_core::Tensor;
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Place};
-use nnsight_core::types::{Batch, Hidden, Mlp, Seq};
+use nnsight_core::types::Batch;
 use nnsight_kernels::{MaybeOwned, gelu, mul, silu, silu_mul};
+use nnsight_lm::{Hidden, Mlp, Seq};
 use nnsight_macros::Module;
 
 use super::fused_linear;

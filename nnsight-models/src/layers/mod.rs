@@ -24,7 +24,8 @@ pub use soft_cap::{SoftCap, SoftCapOptions, SoftCapSites};
 
 /// The layers as an architecture has them, which has no signature of its own.
 pub(crate) mod plain {
-    use nnsight_core::types::{Dynamic, Hidden};
+    use nnsight_core::types::Dynamic;
+    use nnsight_lm::Hidden;
 
     pub type Embedding<E, O> = super::Embedding<Dynamic, E, O>;
     pub type LayerNorm = super::LayerNorm<Dynamic>;

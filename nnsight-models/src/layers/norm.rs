@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use candle_core::Tensor;
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Place};
-use nnsight_core::types::{Batch, DimName, HeadDim, Hidden, Seq, Signature};
+use nnsight_core::types::{Batch, DimName, Signature};
 use nnsight_kernels::{layer_norm, rms_norm, upcast};
+use nnsight_lm::{HeadDim, Hidden, Seq};
 use nnsight_macros::Module;
 
 use crate::Result as Loaded;

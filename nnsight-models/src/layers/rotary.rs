@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use candle_core::{DType, Device, Tensor};
 use nnsight_core::Result;
-use nnsight_core::types::HeadDim;
 use nnsight_kernels::{is_half, rotate};
+use nnsight_lm::HeadDim;
 
 use crate::Result as Loaded;
 use crate::config::Scaling;

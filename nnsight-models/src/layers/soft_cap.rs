@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use candle_core::Tensor;
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Place};
-use nnsight_core::types::{Batch, DimName, Seq, Signature};
+use nnsight_core::types::{Batch, DimName, Signature};
+use nnsight_lm::Seq;
 use nnsight_macros::Module;
 
 use crate::Result as Loaded;

@@ -1,7 +1,8 @@
 //! A place in a checkpoint, from which a module is read.
 
 use candle_core::Tensor;
-use nnsight_core::types::{DimName, Sizes};
+use nnsight_core::types::DimName;
+use nnsight_lm::Sizes;
 
 use super::weights::Weights;
 use crate::{Error, Result};
@@ -11,7 +12,7 @@ use crate::{Error, Result};
 /// # Examples
 /// ```
 /// use candle_core::Tensor;
-/// use nnsight_core::types::Hidden;
+/// use nnsight_lm::Hidden;
 /// use nnsight_models::{Load, Loader, Result};
 ///
 /// /// A number for every channel.

@@ -5,7 +5,7 @@ use jiff::fmt::strtime;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, ErrorKind, State, Value, escape_formatter};
-use nnsight_core::graph::{Chat, ChatEnd, Message};
+use nnsight_lm::{Chat, ChatEnd, Message};
 use serde_json::json;
 
 use super::json::Python;

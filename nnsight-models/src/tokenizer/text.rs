@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use candle_core::{D, DType};
-use nnsight_core::graph::Chat;
 use nnsight_core::types::Tensor;
+use nnsight_lm::Chat;
 use tokenizers::AddedToken;
 
 use super::ChatTemplates;
@@ -83,7 +83,7 @@ impl Tokenizer {
     ///
     /// # Examples
     /// ```no_run
-    /// use nnsight_core::graph::{Chat, Message};
+    /// use nnsight_lm::{Chat, Message};
     /// use nnsight_models::{Llama, SmolLm2_135M, Source};
     /// let model = Llama::<SmolLm2_135M>::load(Source::default())?;
     /// let chat = Chat::new([Message::user("What is the capital of France?")]);
@@ -109,7 +109,8 @@ impl Tokenizer {
     ///
     /// # Examples
     /// ```no_run
-    /// use nnsight_core::types::{Batch, Int, Seq, Tensor};
+    /// use nnsight_core::types::{Batch, Int, Tensor};
+    /// use nnsight_lm::Seq;
     /// use nnsight_models::{Llama, SmolLm2_135M, Source};
     /// let model = Llama::<SmolLm2_135M>::load(Source::default())?;
     /// # let tokens: Tensor<SmolLm2_135M, (Batch, Seq), Int> = unimplemented!();

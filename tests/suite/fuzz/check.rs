@@ -179,7 +179,7 @@ fn distance(a: &Candle, b: &Candle) -> f64 {
 
 /// Whether a graph asks for so little that a million of them can be run.
 fn is_small(graph: &Graph) -> bool {
-    let few_prompts = |invoke: &Invoke| invoke.prompts.len() <= 16 && invoke.generation.as_ref().is_none_or(|it| it.max_new_tokens <= 8);
+    let few_prompts = |invoke: &Invoke| invoke.inputs.len() <= 16 && invoke.steps() <= 8;
     graph.nodes.len() <= 400
         && graph.invokes.len() <= 16
         && graph.invokes.iter().all(few_prompts)

@@ -6,6 +6,7 @@ use nnsight::graph::{
     SourceId, Step, Unary, Unused,
 };
 use nnsight::prelude::{Generation, Graph, Prompt};
+use nnsight::trace::Settings as _;
 use nnsight::types::KindTag;
 
 use super::check::Subject;
@@ -31,13 +32,13 @@ fn begin(numbers: &mut Numbers) -> Graph {
     let mut invokes = Vec::new();
     for _ in 0..1 + numbers.below(4) {
         let rows = if numbers.once_in(4) { 2 } else { 1 };
-        let generation = numbers.once_in(6).then(|| Generation::default().max_new_tokens(1 + numbers.below(3)));
+        let rollout = numbers.once_in(6).then(|| Generation::default().max_new_tokens(1 + numbers.below(3)).rollout());
         let one = numbers.pick(&prompts).cloned().unwrap_or_default();
-        let prompts = (0..rows).map(|_| Prompt::Tokens(if numbers.once_in(3) { prompts[0].clone() } else { one.clone() })).collect();
-        invokes.push(Invoke { prompts, all_prompts: false, generation, source: None });
+        let inputs = (0..rows).map(|_| Prompt::Tokens(if numbers.once_in(3) { prompts[0].clone() } else { one.clone() }).into()).collect();
+        invokes.push(Invoke { inputs, all_inputs: false, rollout, source: None });
     }
     if numbers.once_in(8) {
-        invokes.push(Invoke { all_prompts: true, generation: invokes[0].generation.clone(), ..Invoke::default() });
+        invokes.push(Invoke { all_inputs: true, rollout: invokes[0].rollout.clone(), ..Invoke::default() });
     }
     let constant =
         |values: Vec<f32>| Constant { names: vec!["Hidden".into()], tensor: Candle::new(values, &Device::Cpu).expect("a list has one axis") };
@@ -100,8 +101,8 @@ impl Growing<'_> {
 
     fn at(&self, numbers: &mut Numbers) -> At {
         let invoke = numbers.below(self.graph.invokes.len());
-        let steps = self.graph.invokes[invoke].generation.as_ref().map_or(1, |generation| generation.max_new_tokens);
-        At { step: if numbers.once_in(3) { numbers.below(steps) as u32 } else { 0 }, ..At::prompt(InvokeId(invoke as u32)) }
+        let steps = self.graph.invokes[invoke].steps();
+        At { step: if numbers.once_in(3) { numbers.below(steps) as u32 } else { 0 }, ..At::first(InvokeId(invoke as u32)) }
     }
 
     fn site(&mut self, numbers: &mut Numbers, fits: impl Fn(&str) -> bool) -> Option<SiteId> {
@@ -183,8 +184,8 @@ impl Growing<'_> {
 
     fn read(&mut self, numbers: &mut Numbers) -> Option<(Op, Vec<NodeId>)> {
         let at = self.at(numbers);
-        if self.graph.invokes[at.invoke.index()].generation.is_some() && numbers.once_in(3) {
-            return Some((Op::Tokens { invoke: at.invoke }, vec![]));
+        if self.graph.invokes[at.invoke.index()].rollout.is_some() && numbers.once_in(3) {
+            return Some((Op::Output { invoke: at.invoke }, vec![]));
         }
         let streams = numbers.once_in(2);
         let site = self.site(numbers, |path| !streams || path.ends_with("output") || path.ends_with("input"))?;

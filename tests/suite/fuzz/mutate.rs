@@ -2,6 +2,7 @@
 
 use nnsight::graph::{At, Guard, InvokeId, Node, NodeId, Op, Region, SiteId, Step, Unary, Unreached, Unused};
 use nnsight::prelude::*;
+use nnsight::trace::Settings as _;
 
 use super::check::Subject;
 use super::numbers::Numbers;
@@ -195,14 +196,14 @@ fn invoke(numbers: &mut Numbers, graph: &mut Graph) {
         1 => {
             let length = 1 + numbers.below(6);
             let tokens = (0..length).map(|_| numbers.below(64) as u32).collect();
-            if let Some(prompt) = graph.invokes[one].prompts.first_mut() {
-                *prompt = Prompt::Tokens(tokens);
+            if let Some(prompt) = graph.invokes[one].inputs.first_mut() {
+                *prompt = Prompt::Tokens(tokens).into();
             }
         }
         2 => {
             let other = numbers.below(graph.invokes.len());
-            graph.invokes[one].prompts = graph.invokes[other].prompts.clone();
+            graph.invokes[one].inputs = graph.invokes[other].inputs.clone();
         }
-        _ => graph.invokes[one].generation = numbers.once_in(2).then(|| Generation::default().max_new_tokens(1 + numbers.below(3))),
+        _ => graph.invokes[one].rollout = numbers.once_in(2).then(|| Generation::default().max_new_tokens(1 + numbers.below(3)).rollout()),
     }
 }

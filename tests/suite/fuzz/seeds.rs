@@ -1,5 +1,6 @@
 //! What the mutations begin with: what users write, in every form.
 
+use nnsight::trace::Settings as _;
 use std::sync::{Arc, OnceLock};
 
 use nnsight::candle_core::{self, Tensor as Candle};
@@ -152,11 +153,16 @@ fn named(model: &'static Llama<Dynamic>) -> Vec<(&'static str, nnsight::Result<G
     with_operation.saves.push(NodeId(with_operation.nodes.len() as u32 - 1));
     let mut session = plain;
     let generation = Generation::default().max_new_tokens(3);
-    session.invokes.push(Invoke { prompts: vec![Prompt::Tokens(B.to_vec())], all_prompts: false, generation: Some(generation), source: None });
-    let at = |step| At { step, ..At::prompt(InvokeId(1)) };
+    session.invokes.push(Invoke {
+        inputs: vec![Prompt::Tokens(B.to_vec()).into()],
+        all_inputs: false,
+        rollout: Some(generation.rollout()),
+        source: None,
+    });
+    let at = |step| At { step, ..At::first(InvokeId(1)) };
     session.nodes.push(node(Op::Set { at: at(0), site: SiteId(0), region: Default::default(), unused: Default::default() }, vec![0]));
     session.nodes.push(node(Op::Get { at: at(2), site: SiteId(0) }, vec![]));
-    session.nodes.push(node(Op::Tokens { invoke: InvokeId(1) }, vec![]));
+    session.nodes.push(node(Op::Output { invoke: InvokeId(1) }, vec![]));
     session.saves.extend([NodeId(2), NodeId(3)]);
     vec![("llama", Ok(with_operation)), ("llama", Ok(session))]
 }

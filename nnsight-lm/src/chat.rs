@@ -4,13 +4,11 @@ use std::fmt::{Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
-use super::Prompt;
-
 /// A conversation, which the model's chat template turns into text: `apply_chat_template` of Hugging Face's transformers.
 ///
 /// # Examples
 /// ```
-/// use nnsight_core::graph::{Chat, ChatEnd, Message, Prompt};
+/// use nnsight_lm::{Chat, ChatEnd, Message, Prompt};
 /// // Asks for the assistant's answer.
 /// let question = Prompt::chat([Message::system("Answer in one word."), Message::user("What is the capital of France?")]);
 /// // Has the assistant's message continued instead, and sets a variable of the template.
@@ -114,21 +112,6 @@ impl Chat {
     pub fn with(mut self, variable: impl Into<String>, json: impl Display) -> Self {
         self.variables.push((variable.into(), json.to_string()));
         self
-    }
-
-    /// The number of bytes of all that it holds, one for each message included.
-    pub(crate) fn len(&self) -> usize {
-        let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, json)| name.len() + json.len()).sum::<usize>();
-        let message = |message: &Message| message.role.len() + message.content.len() + pairs(&message.fields);
-        self.messages.len() + self.messages.iter().map(message).sum::<usize>() + pairs(&self.variables)
-    }
-}
-
-impl Prompt {
-    /// A conversation to which the model is to give the assistant's answer, in the form of the model's own chat template. [`Chat`] has other
-    /// ends.
-    pub fn chat<M: Into<Message>>(messages: impl IntoIterator<Item = M>) -> Self {
-        Prompt::Chat(Chat::new(messages))
     }
 }
 

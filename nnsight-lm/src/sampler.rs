@@ -1,20 +1,20 @@
 //! The choice of the next token.
 
+use rand::SeedableRng as _;
 use rand::distr::Distribution as _;
 use rand_chacha::ChaCha12Rng;
 
-use super::random;
-use crate::graph::Generation;
+use crate::Generation;
 
 /// Chooses the tokens of one prompt.
-pub(super) struct Sampler {
+pub(crate) struct Sampler {
     generator: ChaCha12Rng,
 }
 
 impl Sampler {
     /// For the prompt with this number in its invoke: what it draws does not depend on what else is in the batch.
     pub fn new(generation: &Generation, prompt: usize) -> Self {
-        Sampler { generator: random::for_prompt(generation.seed, prompt) }
+        Sampler { generator: for_prompt(generation.seed, prompt) }
     }
 
     /// The next token after the tokens `before`, of which `new` were chosen here. Those in `ends` are not chosen before there are enough.
@@ -49,6 +49,14 @@ impl Sampler {
     }
 }
 
+/// What one prompt's tokens are drawn with. The first prompt's numbers are those of the seed; those of others are their own, also beside the
+/// numbers of other seeds.
+fn for_prompt(seed: u64, prompt: usize) -> ChaCha12Rng {
+    let mut generator = ChaCha12Rng::seed_from_u64(seed);
+    generator.set_stream(prompt as u64);
+    generator
+}
+
 /// The index of the largest entry, the first of several.
 fn largest(logits: &[f32]) -> u32 {
     let mut best = 0;
@@ -74,6 +82,8 @@ fn penalize(logits: &mut [f32], before: &[u32], penalty: f32) {
 
 #[cfg(test)]
 mod tests {
+    use rand::RngCore as _;
+
     use super::*;
 
     fn draws(generation: &Generation, logits: &[f32]) -> Vec<usize> {
@@ -121,6 +131,16 @@ mod tests {
         let mut sampler = Sampler::new(&generation, 0);
         let mut choose = |new| sampler.choose(&generation, vec![1.0, 3.0, 2.0], &[], new, &[1]);
         assert_eq!([choose(0), choose(1), choose(2)], [2, 2, 1]);
+    }
+
+    #[test]
+    fn prompts_and_seeds_are_not_exchanged() {
+        let first = |seed, prompt| for_prompt(seed, prompt).next_u64();
+        assert_eq!(first(0, 0), ChaCha12Rng::seed_from_u64(0).next_u64());
+        let mut all = (0..4).flat_map(|seed| (0..4).map(move |prompt| first(seed, prompt))).collect::<Vec<_>>();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 16);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
+use nnsight_core::Result;
+use nnsight_core::batch::AnyBatch;
 use nnsight_kernels::largest;
-
-use super::Window;
-use crate::Result;
 
 /// Prompts side by side, the shorter ones padded on the left, so that every prompt's last token stands at the end. A batch may continue an
 /// earlier one, whose keys and values the attention has kept.
+#[derive(Clone)]
 pub struct TokenBatch {
     /// The tokens of each prompt, those of earlier passes included.
     lengths: Vec<usize>,
@@ -21,10 +21,15 @@ pub struct TokenBatch {
     /// Tokens that no other position may look at: row, and position in the prompt.
     hidden: Vec<(usize, usize)>,
     mask: OnceLock<Option<Tensor>>,
-    /// The positions for which the model's head is asked, where not for all.
-    pub window: Option<Window>,
-    /// Whether nobody else needs what the last layer gives at other positions, so that it need not be computed.
-    pub cuts_last_layer: bool,
+}
+
+impl AnyBatch for TokenBatch {
+    fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+    fn width(&self) -> usize {
+        self.width
+    }
 }
 
 impl TokenBatch {
@@ -48,7 +53,7 @@ impl TokenBatch {
         let shape = (prompts.len(), width);
         let tokens = Tensor::from_vec(tokens, shape, device)?;
         let positions = padded.then(|| Tensor::from_vec(positions, shape, device)).transpose()?;
-        Ok(TokenBatch { lengths, past: 0, width, tokens, positions, hidden: Vec::new(), mask: OnceLock::new(), window: None, cuts_last_layer: false })
+        Ok(TokenBatch { lengths, past: 0, width, tokens, positions, hidden: Vec::new(), mask: OnceLock::new() })
     }
 
     /// Hides those tokens of a row from all other positions that are not `seen`, and counts the positions over the others.
@@ -83,7 +88,7 @@ impl TokenBatch {
     ///
     /// # Errors
     /// Where the device fails.
-    pub(crate) fn behind(prompts: &[&[u32]], past: usize, device: &Device) -> Result<Self> {
+    pub fn behind(prompts: &[&[u32]], past: usize, device: &Device) -> Result<Self> {
         let rest = prompts.iter().map(|prompt| prompt.get(past..).unwrap_or_default()).collect::<Vec<_>>();
         let mut batch = TokenBatch::new(&rest, device)?;
         if past > 0 {
@@ -111,8 +116,6 @@ impl TokenBatch {
             positions: Some(Tensor::from_vec(positions, shape, device)?),
             hidden: self.hidden.clone(),
             mask: OnceLock::new(),
-            window: None,
-            cuts_last_layer: false,
         })
     }
 
@@ -124,28 +127,9 @@ impl TokenBatch {
         &self.tokens
     }
 
-    /// The number of positions of this pass, padding included.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
     /// The number of positions of earlier passes, padding included.
     pub fn past(&self) -> usize {
         self.past
-    }
-
-    /// Of what the layers gave, the positions for which the head is asked; those alone may have been computed already.
-    ///
-    /// # Shapes
-    /// `(Batch, Seq, Hidden)`
-    ///
-    /// # Errors
-    /// Where `state` has one axis.
-    pub fn for_head(&self, state: Tensor) -> Result<Tensor> {
-        match self.window {
-            Some(window) if state.dim(1)? == self.width => Ok(window.of(&state)?),
-            _ => Ok(state),
-        }
     }
 
     /// The number of tokens of each prompt, those of earlier passes included.

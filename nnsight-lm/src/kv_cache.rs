@@ -1,15 +1,15 @@
 //! The KV cache.
 
-use std::collections::HashMap;
-
 use candle_core::{Result, Tensor};
+use nnsight_core::graph::Span;
+use nnsight_core::module::{Cx, ModuleState};
 
-use crate::graph::Span;
+use crate::TokenBatch;
 
-/// The keys and values of earlier positions, by the module that keeps them. They are those that the model went on with, edits included.
+/// The keys and values of earlier positions that an attention keeps. They are those that the model went on with, edits included.
 #[derive(Debug, Default)]
 pub struct KvCache {
-    kept: HashMap<usize, [Growing; 2]>,
+    kept: Option<[Growing; 2]>,
     /// Whether they are those of another run, which every run begins with and none adds to.
     is_borrowed: bool,
 }
@@ -19,15 +19,25 @@ pub struct KvCache {
 pub type Past = KvCache;
 
 impl KvCache {
-    /// Appends the keys and values of this pass to those of `past` earlier positions, and keeps all of them.
+    /// Keys and values of the module that is running, with those of earlier positions before them, and keeps them for later ones. If no other pass
+    /// continues this one, they are returned as they are.
     ///
     /// # Shapes
     /// `(Batch, KvHeads, Seq, HeadDim)` each.
     ///
     /// # Errors
-    /// Where those of earlier positions are missing.
-    pub fn extend(&mut self, module: usize, past: usize, keys: Tensor, values: Tensor) -> Result<(Tensor, Tensor)> {
-        let [k, v] = match self.kept.get_mut(&module) {
+    /// If those of earlier positions are missing, because the module was skipped then.
+    pub fn extend(cx: &mut Cx, keys: Tensor, values: Tensor) -> nnsight_core::Result<(Tensor, Tensor)> {
+        let past = cx.batch::<TokenBatch>()?.past();
+        match cx.state::<KvCache>() {
+            None => Ok((keys, values)),
+            Some(cache) => Ok(cache.append(past, keys, values)?),
+        }
+    }
+
+    /// Appends the keys and values of this pass to those of `past` earlier positions, and keeps all of them.
+    fn append(&mut self, past: usize, keys: Tensor, values: Tensor) -> Result<(Tensor, Tensor)> {
+        match &mut self.kept {
             Some(kept) if self.is_borrowed => {
                 let [k, v] = kept.each_ref().map(Growing::all);
                 let (k, v) = (k?, v?);
@@ -36,28 +46,31 @@ impl KvCache {
                     1 => x.expand((rows, heads, past, dim)),
                     _ => x.repeat((rows / own, 1, 1, 1)),
                 };
-                return Ok((Tensor::cat(&[&repeat(&k)?, &keys], 2)?, Tensor::cat(&[&repeat(&v)?, &values], 2)?));
+                Ok((Tensor::cat(&[&repeat(&k)?, &keys], 2)?, Tensor::cat(&[&repeat(&v)?, &values], 2)?))
             }
-            None if past == 0 => self.kept.entry(module).or_insert([Growing::new(keys)?, Growing::new(values)?]),
+            kept @ None if past == 0 => {
+                let [k, v] = kept.insert([Growing::new(keys)?, Growing::new(values)?]);
+                Ok((k.all()?, v.all()?))
+            }
             Some([k, v]) if k.len == past => {
                 k.append(&keys)?;
                 v.append(&values)?;
-                return Ok((k.all()?, v.all()?));
+                Ok((k.all()?, v.all()?))
             }
             _ => candle_core::bail!("this attention has no keys and values of earlier positions: it was not run for them"),
-        };
-        Ok((k.all()?, v.all()?))
+        }
     }
+}
 
-    /// The keys and values of the first `positions` positions of some rows, after their padding, for runs that branch off there.
-    ///
-    /// # Errors
-    /// Where there are not so many.
-    pub(crate) fn branch(&self, rows: Span, padding: usize, positions: usize) -> Result<Self> {
+impl ModuleState for KvCache {
+    fn branch(&self, rows: Span, padding: usize, positions: usize) -> Result<Option<Box<dyn ModuleState>>> {
         let part = |x: &Tensor| x.narrow(0, rows.start, rows.len)?.narrow(2, padding, positions);
         let part = |x: &Growing| Growing::new(part(&x.all()?)?);
-        let kept = self.kept.iter().map(|(&module, [k, v])| Ok((module, [part(k)?, part(v)?])));
-        Ok(KvCache { kept: kept.collect::<Result<_>>()?, is_borrowed: true })
+        let kept = match &self.kept {
+            Some([k, v]) => Some([part(k)?, part(v)?]),
+            None => None,
+        };
+        Ok(Some(Box::new(KvCache { kept, is_borrowed: true })))
     }
 }
 
@@ -118,11 +131,11 @@ mod tests {
     fn steps_are_put_together_and_what_was_seen_stays() {
         let mut cache = KvCache::default();
         let mut parts = vec![step(0.0, 5)];
-        let (first, _) = cache.extend(0, 0, parts[0].clone(), parts[0].clone()).unwrap();
+        let (first, _) = cache.append(0, parts[0].clone(), parts[0].clone()).unwrap();
         let mut seen = vec![(first.clone(), list(&first))];
         for index in 1..150 {
             let part = step(1000.0 * index as f32, 1);
-            let (keys, values) = cache.extend(0, 4 + index, part.clone(), part.affine(2.0, 0.0).unwrap()).unwrap();
+            let (keys, values) = cache.append(4 + index, part.clone(), part.affine(2.0, 0.0).unwrap()).unwrap();
             parts.push(part);
             let all = Tensor::cat(&parts, 2).unwrap();
             assert_eq!(list(&keys), list(&all), "after {index} steps");
@@ -130,15 +143,15 @@ mod tests {
             seen.push((keys.clone(), list(&keys)));
         }
         assert!(seen.iter().all(|(view, entries)| list(view) == *entries));
-        assert!(cache.extend(0, 3, step(0.0, 1), step(0.0, 1)).is_err(), "other positions came before");
+        assert!(cache.append(3, step(0.0, 1), step(0.0, 1)).is_err(), "other positions came before");
     }
 
     #[test]
     fn gradients_go_back_to_every_step() {
         let mut cache = KvCache::default();
         let (first, second) = (Var::from_tensor(&step(0.0, 2)).unwrap(), Var::from_tensor(&step(1.0, 1)).unwrap());
-        cache.extend(0, 0, first.as_tensor().clone(), first.as_tensor().clone()).unwrap();
-        let (keys, _) = cache.extend(0, 2, second.as_tensor().clone(), second.as_tensor().clone()).unwrap();
+        cache.append(0, first.as_tensor().clone(), first.as_tensor().clone()).unwrap();
+        let (keys, _) = cache.append(2, second.as_tensor().clone(), second.as_tensor().clone()).unwrap();
         let gradients = keys.sqr().unwrap().sum_all().unwrap().backward().unwrap();
         assert!(gradients.get(&first).is_some() && gradients.get(&second).is_some());
     }
