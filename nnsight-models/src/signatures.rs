@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::architectures::{Gemma2, Gemma3, Gpt2, Llama, Olmo2, Qwen2, Qwen3};
+use crate::architectures::{Gemma2, Gemma3, Gpt2, Llama, Mistral, Olmo2, Qwen2, Qwen3};
 
 signature!(
     /// GPT-2, 124 million parameters.
@@ -124,4 +124,9 @@ signature!(
     /// Qwen2.5, 7 billion parameters, base.
     #[allow(non_camel_case_types)]
     pub Qwen2_5_7B: Qwen2 = "configs/qwen2.5-7b.json"
+);
+signature!(
+    /// Mistral 7B v0.1.
+    #[allow(non_camel_case_types)]
+    pub Mistral_7B_V0_1: Mistral = "configs/mistral-7b-v0.1.json"
 );

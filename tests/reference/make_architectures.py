@@ -26,6 +26,8 @@ TOKENS = [3, 17, 5, 40, 22, 8, 60, 1, 33, 12, 7]
 PROMPTS = [TOKENS, [9, 2, 33, 4], [6, 17, 5, 41, 22, 8, 1]]
 SEEN = [0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1]
 LOSS = 5
+# What llama.cpp calls an architecture, if not as transformers does.
+LLAMA_CPP = {"mistral": "llama"}
 SMALL = dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
              bos_token_id=0, eos_token_id=0, pad_token_id=0)
 
@@ -102,8 +104,9 @@ def write(name, config):
 def write_gguf(name, model):
     """The same weights as llama.cpp stores them: its own package has the names of tensors and of metadata."""
     config = model.config
-    names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, name.upper()), config.num_hidden_layers)
-    writer = gguf.GGUFWriter(f"{OUT}/{name}/model.gguf", name)
+    architecture = LLAMA_CPP.get(name, name)
+    names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), config.num_hidden_layers)
+    writer = gguf.GGUFWriter(f"{OUT}/{name}/model.gguf", architecture)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -119,7 +122,7 @@ def write_gguf(name, model):
     if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope["factor"])
-    if getattr(config, "sliding_window", None) and name.startswith("gemma"):
+    if getattr(config, "sliding_window", None) and name != "qwen2":
         writer.add_sliding_window(config.sliding_window)
     for cap in ("attn_logit_softcapping", "final_logit_softcapping"):
         if getattr(config, cap, None):
@@ -128,9 +131,12 @@ def write_gguf(name, model):
         if path == "lm_head.weight" and config.tie_word_embeddings:
             continue
         # As llama.cpp's converter does.
+        if architecture == "llama" and path.endswith(("q_proj.weight", "k_proj.weight")):
+            count = config.num_attention_heads if "q_proj" in path else config.num_key_value_heads
+            value = value.reshape(count, 2, value.shape[0] // count // 2, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
         if name.startswith("gemma") and path.endswith("norm.weight"):
             value = value + 1
-        writer.add_tensor(names.get_name(path, try_suffixes=(".weight", ".bias")), value.detach().numpy())
+        writer.add_tensor(names.get_name(path, try_suffixes=(".weight", ".bias")), value.detach().contiguous().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -138,6 +144,9 @@ def write_gguf(name, model):
 
 
 ALL = {
+    "mistral": lambda: transformers.MistralConfig(
+        **SMALL, num_hidden_layers=3, head_dim=12, tie_word_embeddings=False, sliding_window=4,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
     # The second layer and those after it see a window.
     "qwen2": lambda: transformers.Qwen2Config(
         **SMALL, num_hidden_layers=3, tie_word_embeddings=False, use_sliding_window=True, sliding_window=4, max_window_layers=1,

@@ -225,11 +225,11 @@ macro_rules! architectures {
     )+};
 }
 
-architectures!(qwen2: Qwen2, qwen3: Qwen3, gemma2: Gemma2, gemma3: Gemma3, olmo2: Olmo2);
+architectures!(mistral: Mistral, qwen2: Qwen2, qwen3: Qwen3, gemma2: Gemma2, gemma3: Gemma3, olmo2: Olmo2);
 
 #[test]
 fn the_configs_of_public_checkpoints_are_taken() {
-    use nnsight::models::{Config, Gemma2Config, Gemma3Config, Gpt2Config, LlamaConfig, Olmo2Config, Qwen2Config, Qwen3Config};
+    use nnsight::models::{Config, Gemma2Config, Gemma3Config, Gpt2Config, LlamaConfig, MistralConfig, Olmo2Config, Qwen2Config, Qwen3Config};
     let files = std::fs::read_dir(folder("nnsight-models/configs")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     assert!(files.len() > 20);
     for file in files {
@@ -239,6 +239,7 @@ fn the_configs_of_public_checkpoints_are_taken() {
             "gemma3_text" => Gemma3Config::new(&config).map(drop),
             "gpt2" => Gpt2Config::new(&config).map(drop),
             "llama" => LlamaConfig::new(&config).map(drop),
+            "mistral" => MistralConfig::new(&config).map(drop),
             "olmo2" => Olmo2Config::new(&config).map(drop),
             "qwen2" => Qwen2Config::new(&config).map(drop),
             "qwen3" => Qwen3Config::new(&config).map(drop),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nnsight_core::Result;
 use nnsight_core::module::{Cx, Forward, Instrument, Place};
-use nnsight_core::types::{Batch, HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Query, Seq, Sizes, Vocab};
+use nnsight_core::types::Batch;
 use nnsight_kernels::{MaybeOwned, add, upcast_for_sums};
+use nnsight_lm::{HeadDim, Heads, HeadsHidden, Hidden, Key, KvHeads, KvHidden, Query, Seq, Sizes, Vocab};
 use nnsight_macros::Module;
 
 use crate::config::{Config, Fixed, Keys, rope, windowed_layers};
