@@ -12,9 +12,14 @@ generated.tokens, .logits what greedy decoding with a cache continues the prompt
 masked.tokens, .seen      a prompt of which some tokens are hidden, and which are not
 masked.generated, .logits as for a continued prompt
 grad.<module path>        of the logit LOSS at the last position, by the module's output
+
+variants.json holds, for other values of some keys of the config (null takes a key out, and the text "null" is null), the logits at the last position.
 """
+import json
 import os
+import shutil
 import sys
+import tempfile
 
 import gguf
 import torch
@@ -101,6 +106,25 @@ def write(name, config):
     print(name, len(saved), "tensors,", sum(os.path.getsize(f"{folder}/{file}") for file in os.listdir(folder)), "bytes")
 
 
+def write_variants(name):
+    folder, cases = f"{OUT}/{name}", []
+    with open(f"{folder}/config.json") as file:
+        config = json.load(file)
+    for changes in VARIANTS[name]:
+        with tempfile.TemporaryDirectory() as other:
+            shutil.copy(f"{folder}/model.safetensors", other)
+            changed = {key: value for key, value in {**config, **changes}.items() if value is not None or key not in changes}
+            changed = {key: None if value == "null" else value for key, value in changed.items()}
+            with open(f"{other}/config.json", "w") as file:
+                json.dump(changed, file)
+            model = transformers.AutoModelForCausalLM.from_pretrained(other, attn_implementation="eager", dtype=torch.float32).eval()
+        with torch.no_grad():
+            logits = model(torch.tensor([TOKENS]), use_cache=False).logits[0, -1]
+        cases.append({"changes": changes, "logits": [round(logit, 6) for logit in logits.tolist()]})
+    with open(f"{folder}/variants.json", "w") as file:
+        json.dump(cases, file, separators=(",", ":"))
+
+
 def write_gguf(name, model):
     """The same weights as llama.cpp stores them: its own package has the names of tensors and of metadata."""
     config = model.config
@@ -171,5 +195,27 @@ ALL = {
         **SMALL, num_hidden_layers=3, attention_bias=True, tie_word_embeddings=False, rms_norm_eps=1e-5,
         rope_parameters={"rope_type": "linear", "rope_theta": 500000.0, "factor": 2.0}),
 }
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 16}
+# In the spelling of older configs.
+OLD = {"rope_parameters": None, "rope_theta": 50000.0}
+EPSILON = {"rms_norm_eps": 0.1}
+VARIANTS = {
+    "mistral": [EPSILON, {"sliding_window": 2}, {"sliding_window": "null"}, {"sliding_window": None}, {"rope_parameters": LINEAR}, {"rope_parameters": LLAMA3}, OLD],
+    "qwen2": [EPSILON, {"use_sliding_window": False, "layer_types": None}, {"layer_types": None, "max_window_layers": 2}, {"sliding_window": 2},
+              {"layer_types": ["sliding_attention", "full_attention", "full_attention"]}, {"rope_parameters": LINEAR}, OLD],
+    "qwen3": [EPSILON, {"rope_parameters": LINEAR}, {"rope_parameters": LLAMA3}, OLD, {**OLD, "rope_scaling": {"type": "linear", "factor": 2.0}}],
+    "gemma2": [EPSILON, {"query_pre_attn_scalar": 12}, {"sliding_window": 2}, {"layer_types": None}, {"attn_logit_softcapping": 5.0},
+               {"final_logit_softcapping": 1.0}, {"attn_logit_softcapping": None, "final_logit_softcapping": None},
+               {"attn_logit_softcapping": "null", "final_logit_softcapping": "null"}, OLD],
+    "gemma3": [EPSILON, {"query_pre_attn_scalar": 12}, {"sliding_window": 2}, {"layer_types": None}, OLD,
+               {"layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]},
+               {**OLD, "rope_local_base_freq": 500.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+               {"layer_types": None, "_sliding_window_pattern": None, "sliding_window_pattern": 2},
+               {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 300.0}, "sliding_attention": LINEAR}}],
+    "olmo2": [EPSILON, {"rope_parameters": LLAMA3}, OLD],
+}
 for name in NAMES or ALL:
     write(name, ALL[name]())
+    write_variants(name)

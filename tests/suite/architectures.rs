@@ -167,6 +167,32 @@ macro_rules! architectures {
             }
 
             #[test]
+            fn other_values_of_the_configs_keys() {
+                let path = folder(concat!("tests/reference/", stringify!($module)));
+                let read = |file: &str| serde_json::from_str::<serde_json::Value>(&std::fs::read_to_string(path.join(file)).unwrap()).unwrap();
+                let (config, cases, tokens) = (read("config.json"), read("variants.json"), ids(&load().1["tokens"]));
+                for case in cases.as_array().unwrap() {
+                    let mut config = config.clone();
+                    for (key, value) in case["changes"].as_object().unwrap() {
+                        match value {
+                            serde_json::Value::Null => drop(config.as_object_mut().unwrap().remove(key)),
+                            value if value == "null" => config[key] = serde_json::Value::Null,
+                            value => config[key] = value.clone(),
+                        }
+                    }
+                    let temporary = tempfile::tempdir().unwrap();
+                    std::fs::write(temporary.path().join("config.json"), config.to_string()).unwrap();
+                    std::fs::copy(path.join("model.safetensors"), temporary.path().join("model.safetensors")).unwrap();
+                    let model = $handle::<Dynamic>::load(Source::from(temporary.path())).unwrap_or_else(|error| panic!("{}: {error}", case["changes"]));
+                    let logits = trace!(model, tokens.clone(), { model.logits().at(Seq, -1) }).unwrap();
+                    let expected = case["logits"].as_array().unwrap().iter().map(|logit| logit.as_f64().unwrap() as f32).collect::<Vec<_>>();
+                    let expected = Candle::from_vec(expected, logits.dims(), &Device::Cpu).unwrap();
+                    let relative = crate::shared::relative(&logits, &expected);
+                    assert!(relative < 1e-4, "{}: {relative}", case["changes"]);
+                }
+            }
+
+            #[test]
             fn a_gguf_file_with_the_names_of_llama_cpp() {
                 let path = folder(concat!("tests/reference/", stringify!($module)));
                 let temporary = tempfile::tempdir().unwrap();
