@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::architectures::{Gemma2, Gemma3, Gpt2, Llama, Mistral, Olmo2, Qwen2, Qwen3};
+use crate::architectures::{Gemma2, Gemma3, Gpt2, GptNeoX, Llama, Mistral, Olmo2, Qwen2, Qwen3};
 
 signature!(
     /// GPT-2, 124 million parameters.
@@ -129,4 +129,29 @@ signature!(
     /// Mistral 7B v0.1.
     #[allow(non_camel_case_types)]
     pub Mistral_7B_V0_1: Mistral = "configs/mistral-7b-v0.1.json"
+);
+signature!(
+    /// Pythia, 70 million parameters, also of the deduplicated Pile.
+    #[allow(non_camel_case_types)]
+    pub Pythia_70M: GptNeoX = "configs/pythia-70m.json"
+);
+signature!(
+    /// Pythia, 160 million parameters, also of the deduplicated Pile.
+    #[allow(non_camel_case_types)]
+    pub Pythia_160M: GptNeoX = "configs/pythia-160m.json"
+);
+signature!(
+    /// Pythia, 410 million parameters, also of the deduplicated Pile.
+    #[allow(non_camel_case_types)]
+    pub Pythia_410M: GptNeoX = "configs/pythia-410m.json"
+);
+signature!(
+    /// Pythia, 1.4 billion parameters, also of the deduplicated Pile.
+    #[allow(non_camel_case_types)]
+    pub Pythia_1_4B: GptNeoX = "configs/pythia-1.4b.json"
+);
+signature!(
+    /// Pythia, 2.8 billion parameters, also of the deduplicated Pile.
+    #[allow(non_camel_case_types)]
+    pub Pythia_2_8B: GptNeoX = "configs/pythia-2.8b.json"
 );

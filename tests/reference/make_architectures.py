@@ -32,7 +32,7 @@ PROMPTS = [TOKENS, [9, 2, 33, 4], [6, 17, 5, 41, 22, 8, 1]]
 SEEN = [0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1]
 LOSS = 5
 # What llama.cpp calls an architecture, if not as transformers does.
-LLAMA_CPP = {"mistral": "llama"}
+LLAMA_CPP = {"mistral": "llama", "gpt_neox": "gptneox"}
 SMALL = dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
              bos_token_id=0, eos_token_id=0, pad_token_id=0)
 
@@ -54,6 +54,8 @@ def write(name, config):
     outputs = {}
 
     def remember(path):
+        path = "embed_out" if name == "gpt_neox" and path == "lm_head" else path  # as in the checkpoint
+
         def hook(_module, _inputs, output):
             output = output[0] if isinstance(output, tuple) else output
             if isinstance(output, torch.Tensor):
@@ -63,14 +65,14 @@ def write(name, config):
         return hook
 
     handles = [module.register_forward_hook(remember(path)) for path, module in model.named_modules()
-               if path not in ("", "model") and not path.endswith(("rotary_emb", "act_fn"))]
+               if path not in ("", "model", "gpt_neox") and not path.endswith(("rotary_emb", "act_fn", ".act")) and "dropout" not in path]
     tokens = torch.tensor([TOKENS])
     result = model(tokens, output_attentions=True, use_cache=False)
     result.logits[0, -1, LOSS].backward()
     saved = {"tokens": tokens, "logits": result.logits}
     for path, output in outputs.items():
         saved[path] = heads(path, output)
-        if output.grad is not None and path != "lm_head":
+        if output.grad is not None and path not in ("lm_head", "embed_out"):
             saved[f"grad.{path}"] = heads(path, output.grad)
     for layer, pattern in enumerate(result.attentions):
         saved[f"pattern.{layer}"] = pattern
@@ -136,13 +138,20 @@ def write_gguf(name, model):
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
+    if getattr(config, "num_key_value_heads", None):
+        writer.add_head_count_kv(config.num_key_value_heads)
     if getattr(config, "head_dim", None):
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    if getattr(config, "rms_norm_eps", None):
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    else:
+        writer.add_layer_norm_eps(config.layer_norm_eps)
     rope = config.rope_parameters.get("full_attention", config.rope_parameters)
     writer.add_rope_freq_base(rope["rope_theta"])
+    if rope.get("partial_rotary_factor"):
+        writer.add_rope_dimension_count(int(rope["partial_rotary_factor"] * config.hidden_size / config.num_attention_heads))
+        writer.add_parallel_residual(config.use_parallel_residual)
     if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope["factor"])
@@ -158,6 +167,9 @@ def write_gguf(name, model):
         if architecture == "llama" and path.endswith(("q_proj.weight", "k_proj.weight")):
             count = config.num_attention_heads if "q_proj" in path else config.num_key_value_heads
             value = value.reshape(count, 2, value.shape[0] // count // 2, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
+        if "query_key_value" in path:
+            count = config.num_attention_heads
+            value = value.reshape(count, 3, value.shape[0] // count // 3, -1).transpose(0, 1).reshape(value.shape)
         if name.startswith("gemma") and path.endswith("norm.weight"):
             value = value + 1
         writer.add_tensor(names.get_name(path, try_suffixes=(".weight", ".bias")), value.detach().contiguous().numpy())
@@ -168,6 +180,9 @@ def write_gguf(name, model):
 
 
 ALL = {
+    "gpt_neox": lambda: transformers.GPTNeoXConfig(
+        **{key: value for key, value in SMALL.items() if key != "num_key_value_heads"}, num_hidden_layers=3,
+        rope_parameters={"rope_type": "default", "rope_theta": 50000.0, "partial_rotary_factor": 0.5}),
     "mistral": lambda: transformers.MistralConfig(
         **SMALL, num_hidden_layers=3, head_dim=12, tie_word_embeddings=False, sliding_window=4,
         rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
@@ -202,6 +217,8 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq
 OLD = {"rope_parameters": None, "rope_theta": 50000.0}
 EPSILON = {"rms_norm_eps": 0.1}
 VARIANTS = {
+    "gpt_neox": [{"layer_norm_eps": 0.1}, {"use_parallel_residual": False}, {"hidden_act": "gelu_new"}, {"rope_parameters": None, "rotary_pct": 1.0},
+                 {"rope_parameters": None, "rotary_emb_base": 300.0}, {"rope_parameters": {**LINEAR, "partial_rotary_factor": 0.25}}],
     "mistral": [EPSILON, {"sliding_window": 2}, {"sliding_window": "null"}, {"sliding_window": None}, {"rope_parameters": LINEAR}, {"rope_parameters": LLAMA3}, OLD],
     "qwen2": [EPSILON, {"use_sliding_window": False, "layer_types": None}, {"layer_types": None, "max_window_layers": 2}, {"sliding_window": 2},
               {"layer_types": ["sliding_attention", "full_attention", "full_attention"]}, {"rope_parameters": LINEAR}, OLD],

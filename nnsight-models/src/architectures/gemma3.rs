@@ -324,7 +324,6 @@ const GGUF: GgufNames = GgufNames {
             _ => size("head_dim"),
         };
         config.insert("query_pre_attn_scalar".into(), scalar.into());
-        config.insert("model_type".into(), "gemma3_text".into());
         config.insert("sliding_window_pattern".into(), 6.into());
         config.insert("rope_local_base_freq".into(), 10_000.0.into());
     },

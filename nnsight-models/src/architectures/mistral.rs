@@ -266,7 +266,5 @@ const GGUF: GgufNames = GgufNames {
         ("attention.sliding_window", ConfigKey::Window("sliding_window")),
     ],
     biases: &[],
-    unwritten: |config| {
-        config.insert("model_type".into(), "mistral".into());
-    },
+    unwritten: |_| {},
 };

@@ -3,6 +3,7 @@
 pub mod gemma2;
 pub mod gemma3;
 pub mod gpt2;
+pub mod gpt_neox;
 pub mod llama;
 pub mod mistral;
 pub mod olmo2;
@@ -13,6 +14,7 @@ pub mod qwen3;
 pub mod handles {
     pub use super::gemma2::Gemma2;
     pub use super::gemma3::Gemma3;
+    pub use super::gpt_neox::GptNeoX;
     pub use super::gpt2::Gpt2;
     pub use super::llama::Llama;
     pub use super::mistral::Mistral;
@@ -23,6 +25,7 @@ pub mod handles {
 
 pub use gemma2::Gemma2Config;
 pub use gemma3::Gemma3Config;
+pub use gpt_neox::GptNeoXConfig;
 pub use gpt2::Gpt2Config;
 pub use handles::*;
 pub use llama::LlamaConfig;
