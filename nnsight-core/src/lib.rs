@@ -35,13 +35,13 @@ pub mod __private {
         Value, WhileCondition, all_inputs, all_inputs_generating, default_settings, edit, generating, graph, grid2, grid3, invoke, labelled, point,
         points, run, scan, sites, stream, sweep, sweep_on, swept, template, tracer,
     };
-    pub use crate::{__bind as bind, __borrow as borrow, __check_index as check_index, __handle as handle, __read as read};
+    pub use crate::{__bind as bind, __borrow as borrow, __handle as handle, __known as known, __read as read};
 
     /// The traits whose methods a block calls, without names that could meet the user's.
     pub mod block {
         pub use crate::trace::{
-            BindsLent as _, BindsOther as _, BindsPlace as _, BindsPlain as _, ListsAnything as _, ListsLayers as _, PlainAdd as _, PlainAssign as _,
-            PlainDiv as _, PlainMul as _, PlainPlace as _, PlainSub as _, Traced as _,
+            BindsLent as _, BindsOther as _, BindsPlace as _, BindsPlain as _, PlainAdd as _, PlainAssign as _, PlainDiv as _, PlainList as _,
+            PlainMul as _, PlainPlace as _, PlainRead as _, PlainSub as _, Traced as _,
         };
     }
     pub use crate::graph::KindTag;

@@ -7,6 +7,7 @@ use nnsight_core::observer::{Emitted, EmittedValue};
 use nnsight_core::run::{InputId, RolledOut, Stepper};
 
 use crate::sampler::Sampler;
+use crate::text::Text;
 use crate::{Generation, TokenBatch, Vocabulary};
 
 /// Continues the prompts of a batch.
@@ -27,6 +28,8 @@ struct Row {
     /// How many of the tokens are the prompt's own.
     given: usize,
     sampler: Sampler,
+    /// The text of its new tokens, as far as stop strings are looked for.
+    text: Text,
     /// The step with which its text ended.
     ended: Option<u32>,
 }
@@ -40,6 +43,7 @@ impl<'a> Continuation<'a> {
             tokens: tokens.to_vec(),
             given: tokens.len(),
             sampler: Sampler::new(&settings, of.input),
+            text: Text::default(),
             ended: None,
         };
         Continuation { rows: rows.iter().map(row).collect(), settings, vocabulary, ends, batch }
@@ -60,7 +64,8 @@ impl<'a> Continuation<'a> {
             if let Some(told) = told {
                 told(Emitted { invoke: row.of.invoke, input: row.of.input, step, value: EmittedValue::Id(id) });
             }
-            let ends = self.ends.contains(&id) || ends_with_stop(row, &self.settings.stop_strings, self.vocabulary)?;
+            let stops = &self.settings.stop_strings;
+            let ends = self.ends.contains(&id) || row.text.reads_stop(&row.tokens[row.given..], stops, self.vocabulary)?;
             row.ended = ends.then_some(step as u32);
         }
         // A prompt whose text has ended goes on with its last token; nobody looks at what becomes of it.
@@ -96,13 +101,4 @@ impl Stepper for Continuation<'_> {
         let lengths = differ.then(|| rows.iter().map(|row| new(row)).collect());
         Ok(RolledOut { value, lengths, ended: rows.iter().map(|row| row.ended).collect() })
     }
-}
-
-/// Whether the generated text contains a stop string.
-fn ends_with_stop(row: &Row, stops: &[String], vocabulary: &dyn Vocabulary) -> Result<bool> {
-    if stops.is_empty() {
-        return Ok(false);
-    }
-    let text = vocabulary.decode(&row.tokens[row.given..])?;
-    Ok(stops.iter().any(|stop| text.contains(stop.as_str())))
 }

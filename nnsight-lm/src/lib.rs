@@ -16,6 +16,7 @@ mod problem;
 mod prompt;
 mod sampler;
 mod sizes;
+mod text;
 mod token;
 mod token_batch;
 mod token_inputs;

@@ -28,24 +28,66 @@ impl Sampler {
         if generation.temperature == 0.0 {
             return largest(&logits);
         }
-        let mut candidates = (0..logits.len() as u32).collect::<Vec<_>>();
-        candidates.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
-        candidates.truncate(generation.top_k.unwrap_or(usize::MAX));
-        let best = f64::from(logits[candidates[0] as usize]);
-        let mut weights =
-            candidates.iter().map(|&token| ((f64::from(logits[token as usize]) - best) / generation.temperature).exp()).collect::<Vec<_>>();
+        let mut candidates = Descending::new(&logits);
+        let count = generation.top_k.unwrap_or(usize::MAX).min(logits.len());
+        let Some(first) = candidates.get(0) else { return 0 };
+        let best = f64::from(logits[first as usize]);
+        let weight = |token: u32| ((f64::from(logits[token as usize]) - best) / generation.temperature).exp();
+        let mut total = match count == logits.len() {
+            true => (0..count as u32).map(weight).sum::<f64>(),
+            false => (0..count).filter_map(|place| candidates.get(place)).map(weight).sum(),
+        };
         if let Some(top_p) = generation.top_p {
-            let enough = top_p * weights.iter().sum::<f64>();
+            let (enough, mut sum) = (top_p * total, 0.0);
             // The token that passes the mark belongs to them.
-            let sums = weights.iter().scan(0.0, |sum, weight| Some(std::mem::replace(sum, *sum + weight)));
-            let kept = sums.take_while(|&before| before < enough).count();
-            weights.truncate(kept.max(1));
+            for token in (0..count).map_while(|place| candidates.get(place)) {
+                sum += weight(token);
+                if sum >= enough {
+                    break;
+                }
+            }
+            total = sum;
         }
-        match rand::distr::weighted::WeightedIndex::new(&weights) {
-            Ok(distribution) => candidates[distribution.sample(&mut self.generator)],
-            // Every weight is zero or NaN: there is nothing to draw from.
-            Err(_) => candidates[0],
+        // If every weight is zero or NaN, there is nothing to draw from.
+        let Ok(distribution) = rand::distr::Uniform::new(0.0, total) else { return first };
+        let drawn = distribution.sample(&mut self.generator);
+        let (mut sum, mut last) = (0.0, first);
+        for token in (0..count).map_while(|place| candidates.get(place)) {
+            (sum, last) = (sum + weight(token), token);
+            if sum > drawn {
+                break;
+            }
         }
+        last
+    }
+}
+
+/// Tokens by their logits, the largest first, of which only those are sorted that are asked for.
+struct Descending<'a> {
+    logits: &'a [f32],
+    tokens: Vec<u32>,
+    sorted: usize,
+}
+
+impl<'a> Descending<'a> {
+    fn new(logits: &'a [f32]) -> Self {
+        Descending { logits, tokens: (0..logits.len() as u32).collect(), sorted: 0 }
+    }
+
+    fn get(&mut self, place: usize) -> Option<u32> {
+        while place >= self.sorted && self.sorted < self.tokens.len() {
+            let logits = self.logits;
+            let order = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+            let next = (8 * self.sorted).clamp(64, self.tokens.len().max(64)).min(self.tokens.len());
+            let rest = &mut self.tokens[self.sorted..];
+            let count = next - self.sorted;
+            if count < rest.len() {
+                rest.select_nth_unstable_by(count, order);
+            }
+            rest[..count].sort_unstable_by(order);
+            self.sorted = next;
+        }
+        self.tokens.get(place).copied()
     }
 }
 
@@ -115,6 +157,25 @@ mod tests {
         assert_eq!(draws(&Generation::default().temperature(1.0).top_p(0.6), &logits)[3], 2000);
         let counts = draws(&Generation::default().temperature(1.0).top_p(0.7), &logits);
         assert!(counts[0] + counts[1] == 0 && counts[2] > 0, "{counts:?}");
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_sorted() {
+        let logits = (0..1000).map(|token| ((token * 7919) % 1000) as f32).collect::<Vec<_>>();
+        let mut all = (0..1000).collect::<Vec<u32>>();
+        all.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
+        let mut tokens = Descending::new(&logits);
+        assert_eq!((tokens.get(3), tokens.sorted), (Some(all[3]), 64));
+        assert_eq!((0..1000).map_while(|place| tokens.get(place)).collect::<Vec<_>>(), all);
+        assert_eq!(tokens.get(1000), None);
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_drawn_from() {
+        let generation = Generation::default().temperature(1.0);
+        let mut sampler = Sampler::new(&generation, 0);
+        assert_eq!(sampler.choose(&generation, vec![1.0, f32::NAN, 2.0], &[], 0, &[]), 1, "the largest as numbers are ordered");
+        assert_eq!(sampler.choose(&generation, vec![f32::NEG_INFINITY; 3], &[], 0, &[]), 0);
     }
 
     #[test]

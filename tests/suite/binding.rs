@@ -198,3 +198,56 @@ fn a_function_returns_what_was_there() {
     .unwrap();
     assert!(identical(&before, &clean(0)) && numbers(&after).iter().all(|&x| x == 2.0));
 }
+
+/// Fields of the model and of parameters are read by a method, all others after asking for their type: both say the same.
+#[test]
+fn a_field_is_read_whatever_it_belongs_to() {
+    struct Counter<'a, P> {
+        seen: &'a mut u64,
+        name: String,
+        place: P,
+    }
+    fn count(seen: &mut u64) -> u64 {
+        *seen += 1;
+        *seen
+    }
+    #[intervene]
+    fn of_parameters<'t, C: Signature, P: Copy>(
+        counter: Counter<'_, P>,
+        block: &nnsight::llama::Block<'t, C>,
+    ) -> (Value<'t, C, (Batch, Seq, Hidden)>, P, u64, String) {
+        let before = block.output;
+        let place = counter.place;
+        count(counter.seen);
+        let seen = count(counter.seen);
+        block.output = 0.0;
+        let name = counter.name;
+        (before, place, seen, name)
+    }
+    let model = tiny_llama();
+    let mut seen = 0;
+    let (before, other, after, all, named) = trace!(model, PROMPT.to_vec(), {
+        let counter = Counter { seen: &mut seen, name: "x".into(), place: 7u8 };
+        let (before, seven, twice, name) = of_parameters(counter, &model.layers[0]);
+        assert_eq!((seven, twice, name.as_str()), (7, 2, "x"));
+        let list = &model.layers;
+        let other = list[-1].output;
+        let after = model.layers[0].output;
+        let all = {
+            // The model's name for something whose type is inferred later.
+            let model = (model.layers[-1].output, Default::default());
+            let inferred = model.1;
+            let typed: u8 = inferred;
+            let h = model.0;
+            assert_eq!(typed, 0);
+            h
+        };
+        let layer = model.layers[-1];
+        layer.output = 1.0;
+        (before, other, after, all, layer.output.at(Seq, 0))
+    })
+    .unwrap();
+    assert_eq!(seen, 2);
+    assert!(identical(&before, &clean(0)) && is_zero(&after) && identical(&other, &all));
+    assert!(numbers(&named).iter().all(|&x| x == 1.0) && !is_zero(&all));
+}

@@ -64,7 +64,8 @@ const LM: Folders = &[
     ("sampler", &["generation"]),
     ("language", &["dims", "generation", "prompt", "token"]),
     ("vocabulary", &[]),
-    ("continuation", &["generation", "sampler", "token_batch", "vocabulary"]),
+    ("text", &["vocabulary"]),
+    ("continuation", &["generation", "sampler", "text", "token_batch", "vocabulary"]),
     ("token_inputs", &["continuation", "generation", "problem", "prompt", "token_batch", "vocabulary"]),
 ];
 const MACROS: Folders = &[("errors", &[]), ("save", &[]), ("signature", &[]), ("module", &["errors"]), ("trace", &["errors"])];

@@ -109,3 +109,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn graphs_of_the_version_before_are_read() {
+    let model = tiny_llama();
+    let embeddings = nnsight::candle_core::Tensor::from_vec((0..64).map(|entry| entry as f32 / 64.0).collect::<Vec<_>>(), (2, 32), &Device::Cpu);
+    let embeddings = Tensor::<Dynamic, (Seq, Hidden)>::new(embeddings.unwrap()).unwrap();
+    // What the files say that version 0.1 wrote.
+    let traces = nnsight::graph!(model, {
+        let plain = invoke!(vec![3, 17, 5], {
+            model.layers[0].output.at(Seq, -1) *= 0.5;
+            model.lm_head.output.at(Seq, -1)
+        });
+        let masked = invoke!(Prompt::masked(&[3, 17, 5], &[true, false, true]), { model.layers[1].output.at(Seq, -1) });
+        let embedded = invoke!(&embeddings, { model.layers[1].output });
+        let all = invoke!({ model.layers[0].mlp.output.at(Seq, -1) });
+        (plain, masked, embedded, all)
+    });
+    let generation = nnsight::graph!(model, vec![3, 17, 5], max_new_tokens = 4, temperature = 0.7, seed = 3, {
+        for step in model.steps(..) {
+            step.layers[0].output *= 0.9;
+        }
+        (model.tokens(), model.step(2).layers[1].output)
+    });
+    let text = nnsight::graph!(model, "The Eiffel Tower", { model.layers[0].output.at(Seq, -1) });
+    for (name, now) in [("traces", traces.unwrap()), ("generation", generation.unwrap()), ("text", text.unwrap())] {
+        let file = |ending: &str| std::fs::read(crate::shared::folder("tests/files/version2").join(format!("{name}.{ending}"))).ok();
+        let mut read = vec![Graph::from_json(std::str::from_utf8(&file("json").unwrap()).unwrap()).unwrap()];
+        read.extend(file("msgpack").map(|bytes| Graph::from_msgpack(&bytes).unwrap()));
+        for graph in read {
+            assert!(graph.to_json().unwrap().starts_with("{\"version\":3,"));
+            assert_eq!(graph.to_string(), now.to_string());
+            if name != "text" {
+                let run = |graph: Graph| {
+                    let found = model.execute(graph).unwrap();
+                    found.iter().map(|tensor| tensor.to_dtype(DType::F32).unwrap()).collect::<Vec<_>>()
+                };
+                let (then, now) = (run(graph), run(now.clone()));
+                assert!(then.len() == now.len() && then.iter().zip(&now).all(|(then, now)| identical(then, now)));
+            }
+        }
+    }
+}

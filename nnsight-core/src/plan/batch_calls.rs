@@ -4,15 +4,37 @@ use std::collections::HashSet;
 
 use super::Budget;
 use super::order::{Order, SitePoint};
+use super::passes::{Draft, Pass, count};
+use super::schedule::PlanContext;
+use crate::Result;
 use crate::graph::{Facts, Graph, NodeId, Op};
 
+/// Modules that are applied by hand to many values are applied to all of them at once.
+pub(super) struct BatchCalls;
+
+impl Pass for BatchCalls {
+    fn name(&self) -> &'static str {
+        "calls in one product"
+    }
+
+    fn is_on(&self, context: &PlanContext<'_>) -> bool {
+        context.options.batch_calls
+    }
+
+    fn run(&self, draft: &mut Draft<'_, '_>) -> Result<Option<String>> {
+        let PlanContext { facts, options, .. } = draft.context;
+        let waiting = batch_calls(&draft.graph, &mut draft.order, &draft.liveness.needed, facts, options.budget);
+        Ok((waiting > 0).then(|| format!("{} at the end of their pass", count(waiting, "node"))))
+    }
+}
+
 /// Has the applications of modules wait for the end of their pass, where only what is saved depends on them, and where together they fit into
-/// the budget.
-pub(super) fn batch_calls(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[Facts], budget: Budget) {
+/// the budget; returns how many nodes wait.
+fn batch_calls(graph: &Graph, order: &mut Order, needed: &[bool], facts: &[Facts], budget: Budget) -> usize {
     let is_call = |id: NodeId| matches!(graph.node(id).op, Op::Call { .. });
     let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
     if facts.len() != graph.nodes.len() || gradients || graph.iter().filter(|(id, _)| needed[id.index()] && is_call(*id)).count() < 2 {
-        return;
+        return 0;
     }
     let bytes = budget.bytes();
     // From the last to the first: whether nothing in the model depends on it.
@@ -38,7 +60,7 @@ pub(super) fn batch_calls(graph: &Graph, order: &mut Order, needed: &[bool], fac
             let entries = facts[id.index()].axes.iter().try_fold(1, |product: usize, axis| product.checked_mul(axis.size?));
             size += entries.map_or(usize::MAX / 8, |entries| entries * size_of::<f32>());
             if size > bytes {
-                return;
+                return 0;
             }
         }
     }
@@ -51,6 +73,7 @@ pub(super) fn batch_calls(graph: &Graph, order: &mut Order, needed: &[bool], fac
         let last = node.args.iter().map(|arg| order.points[arg.index()]).max();
         order.points[id.index()] = order.points[id.index()].max(last.unwrap_or_default());
     }
+    waits.iter().filter(|waits| **waits).count()
 }
 
 /// Rows that make a product about as fast as a larger one, whose result stays in the cache for whoever uses it.

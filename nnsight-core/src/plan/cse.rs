@@ -5,12 +5,36 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
 
+use super::passes::{Draft, Pass, count};
+use super::schedule::PlanContext;
+use crate::Result;
 use crate::graph::{Graph, Node, NodeId, Op, Unary};
+
+/// What is written twice is taken from where it is written first.
+pub(super) struct Cse;
+
+impl Pass for Cse {
+    fn name(&self) -> &'static str {
+        "common subexpressions"
+    }
+
+    fn is_on(&self, context: &PlanContext<'_>) -> bool {
+        context.options.cse
+    }
+
+    fn run(&self, draft: &mut Draft<'_, '_>) -> Result<Option<String>> {
+        let Cow::Owned(changed) = cse(&draft.graph) else { return Ok(None) };
+        let moved = changed.nodes.iter().zip(&draft.graph.nodes).filter(|(new, old)| new.args != old.args || new.guards != old.guards).count();
+        let saves = changed.saves.iter().zip(&draft.graph.saves).filter(|(new, old)| new != old).count();
+        draft.graph = Cow::Owned(changed);
+        Ok(Some(format!("{} of a value that is there already", count(moved + saves, "use"))))
+    }
+}
 
 /// The graph with every use of a value that an earlier node gives already taken from there. The other node is then needed by nobody.
 ///
 /// The graph is a valid one. Where gradients are asked for, nothing is changed: two equal values have different gradients.
-pub fn cse(graph: &Graph) -> Cow<'_, Graph> {
+fn cse(graph: &Graph) -> Cow<'_, Graph> {
     let gradients = graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
     if gradients {
         return Cow::Borrowed(graph);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter, Write as _};
 
-use super::passes::{PassBatch, Plan, Share};
+use super::passes::Planned;
+use super::schedule::{PassBatch, Plan, Share};
 use crate::batch::Window;
 use crate::graph::{Graph, InvokeId};
 use crate::sites::SiteTable;
@@ -17,6 +18,8 @@ pub struct Explanation {
     pub nodes: (usize, usize),
     /// How many of them are computed in one pass with the node that uses them.
     pub fused: usize,
+    /// What each pass of the planner did that did something: its name, and what.
+    pub passes: Vec<(&'static str, String)>,
     /// Token-layers that are run, and how many there would be if each prompt ran by itself, from the first layer to the last.
     pub token_layers: (usize, usize),
 }
@@ -48,11 +51,14 @@ impl Plan {
         let run = |planned: &PassBatch| explaining.batch(0, planned).layers.iter().map(|cell| cell.run).sum();
         self.batches.iter().map(run).collect()
     }
+}
 
-    /// Puts the plan into words. `lengths` are the numbers of tokens of each prompt of each invoke.
-    pub fn explain(&self, graph: &Graph, table: &SiteTable, lengths: &[Vec<usize>]) -> Explanation {
-        let explaining = Explaining { graph, table, lengths, stops: self.stops };
-        let planned = self.batches.iter().enumerate().filter(|(_, planned)| !planned.invokes.is_empty());
+impl Planned<'_> {
+    /// Puts the plan into words. `lengths` are the numbers of positions of each input of each invoke.
+    pub fn explain(&self, table: &SiteTable, lengths: &[Vec<usize>]) -> Explanation {
+        let (graph, plan) = (&*self.graph, &self.plan);
+        let explaining = Explaining { graph, table, lengths, stops: plan.stops };
+        let planned = plan.batches.iter().enumerate().filter(|(_, planned)| !planned.invokes.is_empty());
         let batches = planned.map(|(index, planned)| explaining.batch(index, planned)).collect::<Vec<_>>();
         let run = batches.iter().flat_map(|batch| &batch.layers).map(|cell| cell.run).sum();
         let all = graph.invokes.iter().enumerate().map(|(index, invoke)| {
@@ -62,11 +68,12 @@ impl Plan {
                 false => lengths[index].iter().map(|length| length + steps).sum::<usize>(),
             }
         });
-        let visits = self.batches.iter().map(|planned| planned.visits.len() + planned.before.len() + planned.after.len()).sum();
+        let visits = plan.batches.iter().map(|planned| planned.visits.len() + planned.before.len() + planned.after.len()).sum();
         Explanation {
             batches,
             nodes: (visits, graph.nodes.len()),
-            fused: self.fused.iter().filter(|fused| **fused).count(),
+            fused: plan.fused.iter().filter(|fused| **fused).count(),
+            passes: self.did.clone(),
             token_layers: (run, all.sum::<usize>() * table.depth),
         }
     }
@@ -156,6 +163,7 @@ impl Display for Explanation {
         self.batches.iter().try_for_each(|batch| writeln!(f, "{}", batch.what))?;
         let share = |(part, whole): (usize, usize)| 100.0 * part as f64 / whole.max(1) as f64;
         let fused = if self.fused > 0 { format!(", {} of them in one pass with the next", self.fused) } else { String::new() };
+        self.passes.iter().try_for_each(|(name, did)| writeln!(f, "{name}: {did}"))?;
         writeln!(f, "{} of {} nodes{fused}", self.nodes.0, self.nodes.1)?;
         write!(f, "{} of {} token-layers ({:.1} %)", self.token_layers.0, self.token_layers.1, share(self.token_layers))
     }

@@ -1,10 +1,32 @@
 //! Chains of element-wise operations: a value that only the next of them uses is not computed by itself, but in one pass with that.
 
 use super::order::Order;
+use super::passes::{Draft, Pass, count};
+use super::schedule::PlanContext;
+use crate::Result;
 use crate::graph::{Graph, Op};
 
+/// Element-wise operations one after the other are computed in one pass.
+pub(super) struct Fuse;
+
+impl Pass for Fuse {
+    fn name(&self) -> &'static str {
+        "fused operations"
+    }
+
+    fn is_on(&self, context: &PlanContext<'_>) -> bool {
+        context.options.fuse
+    }
+
+    fn run(&self, draft: &mut Draft<'_, '_>) -> Result<Option<String>> {
+        draft.fused = fused(&draft.graph, &draft.order, &draft.liveness.needed, &draft.uses);
+        let some = draft.fused.iter().filter(|fused| **fused).count();
+        Ok((some > 0).then(|| format!("{} with the node that uses its value", count(some, "node"))))
+    }
+}
+
 /// Which nodes are computed by their only user.
-pub(super) fn fused(graph: &Graph, order: &Order, needed: &[bool], uses: &[u32]) -> Vec<bool> {
+fn fused(graph: &Graph, order: &Order, needed: &[bool], uses: &[u32]) -> Vec<bool> {
     let mut fused = vec![false; graph.nodes.len()];
     if graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad)) {
         return fused;

@@ -3,15 +3,30 @@
 use std::collections::HashMap;
 
 use super::order::Order;
+use super::passes::{Draft, Pass};
 use crate::graph::{At, Graph, InvokeId, KindTag, NodeId, Op, Reduce};
 use crate::sites::SiteTable;
 use crate::{Error, Result};
+
+/// Every gradient that is needed can arrive, or is refused.
+pub(super) struct Gradients;
+
+impl Pass for Gradients {
+    fn name(&self) -> &'static str {
+        "gradients"
+    }
+
+    fn run(&self, draft: &mut Draft<'_, '_>) -> Result<Option<String>> {
+        check(&draft.graph, draft.table, &draft.order, &draft.liveness.needed)?;
+        Ok(None)
+    }
+}
 
 /// Checks every gradient that is needed.
 ///
 /// # Errors
 /// [`Error::NoGradient`] with the reason and the line.
-pub(super) fn check(graph: &Graph, table: &SiteTable, order: &Order, needed: &[bool]) -> Result<()> {
+fn check(graph: &Graph, table: &SiteTable, order: &Order, needed: &[bool]) -> Result<()> {
     let wanted = graph.iter().filter(|(id, node)| needed[id.index()] && matches!(node.op, Op::Grad | Op::SetGrad));
     let mut by_loss: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
     wanted.for_each(|(id, node)| by_loss.entry(node.args[1]).or_default().push(id));

@@ -3,20 +3,36 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::order::{Order, SitePoint};
-use super::passes::PlanContext;
+use super::passes::{Draft, Pass, count};
 use super::positions::{self, Positions};
 use super::readers::{Edit, Reader, Readers, Sight};
+use super::schedule::PlanContext;
 use super::unreachable::{check_branches, check_skipped, check_stopped};
 use crate::graph::{At, Graph, InvokeId, NodeId, Op, Region, Source, SourceId, Unused, Visited};
 use crate::sites::SiteTable;
 use crate::{Error, Result};
+
+/// Which nodes are needed. An edit that nothing needs is refused.
+pub(super) struct Needed;
+
+impl Pass for Needed {
+    fn name(&self) -> &'static str {
+        "dead code"
+    }
+
+    fn run(&self, draft: &mut Draft<'_, '_>) -> Result<Option<String>> {
+        draft.liveness = needed(&draft.graph, draft.table, &draft.order, draft.context)?;
+        let dead = draft.liveness.needed.iter().filter(|needed| !**needed).count();
+        Ok((dead > 0).then(|| format!("{} that nothing needs", count(dead, "node"))))
+    }
+}
 
 /// Marks the nodes that are needed.
 ///
 /// # Errors
 /// [`Error::NoEffect`] for an edit that nothing needs, [`Error::OutsideBranch`] for a value of a branch that is used outside of it,
 /// [`Error::InsideSkipped`] for what touches the inside of a module that is not run.
-pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, context: PlanContext<'_>) -> Result<Liveness> {
+fn needed(graph: &Graph, table: &SiteTable, order: &Order, context: PlanContext<'_>) -> Result<Liveness> {
     check_branches(graph)?;
     check_skipped(graph, table, order)?;
     check_stopped(graph, order)?;
@@ -60,6 +76,7 @@ pub(super) fn needed(graph: &Graph, table: &SiteTable, order: &Order, context: P
 }
 
 /// What is needed.
+#[derive(Default)]
 pub(super) struct Liveness {
     /// The nodes.
     pub needed: Vec<bool>,

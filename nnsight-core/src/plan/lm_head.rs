@@ -3,15 +3,65 @@
 use std::borrow::Cow;
 
 use super::order::Order;
-use super::passes::PassBatch;
+use super::passes::{Draft, Pass, count};
 use super::positions;
+use super::schedule::{PassBatch, PlanContext, Share};
+use crate::Result;
 use crate::batch::Window;
 use crate::graph::{AxisRole, Graph, InvokeId, NodeId, Op, Region};
 use crate::sites::SiteTable;
 
+/// Positions of the last stage that count from the start are made to count from the end, so that the other end need not be there.
+pub(super) struct CountFromTheEnd;
+
+impl Pass for CountFromTheEnd {
+    fn name(&self) -> &'static str {
+        "counting from the end"
+    }
+
+    fn is_on(&self, context: &PlanContext<'_>) -> bool {
+        context.options.lm_head && context.head.is_some()
+    }
+
+    fn run(&self, draft: &mut Draft<'_, '_>) -> Result<Option<String>> {
+        let Some(head) = draft.context.head else { return Ok(None) };
+        let graph = std::mem::take(&mut draft.graph);
+        draft.graph = counted_from_the_end(graph, draft.table, head, draft.context.lengths);
+        Ok(None)
+    }
+}
+
+/// The last stage, and the layer before it if nobody looks into that, is asked for those positions only that are read.
+pub(super) struct Head;
+
+impl Pass for Head {
+    fn name(&self) -> &'static str {
+        "the head where it is read"
+    }
+
+    fn is_on(&self, context: &PlanContext<'_>) -> bool {
+        context.options.lm_head && context.head.is_some()
+    }
+
+    fn run(&self, draft: &mut Draft<'_, '_>) -> Result<Option<String>> {
+        let Some(head) = draft.context.head else { return Ok(None) };
+        let batches = &mut draft.batches;
+        let windows = windows(&draft.graph, draft.table, &draft.order, head, batches, &draft.liveness.needed);
+        batches.iter_mut().zip(windows).for_each(|(batch, window)| batch.window = window);
+        // A run that stays the base's reads there what it would have read in its branch.
+        for index in (0..batches.len()).rev() {
+            if let Share::Branch { base, .. } = batches[index].share {
+                batches[base].window = batches[base].window.zip(batches[index].window).map(|(a, b)| a.and(b));
+            }
+        }
+        let some = batches.iter().filter(|batch| batch.window.is_some()).count();
+        Ok((some > 0).then(|| format!("for some positions only in {}", count(some, "batch"))))
+    }
+}
+
 /// For each batch the positions that hold everything which is read from the sites `head` onwards, if nothing there is written; `None` for all of
 /// them. Later steps of a generation have one position anyway; that it has them, the last position must be there.
-pub(super) fn windows(graph: &Graph, table: &SiteTable, order: &Order, head: usize, batches: &[PassBatch], needed: &[bool]) -> Vec<Option<Window>> {
+fn windows(graph: &Graph, table: &SiteTable, order: &Order, head: usize, batches: &[PassBatch], needed: &[bool]) -> Vec<Option<Window>> {
     // Which batch reads each node in the head.
     let mut read_in: Vec<Option<usize>> = vec![None; graph.nodes.len()];
     // The window of each batch so far, if it has one, and if anybody reads.
@@ -76,7 +126,7 @@ fn place<'a>(graph: &'a Graph, table: &SiteTable, positions: &[usize], part: Nod
 }
 
 /// The graph with positions of the sites `head` onwards counted from the end, where the numbers of tokens are known.
-pub(crate) fn counted_from_the_end<'a>(graph: Cow<'a, Graph>, table: &SiteTable, head: usize, lengths: &[Option<usize>]) -> Cow<'a, Graph> {
+fn counted_from_the_end<'a>(graph: Cow<'a, Graph>, table: &SiteTable, head: usize, lengths: &[Option<usize>]) -> Cow<'a, Graph> {
     // A graph with a site that the model lacks is refused later.
     let Some(places) = graph.sites.iter().map(|path| table.position(path)).collect::<Option<Vec<_>>>() else { return graph };
     let mut instead = Vec::new();

@@ -1,8 +1,8 @@
 //! Between graph and execution: what is run, in which order, and what is refused.
 
+mod assemble;
 mod batch_calls;
 mod batches;
-mod build;
 mod components;
 mod cse;
 mod diverge;
@@ -17,14 +17,15 @@ mod pack;
 mod passes;
 mod positions;
 mod readers;
+mod schedule;
 mod sets;
 mod share;
 mod unreachable;
 
-pub(crate) use cse::cse;
 pub use explain::{Explanation, PlannedBatch, PlannedLayer};
-pub(crate) use lm_head::{counted_from_the_end, without_what_is_behind};
+pub(crate) use lm_head::without_what_is_behind;
 pub use options::{Budget, Optimizations};
-pub use passes::{Check, PassBatch, Plan, PlanContext, Share, SiteVisit};
+pub use passes::{Planned, plan};
+pub use schedule::{Check, PassBatch, Plan, PlanContext, Share, SiteVisit};
 
 pub use crate::batch::Window;

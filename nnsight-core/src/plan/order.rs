@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::batches::Batches;
+use super::passes::{Draft, Pass, count};
 use crate::graph::{At, Graph, InvokeId, NodeId, Op};
 use crate::sites::SiteTable;
 use crate::{Error, Result};
@@ -39,6 +40,7 @@ pub(super) struct ProgramPoint {
 }
 
 /// When everything happens.
+#[derive(Default)]
 pub(super) struct Order {
     /// The batch of each invoke.
     pub batches: Vec<usize>,
@@ -48,11 +50,26 @@ pub(super) struct Order {
     pub positions: Vec<usize>,
 }
 
+/// When each value can exist.
+pub(super) struct Ordered;
+
+impl Pass for Ordered {
+    fn name(&self) -> &'static str {
+        "order"
+    }
+
+    fn run(&self, draft: &mut Draft<'_, '_>) -> Result<Option<String>> {
+        draft.order = order(&draft.graph, draft.table)?;
+        let batches = draft.order.batches.iter().max().map_or(0, |last| last + 1);
+        Ok((batches > 1).then(|| format!("{} one after the other, since one needs what another reads", count(batches, "batch"))))
+    }
+}
+
 /// Finds when each node can run.
 ///
 /// # Errors
 /// [`Error::NoSite`], [`Error::TooLate`], [`Error::NoGradient`] or [`Error::Circle`].
-pub(super) fn order(graph: &Graph, table: &SiteTable) -> Result<Order> {
+fn order(graph: &Graph, table: &SiteTable) -> Result<Order> {
     let positions = positions(graph, table)?;
     let visits = graph.nodes.iter().map(|node| visit(&node.op, table, &positions)).collect::<Vec<_>>();
     let batches = Batches::new(graph, table, &positions, &visits).find()?;

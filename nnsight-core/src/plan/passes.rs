@@ -1,131 +1,117 @@
-//! What is run, in which order: the planner's result.
+//! The planner's passes: one list, in their order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
 
-use super::Budget;
-use crate::batch::Window;
-use crate::graph::{Facts, InvokeId, NodeId, Rollout, Span};
+use super::assemble::Assemble;
+use super::batch_calls::BatchCalls;
+use super::cse::Cse;
+use super::fuse::Fuse;
+use super::gradient::Gradients;
+use super::liveness::{Liveness, Needed};
+use super::lm_head::{CountFromTheEnd, Head};
+use super::order::{Order, Ordered};
+use super::schedule::{PassBatch, Plan, PlanContext, Share};
+use super::share::Sharing;
+use crate::graph::Graph;
+use crate::sites::SiteTable;
+use crate::{Error, Result};
 
-/// What is run: some forward passes one after the other, and what happens at which site of each.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// The batches of prompts, each with its forward passes.
-    pub batches: Vec<PassBatch>,
-    /// How many nodes use each value, saves included.
-    pub uses: Vec<u32>,
-    /// Of which values a gradient is asked for.
-    pub with_gradient: Vec<bool>,
-    /// Which values are computed in one pass with their only user.
-    pub fused: Vec<bool>,
-    /// Whether a pass ends where nothing more is needed.
-    pub stops: bool,
-}
+/// The passes, in their order.
+const PASSES: [&dyn Pass; 10] = [
+    // What is written twice is found before anything is known of where it runs: all other passes then see it once.
+    &Cse,
+    // Changes where a reading of the head counts from, which later passes read off the graph.
+    &CountFromTheEnd,
+    // When each value can exist. Everything below speaks of that.
+    &Ordered,
+    // Which nodes are needed. It refuses what has no effect, so it comes before passes that could hide an edit.
+    &Needed,
+    // Whether a gradient arrives, along the order, for those that are needed.
+    &Gradients,
+    // Which runs share what, and which are in one batch: batches get their last numbers here.
+    &Sharing,
+    // Moves calls to the end of their batch, and so needs the batches; what runs where is read off the order afterwards.
+    &BatchCalls,
+    // Puts the nodes into the batches. From here on the order is the batches'.
+    &Assemble,
+    // For which positions of each batch the head is asked, by its readers in the batch.
+    &Head,
+    // Which values only their neighbour uses, at the same point of the same batch.
+    &Fuse,
+];
 
-/// One run of a batch of invokes: a forward pass, and those that follow it where it is continued.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PassBatch {
-    /// What is in the batch.
-    pub invokes: Vec<InvokeId>,
-    /// How it is continued.
-    pub rollout: Option<Rollout>,
-    /// What runs before the pass.
-    pub before: Vec<NodeId>,
-    /// What runs at which site, in the order of the passes.
-    pub visits: Vec<SiteVisit>,
-    /// What runs after the last step, because it needs the generated tokens.
-    pub after: Vec<NodeId>,
-    /// The positions at which the head is needed, where not at all of them.
-    pub window: Option<Window>,
-    /// What it has in common with others.
-    pub share: Share,
-}
-
-impl PassBatch {
-    /// How many passes there are at most.
-    pub fn steps(&self) -> usize {
-        self.rollout.as_ref().map_or(1, |rollout| rollout.steps.max(1))
+/// One pass of the planner.
+pub(super) trait Pass: Sync {
+    /// What it is called, as `explain` does.
+    fn name(&self) -> &'static str;
+    /// Whether it is made.
+    fn is_on(&self, _context: &PlanContext<'_>) -> bool {
+        true
     }
+    /// Makes it. Returns in words what it did, if it did something that there is to say of.
+    ///
+    /// # Errors
+    /// What it refuses, with the line.
+    fn run(&self, draft: &mut Draft<'_, '_>) -> Result<Option<String>>;
 }
 
-/// What a batch has in common with others.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Share {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Equal prompts stand in it once, and others branch off from it.
-    Base {
-        /// The rows of each invoke's prompts.
-        rows: BTreeMap<InvokeId, Span>,
-        /// The stages at which others branch off.
-        keeps: BTreeSet<usize>,
-        /// The last stage that others need.
-        until: usize,
-        /// Whether they need its keys and values.
-        remembers: bool,
-        /// The runs that have one edit only, by its site: where it writes what is there already, the run stays the base's.
-        checks: BTreeMap<usize, Vec<Check>>,
-        /// The sites that those read after their edit.
-        reads: BTreeSet<usize>,
-    },
-    /// It branches off from another.
-    Branch {
-        /// From which batch.
-        base: usize,
-        /// From which of its rows, all of which each invoke has.
-        rows: Span,
-        /// At which position.
-        from: usize,
-        /// Its invokes in the order in which they come in, each with the stage.
-        entries: Vec<(InvokeId, usize)>,
-    },
+/// A plan in the making.
+pub(super) struct Draft<'g, 'a> {
+    pub graph: Cow<'g, Graph>,
+    pub table: &'a SiteTable,
+    pub context: PlanContext<'a>,
+    pub order: Order,
+    pub liveness: Liveness,
+    pub shares: Vec<Share>,
+    pub batches: Vec<PassBatch>,
+    pub uses: Vec<u32>,
+    pub with_gradient: Vec<bool>,
+    pub fused: Vec<bool>,
 }
 
-/// A run whose only edit may turn out to change nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// The run.
-    pub invoke: InvokeId,
-    /// The edit.
-    pub edit: NodeId,
-    /// The last stage that the run visits.
-    pub until: usize,
+/// A graph with its plan.
+pub struct Planned<'g> {
+    /// The graph, which passes may have changed; its nodes have the numbers that they had.
+    pub graph: Cow<'g, Graph>,
+    /// What is run of it.
+    pub plan: Plan,
+    /// What each pass did that did something.
+    pub did: Vec<(&'static str, String)>,
 }
 
-/// What runs while a pass reaches a site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SiteVisit {
-    /// The step of the generation; 0 is the prompt's own pass.
-    pub step: u32,
-    /// The site.
-    pub site: usize,
-    /// What runs.
-    pub node: NodeId,
+/// Plans a valid graph.
+///
+/// # Errors
+/// [`Error::NoSite`], [`Error::TooLate`], [`Error::Circle`], [`Error::NoEffect`], [`Error::NoGradient`], [`Error::InsideSkipped`] or
+/// [`Error::OutsideBranch`], each with the line.
+pub fn plan<'g>(graph: &'g Graph, table: &SiteTable, context: PlanContext<'_>) -> Result<Planned<'g>> {
+    let mut draft = Draft {
+        graph: Cow::Borrowed(graph),
+        table,
+        context,
+        order: Order::default(),
+        liveness: Liveness::default(),
+        shares: Vec::new(),
+        batches: Vec::new(),
+        uses: Vec::new(),
+        with_gradient: Vec::new(),
+        fused: vec![false; graph.nodes.len()],
+    };
+    let saved = context.infer.map(|infer| infer(graph)).transpose()?;
+    let mut did = Vec::new();
+    for pass in PASSES.iter().filter(|pass| pass.is_on(&context)) {
+        did.extend(pass.run(&mut draft)?.map(|what| (pass.name(), what)));
+        if let (Some(infer), Cow::Owned(changed), Some(saved)) = (context.infer, &draft.graph, &saved)
+            && infer(changed)? != *saved
+        {
+            return Err(Error::Mismatch { op: pass.name().into(), problem: "the pass changes what is saved".into(), source_line: None });
+        }
+    }
+    let Draft { graph, batches, uses, with_gradient, fused, .. } = draft;
+    Ok(Planned { graph, plan: Plan { batches, uses, with_gradient, fused, stops: context.options.stop }, did })
 }
 
-/// What a plan needs to know beside the graph and the sites.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PlanContext<'a> {
-    /// The first site of the model's last stage, where that treats every position by itself.
-    pub head: Option<usize>,
-    /// The numbers of tokens of the invokes, where all prompts of one have the same.
-    pub lengths: &'a [Option<usize>],
-    /// Those of the longest prompt of each.
-    pub longest: &'a [usize],
-    /// Whether somebody looks at the generated tokens as they come.
-    pub streams: bool,
-    /// Whether runs on equal prompts may share what they have in common: the model is embedding, layers and head.
-    pub shares: bool,
-    /// Whether they share positions too.
-    pub positions: bool,
-    /// Whether a pass ends where nothing more is needed.
-    pub stops: bool,
-    /// Whether a run whose edit changes nothing stays the base's.
-    pub cutoff: bool,
-    /// What is known of every value, where applications of a module are to be merged.
-    pub facts: &'a [Facts],
-    /// Whether chains of element-wise operations are computed in one pass.
-    pub fuses: bool,
-    /// How much memory a batch may take.
-    pub budget: Budget,
+/// How many of something there are: `1 node`, `3 nodes`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -10,26 +10,46 @@ use super::diverge::{Divergence, Runs};
 use super::liveness::Liveness;
 use super::order::{Order, ProgramPoint, SitePoint, gives_what_is_there};
 use super::pack::Packing;
-use super::passes::{Check, PlanContext, Share};
+use super::passes::{Draft, Pass, count};
+use super::schedule::{Check, PlanContext, Share};
 use super::{Budget, pack};
+use crate::Result;
 use crate::graph::{Comparable, Graph, InvokeId, NodeId, Op, Span};
 use crate::sites::SiteTable;
 
 /// How many positions a batch of branches has at most: enough for large products, and so few that their values stay in the cache.
 const POSITIONS: usize = 512;
 
+/// Runs on equal inputs share what they have in common, and the others stand in batches as large as the budget allows.
+pub(super) struct Sharing;
+
+impl Pass for Sharing {
+    fn name(&self) -> &'static str {
+        "shared runs"
+    }
+
+    fn run(&self, draft: &mut Draft<'_, '_>) -> Result<Option<String>> {
+        let gradients = draft.graph.nodes.iter().any(|node| matches!(node.op, Op::Grad | Op::SetGrad));
+        let context = PlanContext { can_share: draft.context.options.share && draft.context.can_share && !gradients, ..draft.context };
+        draft.shares = share(&draft.graph, draft.table, &mut draft.order, &draft.liveness, &context);
+        let branches = draft.shares.iter().map(|share| if let Share::Branch { entries, .. } = share { entries.len() } else { 0 }).sum::<usize>();
+        Ok((branches > 0).then(|| format!("{} off from another", count(branches, "run"))))
+    }
+}
+
 /// Splits batches of runs on equal prompts into a base and branches: returns for each new batch how it shares, and has the order follow.
-pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, liveness: &Liveness, context: &PlanContext<'_>) -> Vec<Share> {
+fn share(graph: &Graph, table: &SiteTable, order: &mut Order, liveness: &Liveness, context: &PlanContext<'_>) -> Vec<Share> {
     // Asking the system for its memory takes longer than the rest of this for a single run.
-    let limit = match context.budget {
+    let limit = match context.options.budget {
         Budget::Unlimited => usize::MAX,
         _ if graph.invokes.len() < 2 => usize::MAX,
         budget => pack::positions_within(budget.bytes(), table),
     };
-    let PlanContext { lengths, longest, positions, .. } = *context;
+    let PlanContext { lengths, longest, can_share_positions, options, .. } = *context;
+    let positions = options.positions && can_share_positions;
     let runs = Runs::new(graph, table, order, liveness, lengths, positions);
     let packing = Packing { graph, linked: &runs.linked, longest, limit };
-    let sharing = Sharing { graph, table, order, runs: &runs, packing: &packing, limit };
+    let sharing = Grouping { graph, table, order, runs: &runs, packing: &packing, limit };
     let mut batches: BTreeMap<usize, Vec<InvokeId>> = BTreeMap::new();
     for (invoke, &batch) in order.batches.iter().enumerate() {
         batches.entry(batch).or_default().push(InvokeId(invoke as u32));
@@ -42,16 +62,16 @@ pub(super) fn share(graph: &Graph, table: &SiteTable, order: &mut Order, livenes
     // For each invoke where it is before and after its divergence.
     let mut places: HashMap<InvokeId, (usize, Option<(Divergence, usize)>)> = HashMap::new();
     for members in batches.into_values() {
-        for members in packing.pieces(members, context.shares) {
+        for members in packing.pieces(members, context.can_share) {
             let base = shares.len();
-            let Some(Split { rows, branches }) = context.shares.then(|| sharing.split(&members)).flatten() else {
+            let Some(Split { rows, branches }) = context.can_share.then(|| sharing.split(&members)).flatten() else {
                 for members in packing.pieces(members, false) {
                     places.extend(members.into_iter().map(|invoke| (invoke, (shares.len(), None))));
                     shares.push(Share::Nothing);
                 }
                 continue;
             };
-            let (checks, reads) = if context.cutoff { sharing.checks(&branches) } else { Default::default() };
+            let (checks, reads) = if context.options.cutoff { sharing.checks(&branches) } else { Default::default() };
             shares.push(Share::Base { rows: rows.clone(), keeps: BTreeSet::new(), until: 0, remembers: false, checks, reads });
             places.extend(rows.keys().map(|&invoke| (invoke, (base, None))));
             for Branch { rows, position, members } in branches {
@@ -118,7 +138,7 @@ struct Branch {
     members: Vec<(Divergence, InvokeId)>,
 }
 
-struct Sharing<'a> {
+struct Grouping<'a> {
     graph: &'a Graph,
     table: &'a SiteTable,
     order: &'a Order,
@@ -128,7 +148,7 @@ struct Sharing<'a> {
     limit: usize,
 }
 
-impl Sharing<'_> {
+impl Grouping<'_> {
     /// Some runs as a base and what branches off, or `None` where they have nothing in common.
     fn split(&self, members: &[InvokeId]) -> Option<Split> {
         let mut rows_of: HashMap<Vec<Comparable<'_>>, Span> = HashMap::new();

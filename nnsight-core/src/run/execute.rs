@@ -1,6 +1,5 @@
 //! Runs a graph on a model: batches of prompts one after the other, pass by pass, stage by stage.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use candle_core::{DType, Tensor};
@@ -18,7 +17,7 @@ use crate::batch::{AnyBatch, Wanted};
 use crate::graph::{Facts, Graph, Inferred, InvokeId, Limits, Span, infer};
 use crate::module::{Cx, States};
 use crate::observer::{Emitted, Progress};
-use crate::plan::{Budget, Explanation, Optimizations, PassBatch, Plan, PlanContext, Share, counted_from_the_end, cse};
+use crate::plan::{Explanation, PassBatch, PlanContext, Planned, Share, plan};
 use crate::sites::SiteTable;
 use crate::types::Saved;
 use crate::{Error, Result};
@@ -40,8 +39,9 @@ pub fn forward(model: &dyn Stages, batch: &dyn AnyBatch, wanted: Wanted) -> Resu
 pub fn execute(model: &dyn Stages, table: &SiteTable, graph: &Graph, mut request: Request<'_, '_>) -> Result<Vec<Result<Saved>>> {
     graph.validate(&request.limits)?;
     let lengths = &shared_lengths(graph, &request);
-    let graph = &*simplified(model, table, graph, lengths, &request);
-    let (plan, inferred) = plan(model, table, graph, lengths, &request)?;
+    let inferred = check(graph, table, &known(lengths), model.dtype(), &request.limits)?;
+    let Planned { graph, plan, .. } = planned(model, table, graph, (lengths, &inferred), &request)?;
+    let graph = &*graph;
     graph.check_constants()?;
     let (head, limits) = (model.head().filter(|_| request.optimizations.lm_head), &request.limits);
     let meter = Estimate { graph, table, plan: &plan, inferred: &inferred, lengths, head, limits }.check()?;
@@ -113,17 +113,8 @@ fn shared_lengths(graph: &Graph, request: &Request<'_, '_>) -> Vec<Vec<usize>> {
 pub fn explain(model: &dyn Stages, table: &SiteTable, graph: &Graph, request: &Request<'_, '_>) -> Result<Explanation> {
     graph.validate(&request.limits)?;
     let lengths = &shared_lengths(graph, request);
-    let graph = &*simplified(model, table, graph, lengths, request);
-    Ok(plan(model, table, graph, lengths, request)?.0.explain(graph, table, lengths))
-}
-
-/// The graph, which is a valid one, without what it computes twice, and with positions of the head counted from the end, so that the other end need not be there.
-fn simplified<'a>(model: &dyn Stages, table: &SiteTable, graph: &'a Graph, lengths: &[Vec<usize>], request: &Request<'_, '_>) -> Cow<'a, Graph> {
-    let simplified = if request.optimizations.cse { cse(graph) } else { Cow::Borrowed(graph) };
-    match model.head().filter(|_| request.optimizations.lm_head) {
-        Some(head) => counted_from_the_end(simplified, table, head, &common_lengths(&known(lengths))),
-        None => simplified,
-    }
+    let inferred = check(graph, table, &known(lengths), model.dtype(), &request.limits)?;
+    Ok(planned(model, table, graph, (lengths, &inferred), request)?.explain(table, lengths))
 }
 
 /// Lengths of which all are known.
@@ -131,34 +122,34 @@ fn known(lengths: &[Vec<usize>]) -> Vec<Vec<Option<usize>>> {
     lengths.iter().map(|lengths| lengths.iter().copied().map(Some).collect()).collect()
 }
 
-fn plan(model: &dyn Stages, table: &SiteTable, graph: &Graph, whole: &[Vec<usize>], request: &Request<'_, '_>) -> Result<(Plan, Inferred)> {
-    let lengths = known(whole);
-    // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
-    // positions, and a run that branches off has the later ones only.
-    let shares = request.optimizations.share && model.count() == table.depth + 2 && !table.has_attachments();
-    let head = model.head().filter(|_| request.optimizations.lm_head);
-    let inferred = check(graph, table, &lengths, model.dtype(), &request.limits)?;
-    let facts = if request.optimizations.batch_calls { inferred.facts.as_slice() } else { &[] };
-    let Optimizations { stop: stops, positions, cutoff, fuse: fuses, budget, .. } = request.optimizations;
-    let streams = request.observer.on_emitted.is_some();
-    let plan = Plan::new(
-        graph,
-        table,
-        PlanContext {
-            head,
-            lengths: &common_lengths(&lengths),
-            longest: &whole.iter().map(|lengths| lengths.iter().copied().max().unwrap_or(0)).collect::<Vec<_>>(),
-            streams,
-            shares,
-            positions: positions && table.branches_at_positions(),
-            stops,
-            cutoff,
-            facts,
-            fuses,
-            budget,
-        },
-    )?;
-    Ok((plan, inferred))
+/// The plan of a graph of which is known what `inferred` says.
+fn planned<'a>(
+    model: &dyn Stages,
+    table: &SiteTable,
+    graph: &'a Graph,
+    (lengths, inferred): (&[Vec<usize>], &Inferred),
+    request: &Request<'_, '_>,
+) -> Result<Planned<'a>> {
+    let all = known(lengths);
+    let infer = |graph: &Graph| {
+        let Inferred { facts, .. } = check(graph, table, &all, model.dtype(), &request.limits)?;
+        Ok(graph.saves.iter().map(|save| facts[save.index()].clone()).collect())
+    };
+    let context = PlanContext {
+        options: request.optimizations,
+        head: model.head(),
+        lengths: &common_lengths(&all),
+        longest: &lengths.iter().map(|lengths| lengths.iter().copied().max().unwrap_or(0)).collect::<Vec<_>>(),
+        streams: request.observer.on_emitted.is_some(),
+        // Runs share what they have in common where the model is what the table says: embedding, layers, head. An attached module may look at all
+        // positions, and a run that branches off has the later ones only.
+        can_share: model.count() == table.depth + 2 && !table.has_attachments(),
+        can_share_positions: table.branches_at_positions(),
+        facts: &inferred.facts,
+        // Costs as much as all of planning.
+        infer: if cfg!(debug_assertions) { Some(&infer) } else { None },
+    };
+    plan(graph, table, context)
 }
 
 /// Checks a graph and orders it, without computing anything; returns what is known of every value. `lengths` are the numbers of positions of the
@@ -174,7 +165,7 @@ pub fn prepare(graph: &Graph, table: &SiteTable, lengths: &[Vec<Option<usize>>],
     if let Some(lengths) = known.filter(|lengths| differ(lengths)) {
         Rows::planned(&Course { graph, table, facts: &facts, lengths: &lengths, outputs: None })?;
     }
-    Plan::new(graph, table, PlanContext { lengths: &common_lengths(lengths), budget: Budget::Unlimited, ..PlanContext::default() })?;
+    plan(graph, table, PlanContext { lengths: &common_lengths(lengths), ..PlanContext::default() })?;
     Ok(facts)
 }
 

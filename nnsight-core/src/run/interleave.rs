@@ -474,7 +474,7 @@ mod tests {
     #[test]
     fn a_value_is_let_go_after_its_last_use() {
         let (graph, table) = (graph(), table());
-        let plan = Plan::new(&graph, &table, PlanContext { lengths: &[Some(2)], ..PlanContext::default() }).unwrap();
+        let plan = crate::plan::plan(&graph, &table, PlanContext { lengths: &[Some(2)], ..PlanContext::default() }).unwrap().plan;
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
         let surroundings = crate::run::Surroundings::new(&table, &[vec![Some(2)]], DType::F32);
         let inferred = crate::graph::infer(&graph, &surroundings, &crate::graph::Limits::default()).unwrap();
@@ -495,7 +495,7 @@ mod tests {
     #[test]
     fn sites_out_of_order_are_noticed() {
         let (graph, table) = (graph(), table());
-        let plan = Plan::new(&graph, &table, PlanContext { lengths: &[Some(2)], ..PlanContext::default() }).unwrap();
+        let plan = crate::plan::plan(&graph, &table, PlanContext { lengths: &[Some(2)], ..PlanContext::default() }).unwrap().plan;
         let precision = Precision { device: &Device::Cpu, dtype: DType::F32 };
         let surroundings = crate::run::Surroundings::new(&table, &[vec![Some(2)]], DType::F32);
         let inferred = crate::graph::infer(&graph, &surroundings, &crate::graph::Limits::default()).unwrap();

@@ -1,25 +1,29 @@
 //! What an expression of a block is bound to. A place of the model is read at the line where it is bound; everything else stays what it is.
 //!
-//! The macros know syntax only. They ask for the type of an expression with a [`Probe`], whose methods the compiler picks by how often a
-//! reference has to be taken: the first that fits wins, so that a type which is not inferred yet counts as plain.
+//! The macros know syntax only. What is a field of the model itself, or of a parameter, has a type that the compiler knows by then: it is read
+//! by a method, which places have and [`PlainRead`] has for everything else. Of any other expression they ask for the type with a [`Probe`], whose
+//! methods the compiler picks by how often a reference has to be taken: the first that fits wins, so that a type which is not inferred yet counts
+//! as plain. It takes the compiler several times as long.
 
 use std::marker::PhantomData;
 use std::panic::UnwindSafe;
 
 use super::gradient::Gradient;
-use super::layers::Layers;
 use super::selection::Selected;
 use super::traced::Traced;
 use super::value::Value;
 use super::{Site, SitePart};
-use crate::types::{HasLayer, Kind, Shape, Signature};
+use crate::types::{Kind, Shape, Signature};
 
 /// Stands for the type of an expression that is not evaluated.
 #[doc(hidden)]
 pub struct Probe<T: ?Sized>(PhantomData<fn(&T)>);
 
 impl<T: ?Sized> Probe<T> {
-    pub fn of(_: Option<*const T>) -> Self {
+    pub fn of(_: &T) -> Self {
+        Probe(PhantomData)
+    }
+    pub fn unasked() -> Self {
         Probe(PhantomData)
     }
 }
@@ -29,13 +33,16 @@ impl<T: ?Sized> Probe<T> {
 #[macro_export]
 macro_rules! __read {
     ([$raw:expr] $place:expr) => {
-        (&&&&$crate::__private::Probe::of(if false {
-            ::core::option::Option::Some(::core::ptr::from_ref(&$raw))
-        } else {
-            ::core::option::Option::None
-        }))
-            .__kind()
-            .read($place)
+        (&&&&if false { $crate::__private::Probe::of(&$raw) } else { $crate::__private::Probe::unasked() }).__kind().read($place)
+    };
+}
+
+/// As `read!`, of what has a type that the compiler knows by then.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __known {
+    ($place:expr) => {
+        $place.__read()
     };
 }
 
@@ -45,7 +52,7 @@ macro_rules! __read {
 macro_rules! __bind {
     ($value:expr) => {
         match $value {
-            value => (&&&&$crate::__private::Probe::of(::core::option::Option::Some(::core::ptr::from_ref(&value)))).__kind().read(value),
+            value => (&&&&$crate::__private::Probe::of(&value)).__kind().read(value),
         }
     };
 }
@@ -56,7 +63,7 @@ macro_rules! __bind {
 macro_rules! __handle {
     ($value:expr) => {
         match $value {
-            value => (&&&&$crate::__private::Probe::of(::core::option::Option::Some(::core::ptr::from_ref(&value)))).__kind().handle(value),
+            value => (&&&&$crate::__private::Probe::of(&value)).__kind().handle(value),
         }
     };
 }
@@ -66,22 +73,7 @@ macro_rules! __handle {
 #[macro_export]
 macro_rules! __borrow {
     ([$raw:expr] $place:expr) => {
-        &mut *$place.__place($crate::__private::Probe::of(if false {
-            ::core::option::Option::Some(::core::ptr::from_ref(&$raw))
-        } else {
-            ::core::option::Option::None
-        }))
-    };
-}
-
-/// Checks a literal index, if the list is one of the model's. The list is only named, and nothing of it is evaluated.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __check_index {
-    ([$list:expr] $index:literal) => {
-        if false {
-            (&&$crate::__private::Probe::of(::core::option::Option::Some(::core::ptr::from_ref(&$list)))).__list().at::<$index>();
-        }
+        &mut *$place.__place(if false { $crate::__private::Probe::of(&$raw) } else { $crate::__private::Probe::unasked() })
     };
 }
 
@@ -172,6 +164,41 @@ impl<'t, C: Signature, W: Shape, S: Shape, K: Kind> Bind for Selected<'t, C, W, 
     }
 }
 
+/// What is read of anything that is no place of the model: itself.
+#[doc(hidden)]
+pub trait PlainRead: Sized {
+    fn __read(self) -> Self {
+        self
+    }
+}
+impl<T> PlainRead for T {}
+
+macro_rules! reads {
+    ($([$($generics:tt)*] $place:ty;)+) => {$(
+        impl<'t, C, $($generics)* S, K> $place {
+            #[doc(hidden)]
+            #[track_caller]
+            pub fn __read(self) -> <Self as Bind>::Read
+            where
+                Self: Bind,
+            {
+                self.bind()
+            }
+        }
+        impl<'t, C, $($generics)* S, K> BindsPlace for &&Probe<$place> {
+            fn __kind(&self) -> OfTheModel {
+                OfTheModel
+            }
+        }
+    )+};
+}
+reads! {
+    [] Site<'t, C, S, K>;
+    [] SitePart<'t, C, S, K>;
+    [] Gradient<'t, C, S, K>;
+    [W,] Selected<'t, C, W, S, K>;
+}
+
 // The first choice: what unwinding leaves whole is no place, which has a marker against it, and no `&mut`.
 #[doc(hidden)]
 pub trait BindsPlain {
@@ -187,22 +214,6 @@ impl<T: UnwindSafe> BindsPlain for &&&Probe<T> {
 pub trait BindsPlace {
     fn __kind(&self) -> OfTheModel;
 }
-macro_rules! binds_place {
-    ($([$($generics:tt)*] $place:ty;)+) => {$(
-        impl<'t, C, $($generics)* S, K> BindsPlace for &&Probe<$place> {
-            fn __kind(&self) -> OfTheModel {
-                OfTheModel
-            }
-        }
-    )+};
-}
-binds_place! {
-    [] Site<'t, C, S, K>;
-    [] SitePart<'t, C, S, K>;
-    [] Gradient<'t, C, S, K>;
-    [W,] Selected<'t, C, W, S, K>;
-}
-
 #[doc(hidden)]
 pub trait BindsLent {
     fn __kind(&self) -> Lent;
@@ -220,49 +231,6 @@ pub trait BindsOther {
 impl<T: ?Sized> BindsOther for Probe<T> {
     fn __kind(&self) -> Itself {
         Itself
-    }
-}
-
-/// A list of modules: which index it has is known to the compiler.
-#[doc(hidden)]
-pub struct OfLayers<C>(PhantomData<fn() -> C>);
-
-impl<C> OfLayers<C> {
-    pub fn at<const I: isize>(self)
-    where
-        C: HasLayer<I>,
-    {
-    }
-}
-
-/// Any other list.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct OfAnything;
-
-impl OfAnything {
-    pub fn at<const I: isize>(self) {}
-}
-
-#[doc(hidden)]
-pub trait ListsLayers {
-    type Signature;
-    fn __list(&self) -> OfLayers<Self::Signature>;
-}
-impl<C, T> ListsLayers for &Probe<Layers<'_, C, T>> {
-    type Signature = C;
-    fn __list(&self) -> OfLayers<C> {
-        OfLayers(PhantomData)
-    }
-}
-
-#[doc(hidden)]
-pub trait ListsAnything {
-    fn __list(&self) -> OfAnything;
-}
-impl<T: ?Sized> ListsAnything for Probe<T> {
-    fn __list(&self) -> OfAnything {
-        OfAnything
     }
 }
 

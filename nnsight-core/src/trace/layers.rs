@@ -5,6 +5,7 @@ use std::ops::Index;
 
 use super::Tracer;
 use crate::Error;
+use crate::types::HasLayer;
 
 /// The layers of a model, each with its sites.
 ///
@@ -91,6 +92,24 @@ impl<'t, C, T> Layers<'t, C, T> {
         &[]
     }
 
+    /// The layer of an index that is written as a number, which the compiler checks.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn __layer<const I: isize>(&self) -> &'t T
+    where
+        C: HasLayer<I>,
+    {
+        self.layer(I)
+    }
+
+    /// Has the compiler check such an index.
+    #[doc(hidden)]
+    pub fn __check<const I: isize>(&self)
+    where
+        C: HasLayer<I>,
+    {
+    }
+
     #[track_caller]
     fn refuse(&self, index: i64) {
         let path = self.tracer.table().sites().get(self.first).map(|site| site.path.as_str()).unwrap_or_default();
@@ -134,3 +153,17 @@ impl<C, T> Index<std::ops::RangeFull> for Layers<'_, C, T> {
         &self.items[..self.len()]
     }
 }
+
+/// Numbers as indices into everything that is no list of layers: there is nothing to check.
+#[doc(hidden)]
+pub trait PlainList {
+    fn __layer<const I: isize>(&self) -> &<Self as Index<usize>>::Output
+    where
+        Self: Index<usize>,
+    {
+        const { assert!(I >= 0, "only the layers of a model are counted from the end") };
+        &self[I as usize]
+    }
+    fn __check<const I: isize>(&self) {}
+}
+impl<T: ?Sized> PlainList for T {}

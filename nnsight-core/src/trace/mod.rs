@@ -32,10 +32,7 @@ mod tracer;
 mod value;
 
 pub use assign::{PlainAdd, PlainAssign, PlainDiv, PlainMul, PlainSub};
-pub use binding::{
-    Bind, BindsLent, BindsOther, BindsPlace, BindsPlain, Borrowed, Itself, Lent, ListsAnything, ListsLayers, OfAnything, OfLayers, OfTheModel,
-    PlainPlace, Probe,
-};
+pub use binding::{Bind, BindsLent, BindsOther, BindsPlace, BindsPlain, Borrowed, Itself, Lent, OfTheModel, PlainPlace, PlainRead, Probe};
 pub use cache::{Cache, Caching, Keep, View};
 pub use condition::{IntoCondition, MatchNumber, WhileCondition};
 pub use cursor::Cursor;
@@ -46,7 +43,7 @@ pub use handle::{ModuleHandle, SiteList};
 pub use index::Index;
 pub use interface::Interface;
 pub use label::labelled;
-pub use layers::Layers;
+pub use layers::{Layers, PlainList};
 pub use loops::{Carried, ContinueIf, Round, fold, while_loop};
 #[allow(deprecated)]
 pub use loops::{GoOnIf, repeat_while};

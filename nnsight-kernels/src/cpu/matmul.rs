@@ -156,12 +156,15 @@ fn side_by_side(entries: &mut [f32], x: &[f32], inner: usize) {
         let rows: [&[f32]; M] = std::array::from_fn(|row| &x[row * inner..(row + 1) * inner]);
         let whole = rows.map(|row| row.as_chunks::<16>().0);
         let entries = entries.as_chunks_mut::<M>().0;
-        for (at, entries) in entries.chunks_exact_mut(16).enumerate() {
-            let some = whole.map(|row| row[at]);
-            entries.iter_mut().enumerate().for_each(|(input, entries)| *entries = some.map(|row| row[input]));
+        // Entry by entry: `map` over an array of rows may be a call that is handed a copy of all of them.
+        for (at, entries) in entries.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let some = whole.map(|row| &row[at]);
+            for (input, entries) in entries.iter_mut().enumerate() {
+                entries.iter_mut().zip(some).for_each(|(entry, row)| *entry = row[input]);
+            }
         }
         for (input, entries) in entries.iter_mut().enumerate().skip(inner / 16 * 16) {
-            *entries = rows.map(|row| row[input]);
+            entries.iter_mut().zip(rows).for_each(|(entry, row)| *entry = row[input]);
         }
     }
     for_height!(x.len() / inner, M => put::<M>(entries, x, inner));

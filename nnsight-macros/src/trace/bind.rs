@@ -12,6 +12,8 @@ use crate::errors::Errors;
 
 /// Marks a place: it is read if it is one of the model's.
 pub const READ: &str = "__marked_read";
+/// As [`READ`], of an expression whose type the compiler knows when it comes to it.
+pub const KNOWN: &str = "__marked_known";
 /// Marks what has to be evaluated first.
 pub const BIND: &str = "__marked_bind";
 /// Marks what may return a handle to a place.
@@ -173,6 +175,7 @@ pub fn bind(expression: &mut Expr, position: Position, of_model: &OfModel) {
         },
         _ => return,
     };
+    let mark = if mark != HANDLE && of_model.is_typed(expression) { KNOWN } else { mark };
     let span = expression.span();
     let mark = syn::Ident::new(mark, span);
     let inner = std::mem::replace(expression, Expr::PLACEHOLDER);
@@ -197,7 +200,7 @@ pub fn bind_local(local: &mut syn::Local, of_model: &OfModel, errors: &mut Error
         return;
     }
     bind(&mut init.expr, Position::Let, of_model);
-    let reads = matches!(&*init.expr, Expr::MethodCall(call) if call.method == READ || call.method == BIND);
+    let reads = matches!(&*init.expr, Expr::MethodCall(call) if [KNOWN, READ, BIND].iter().any(|mark| call.method == mark));
     if let Some(ty) = ty.filter(|ty| reads && names_place(ty)) {
         errors.add(ty.span(), "a `let` reads a site: its type is `Value`. To keep the place itself, borrow it: `let place = &mut …;`");
     }

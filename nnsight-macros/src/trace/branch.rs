@@ -166,7 +166,7 @@ impl<'a> Branches<'a> {
                     return None;
                 }
                 let probe = quote_spanned! {span=>
-                    ::nnsight::__private::Probe::of(if false { ::core::option::Option::Some(::core::ptr::from_ref(&#place)) } else { ::core::option::Option::None })
+                    if false { ::nnsight::__private::Probe::of(&#place) } else { ::nnsight::__private::Probe::unasked() }
                 };
                 Some(("may_assign", probe))
             }

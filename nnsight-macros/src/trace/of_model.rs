@@ -9,6 +9,9 @@ use syn::{Block, Expr, ExprClosure, FnArg, GenericArgument, Pat, PatIdent, PathA
 
 use super::parse::{Invoke, Trace};
 
+/// Methods of the model and its sites whose result has a type that follows from theirs.
+const RETURN_KNOWN: [&str; 7] = ["at", "slice", "head", "select", "grad", "step", "prompt"];
+
 /// The names of a block that may hold something of the model: a site, a value, a module, or a list of them.
 ///
 /// A name counts in the whole block, whichever of its bindings holds it: what is asked for once too often is decided by its type.
@@ -21,6 +24,8 @@ pub struct OfModel {
     mutable: HashSet<String>,
     /// Names that are bound in the block in any way.
     bound: HashSet<String>,
+    /// The model and the parameters, where the block binds nothing else to their names: their types are known all through it.
+    typed: HashSet<String>,
 }
 
 impl OfModel {
@@ -30,6 +35,7 @@ impl OfModel {
         found.names.insert(model.to_string());
         let mut flows = Flows::default();
         blocks.into_iter().for_each(|block| flows.visit_block(block));
+        found.typed.insert(model.to_string());
         found.follow(flows);
         found
     }
@@ -42,6 +48,7 @@ impl OfModel {
             match input {
                 FnArg::Receiver(receiver) => {
                     found.names.insert("self".to_string());
+                    found.typed.insert("self".to_string());
                     if matches!(receiver.kind, syn::ReceiverKind::Reference(_, _, Some(_))) {
                         found.mutable.insert("self".to_string());
                     }
@@ -51,6 +58,7 @@ impl OfModel {
                     if matches!(&*typed.ty, Type::Reference(reference) if reference.mutability.is_some()) {
                         found.mutable.extend(names.iter().cloned());
                     }
+                    found.typed.extend(names.iter().cloned());
                     if !is_data(&typed.ty) {
                         found.names.extend(names.iter().cloned());
                         found.places.extend(names);
@@ -65,6 +73,7 @@ impl OfModel {
 
     fn follow(&mut self, flows: Flows) {
         self.mutable.extend(flows.mutable);
+        self.typed.retain(|name| !flows.bound.contains(name));
         self.bound.extend(flows.bound);
         self.bound.extend(self.places.iter().cloned());
         loop {
@@ -91,6 +100,21 @@ impl OfModel {
         match root(place) {
             Some(name) => self.names.contains(&name),
             None => self.mentions(place),
+        }
+    }
+
+    /// Whether the compiler knows the type of a place when it comes to it: one that begins with the model or a parameter, and goes on with
+    /// fields, layers and parts. What a variable of the block holds may be inferred later.
+    pub fn is_typed(&self, place: &Expr) -> bool {
+        match place {
+            Expr::Path(path) => path.path.get_ident().is_some_and(|name| self.typed.contains(&name.to_string())),
+            Expr::Field(field) => self.is_typed(&field.base),
+            Expr::Index(index) => self.is_typed(&index.expr),
+            Expr::Paren(paren) => self.is_typed(&paren.expr),
+            Expr::Group(group) => self.is_typed(&group.expr),
+            Expr::Unary(unary) => matches!(unary.op, syn::UnOp::Deref(_)) && self.is_typed(&unary.expr),
+            Expr::MethodCall(call) => RETURN_KNOWN.iter().any(|name| call.method == name) && self.is_typed(&call.receiver),
+            _ => false,
         }
     }
 

@@ -116,8 +116,15 @@ impl VisitMut for Rewrite<'_> {
                     && !root(&index.expr).is_some_and(|name| self.tested.contains(&name))
                 {
                     let (list, span) = (&index.expr, index.index.span());
-                    let number = proc_macro2::Literal::i128_unsuffixed(number.into());
-                    self.checks.push(parse_quote_spanned!(span=> ::nnsight::__private::check_index!([#list] #number);));
+                    let number = proc_macro2::Literal::i64_unsuffixed(number);
+                    // The list is only named, and nothing of it is evaluated.
+                    self.checks.push(parse_quote_spanned!(span=> if false { #list.__check::<#number>(); }));
+                }
+            }
+            Expr::Field(field) => {
+                if let Some(layer) = self.layer(&mut field.base) {
+                    *field.base = layer;
+                    return;
                 }
             }
             Expr::Closure(closure) => {
@@ -247,13 +254,14 @@ impl Rewrite<'_> {
 
     /// A mark of a value, as what it asks for.
     fn marked(&mut self, call: &mut syn::ExprMethodCall) -> Option<Expr> {
-        let name = [bind::READ, bind::BIND, bind::HANDLE].into_iter().find(|name| call.method == name)?;
+        let name = [bind::READ, bind::KNOWN, bind::BIND, bind::HANDLE].into_iter().find(|name| call.method == name)?;
         let span = call.method.span();
         let raw = call.receiver.clone();
         self.visit_expr_mut(&mut call.receiver);
         let value = &call.receiver;
         Some(match name {
             bind::READ => parse_quote_spanned!(span=> ::nnsight::__private::read!([#raw] #value)),
+            bind::KNOWN => parse_quote_spanned!(span=> ::nnsight::__private::known!(#value)),
             bind::BIND => parse_quote_spanned!(span=> ::nnsight::__private::bind!(#value)),
             _ => parse_quote_spanned!(span=> ::nnsight::__private::handle!(#value)),
         })
@@ -267,6 +275,21 @@ impl Rewrite<'_> {
         let (raw, span) = (place.clone(), place.span());
         self.visit_expr_mut(place);
         Some(parse_quote_spanned!(span=> ::nnsight::__private::borrow!([#raw] #place)))
+    }
+
+    /// `model.layers[3]` before a field, as a call that checks the number. The list is known to be one of the model's by how it is written.
+    fn layer(&mut self, base: &mut Expr) -> Option<Expr> {
+        let Expr::Index(index) = base else { return None };
+        let (number, name) = (literal(&index.index)?, root(&index.expr)?);
+        if !self.of_model.is_typed(&index.expr) || self.names.is_none_or(|names| names.model != name) {
+            return None;
+        }
+        self.visit_expr_mut(&mut index.expr);
+        let (list, span) = (&index.expr, index.index.span());
+        let number = proc_macro2::Literal::i64_unsuffixed(number);
+        let layer: Expr = parse_quote_spanned!(span=> #list.__layer::<#number>());
+        // Begins where the list does, so that what is said of the whole expression is shown there.
+        Some(parse_quote_spanned!(list.span()=> (*#layer)))
     }
 
     /// The method that assigns to a place, if it may be one of the model's.
