@@ -287,8 +287,8 @@ mod gguf {
 #[test]
 fn the_configs_of_public_checkpoints_are_taken() {
     use nnsight::models::{
-        Config, Gemma2Config, Gemma3Config, Gpt2Config, GptNeoXConfig, LlamaConfig, MistralConfig, MixtralConfig, Olmo2Config, Qwen2Config, Qwen3Config,
-        Qwen3MoeConfig,
+        Config, Gemma2Config, Gemma3Config, Gpt2Config, GptNeoXConfig, LlamaConfig, MistralConfig, MixtralConfig, Olmo2Config, Qwen2Config,
+        Qwen3Config, Qwen3MoeConfig,
     };
     let files = std::fs::read_dir(folder("nnsight-models/configs")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     assert!(files.len() > 20);
