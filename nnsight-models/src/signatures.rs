@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::architectures::{Gemma2, Gemma3, Gpt2, Llama, Olmo2, Qwen3};
+use crate::architectures::{Bert, Gemma2, Gemma3, Gpt2, Llama, Olmo2, Qwen3};
 
 signature!(
     /// GPT-2, 124 million parameters.
@@ -109,4 +109,9 @@ signature!(
     /// Gemma 2, 9 billion parameters, base or instruct.
     #[allow(non_camel_case_types)]
     pub Gemma2_9B: Gemma2 = "configs/gemma-2-9b.json"
+);
+signature!(
+    /// all-MiniLM-L6-v2, sentence embeddings of 23 million parameters.
+    #[allow(non_camel_case_types)]
+    pub AllMiniLm_L6_V2: Bert = "configs/all-minilm-l6-v2.json"
 );
