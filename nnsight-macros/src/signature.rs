@@ -44,7 +44,7 @@ fn declare(declaration: &Declaration) -> syn::Result<TokenStream> {
 
     if let (Some(found), Some(wanted)) = (config["model_type"].as_str(), architecture.segments.last())
         // Of models that read pictures too, the part that reads text has a name of its own.
-        && found.strip_suffix("_text").unwrap_or(found) != wanted.ident.to_string().to_lowercase()
+        && found.strip_suffix("_text").unwrap_or(found).replace('_', "") != wanted.ident.to_string().to_lowercase()
     {
         return Err(syn::Error::new_spanned(architecture, format!("`{}` is the config of a `{found}`, not of a `{}`", file.value(), wanted.ident)));
     }

@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::architectures::{Bert, Gemma2, Gemma3, Gpt2, Llama, Olmo2, Qwen3};
+use crate::architectures::{Bert, Gemma2, Gemma3, Gpt2, GptNeoX, Llama, Mistral, Olmo2, Qwen2, Qwen3};
 
 signature!(
     /// GPT-2, 124 million parameters.
@@ -109,6 +109,51 @@ signature!(
     /// Gemma 2, 9 billion parameters, base or instruct.
     #[allow(non_camel_case_types)]
     pub Gemma2_9B: Gemma2 = "configs/gemma-2-9b.json"
+);
+signature!(
+    /// Qwen2.5, 0.5 billion parameters, base.
+    #[allow(non_camel_case_types)]
+    pub Qwen2_5_0_5B: Qwen2 = "configs/qwen2.5-0.5b.json"
+);
+signature!(
+    /// Qwen2.5, 1.5 billion parameters, base.
+    #[allow(non_camel_case_types)]
+    pub Qwen2_5_1_5B: Qwen2 = "configs/qwen2.5-1.5b.json"
+);
+signature!(
+    /// Qwen2.5, 7 billion parameters, base.
+    #[allow(non_camel_case_types)]
+    pub Qwen2_5_7B: Qwen2 = "configs/qwen2.5-7b.json"
+);
+signature!(
+    /// Mistral 7B v0.1.
+    #[allow(non_camel_case_types)]
+    pub Mistral_7B_V0_1: Mistral = "configs/mistral-7b-v0.1.json"
+);
+signature!(
+    /// Pythia, 70 million parameters, also of the deduplicated Pile.
+    #[allow(non_camel_case_types)]
+    pub Pythia_70M: GptNeoX = "configs/pythia-70m.json"
+);
+signature!(
+    /// Pythia, 160 million parameters, also of the deduplicated Pile.
+    #[allow(non_camel_case_types)]
+    pub Pythia_160M: GptNeoX = "configs/pythia-160m.json"
+);
+signature!(
+    /// Pythia, 410 million parameters, also of the deduplicated Pile.
+    #[allow(non_camel_case_types)]
+    pub Pythia_410M: GptNeoX = "configs/pythia-410m.json"
+);
+signature!(
+    /// Pythia, 1.4 billion parameters, also of the deduplicated Pile.
+    #[allow(non_camel_case_types)]
+    pub Pythia_1_4B: GptNeoX = "configs/pythia-1.4b.json"
+);
+signature!(
+    /// Pythia, 2.8 billion parameters, also of the deduplicated Pile.
+    #[allow(non_camel_case_types)]
+    pub Pythia_2_8B: GptNeoX = "configs/pythia-2.8b.json"
 );
 signature!(
     /// all-MiniLM-L6-v2, sentence embeddings of 23 million parameters.

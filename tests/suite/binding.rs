@@ -23,6 +23,7 @@ struct Seen<'t> {
 }
 
 #[test]
+#[allow(clippy::vec_init_then_push)]
 fn a_name_holds_what_was_there_at_its_line() {
     let model = tiny_llama();
     let (before, pair, list, part, closure, seen, after) = trace!(model, PROMPT.to_vec(), {

@@ -13,7 +13,7 @@ macro_rules! toy {
             use candle_core::{Device, Tensor};
             use nnsight::Module;
             use nnsight::models::layers::{Embedding, Linear};
-            use nnsight::models::{Config, Decoder, LanguageModel, Network, Weights};
+            use nnsight::models::{Config, Decoder, LanguageModel, Loader, Network, Weights};
             use nnsight::module::{Cx, Forward, Instrument, Place};
             use nnsight::prelude::{Batch, Dynamic, Hidden, Key, Query, Seq, Vocab};
             use nnsight::run::{AnyBatch as _, KvCache, TokenBatch};
@@ -21,11 +21,11 @@ macro_rules! toy {
             pub type Toy = LanguageModel<Network3, Dynamic>;
 
             #[derive(Module)]
-            #[module(sites = Model)]
+            #[module(sites = Model, config = ())]
             pub struct Network3 {
-                #[child]
+                #[child(name = "model.embed_tokens")]
                 embed_tokens: Embedding<Dynamic, Vocab, Hidden>,
-                #[child]
+                #[child(name = "model.layers")]
                 layers: Vec<Layer>,
                 #[child(pointwise)]
                 lm_head: Linear<Dynamic, Hidden, Vocab>,
@@ -33,13 +33,13 @@ macro_rules! toy {
             }
 
             #[derive(Module)]
-            #[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden))]
+            #[module(input: (Batch, Seq, Hidden), output: (Batch, Seq, Hidden), config = ())]
             pub struct Layer {
-                #[child(pointwise, from(input))]
+                #[child(pointwise, from(input), name = "self_attn.q_proj")]
                 k_proj: Linear<Dynamic, Hidden, Hidden>,
                 #[tap(pattern: (Batch, Query, Key), from(input, k_proj))]
                 #[tap(z: (Batch, Seq, Hidden), from(pattern, input), mixes($mixes $(($size))?))]
-                #[child(pointwise, from(z))]
+                #[child(pointwise, from(z), name = "self_attn.o_proj")]
                 o_proj: Linear<Dynamic, Hidden, Hidden>,
                 place: Place,
             }
@@ -89,20 +89,8 @@ macro_rules! toy {
 
             impl Network for Network3 {
                 const MODEL_TYPE: &'static str = "llama";
-                fn build(_config: &Config, weights: &mut Weights) -> nnsight::models::Result<Self> {
-                    let mut linear = |name: &str, shape: [usize; 2]| {
-                        let weight = weights.get(name, &shape)?.t()?;
-                        weights.matrix(weight)
-                    };
-                    let embed_tokens = Embedding::new(linear("model.embed_tokens.weight", [64, 32])?);
-                    let lm_head = Linear::new(linear("lm_head.weight", [64, 32])?, None);
-                    let mut layers = Vec::new();
-                    for layer in 0..3 {
-                        let mut own = |name: &str| linear(&format!("model.layers.{layer}.self_attn.{name}.weight"), [32, 32]);
-                        let (k_proj, o_proj) = (Linear::new(own("q_proj")?, None), Linear::new(own("o_proj")?, None));
-                        layers.push(Layer { k_proj, o_proj, place: Place::default() });
-                    }
-                    Ok(Network3 { embed_tokens, layers, lm_head, place: Place::default() })
+                fn build(config: &Config, weights: &mut Weights) -> nnsight::models::Result<Self> {
+                    Loader::read(weights, &(), &config.sizes()?)
                 }
             }
 

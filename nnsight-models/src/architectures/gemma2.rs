@@ -109,7 +109,7 @@ pub struct SelfAttention {
     o_proj: Linear<HeadsHidden, Hidden>,
     #[value(config.rope.rotary(loader)?)]
     rotary: Arc<Rotary>,
-    #[value(ScaledDotProduct { scale: Some(config.scale), soft_cap: config.score_soft_cap, window: config.window(loader.layer()), is_causal: true })]
+    #[value(ScaledDotProduct { scale: Some(config.scale), soft_cap: config.score_soft_cap, window: config.window(loader.layer()), ..ScaledDotProduct::CAUSAL })]
     dot_product: ScaledDotProduct,
     #[value(config.sizes.heads)]
     heads: usize,
@@ -220,7 +220,7 @@ impl Gemma2Config {
         // Their defaults are not the usual ones.
         let (_, window) = (config.size(&["head_dim"])?, config.size(&["sliding_window"])?);
         let sizes = config.sizes()?;
-        let is_local = windowed_layers(config, sizes.layers, 2)?;
+        let is_local = windowed_layers(config, sizes.layers, |layer| layer % 2 == 0)?;
         let (rope_theta, rope_scaling) = rope(config, sizes.head_dim)?;
         config.check_keys(&KEYS)?;
         // `null` is no cap, and a key that is missing is the usual one.

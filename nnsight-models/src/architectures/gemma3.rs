@@ -112,7 +112,7 @@ pub struct SelfAttention {
     o_proj: Linear<HeadsHidden, Hidden>,
     #[value(config.rope(loader.layer()).rotary(loader)?)]
     rotary: Arc<Rotary>,
-    #[value(ScaledDotProduct { scale: Some(config.scale), soft_cap: None, window: config.window(loader.layer()), is_causal: true })]
+    #[value(ScaledDotProduct { scale: Some(config.scale), window: config.window(loader.layer()), ..ScaledDotProduct::CAUSAL })]
     dot_product: ScaledDotProduct,
     #[value(config.sizes.heads)]
     heads: usize,
@@ -222,7 +222,8 @@ impl Gemma3Config {
         // Their defaults are not the usual ones.
         let (_, window) = (config.size(&["head_dim"])?, config.size(&["sliding_window"])?);
         let sizes = config.sizes()?;
-        let is_local = windowed_layers(config, sizes.layers, 6)?;
+        let pattern = config.optional(&["sliding_window_pattern", "_sliding_window_pattern"])?.unwrap_or(6).max(1);
+        let is_local = windowed_layers(config, sizes.layers, |layer| (layer + 1) % pattern != 0)?;
         let ([global, local], context) = (ropes(config, sizes.head_dim)?, sizes.context);
         config.check_keys(&KEYS)?;
         let scalar = config.number("query_pre_attn_scalar", 256.0, 1e-6..=1e9)?;
@@ -323,7 +324,6 @@ const GGUF: GgufNames = GgufNames {
             _ => size("head_dim"),
         };
         config.insert("query_pre_attn_scalar".into(), scalar.into());
-        config.insert("model_type".into(), "gemma3_text".into());
         config.insert("sliding_window_pattern".into(), 6.into());
         config.insert("rope_local_base_freq".into(), 10_000.0.into());
     },

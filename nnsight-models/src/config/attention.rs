@@ -25,12 +25,9 @@ pub(crate) fn full_attention(config: &Config, context: usize) -> Result<()> {
     }
 }
 
-/// For each layer whether it sees a window only: as `layer_types` says, or all but every so many of them (`sliding_window_pattern`, or `usual`).
-pub(crate) fn windowed_layers(config: &Config, layers: usize, usual: usize) -> Result<Vec<bool>> {
-    let pattern = config.optional(&["sliding_window_pattern", "_sliding_window_pattern"])?.unwrap_or(usual).max(1);
-    let Some(types) = config.get("layer_types") else {
-        return Ok((1..=layers).map(|layer| layer % pattern != 0).collect());
-    };
+/// For each layer whether it sees a window only: as `layer_types` says, or as usual.
+pub(crate) fn windowed_layers(config: &Config, layers: usize, usual: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
+    let Some(types) = config.get("layer_types") else { return Ok((0..layers).map(usual).collect()) };
     let known = |layer: &Value| match layer.as_str() {
         Some("sliding_attention") => Some(true),
         Some("full_attention") => Some(false),

@@ -12,5 +12,5 @@ pub(crate) use declared::Declared;
 pub use file::Config;
 pub(crate) use file::end_tokens;
 pub(crate) use keys::{Fixed, Keys};
-pub(crate) use rope::{rope, ropes};
+pub(crate) use rope::{partial_rope, rope, ropes};
 pub use scaling::Scaling;

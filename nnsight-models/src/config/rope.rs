@@ -23,7 +23,7 @@ pub(crate) fn rope(config: &Config, head_dim: usize) -> Result<(f64, Scaling)> {
     let top = config.get("rope_theta").map(|theta| number("rope_theta", theta, THETA)).transpose()?;
     match nested.first() {
         None => Ok((top.unwrap_or(10_000.0), Scaling::None)),
-        Some((name, parameters)) => embedding(config, (name, parameters), top, head_dim),
+        Some((name, parameters)) => embedding(config, (name, parameters), top, head_dim, false),
     }
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn ropes(config: &Config, head_dim: usize) -> Result<[(f64, Scaling);
     let parameters = config.get("rope_parameters");
     if let Some(of_kinds) = parameters.filter(|parameters| kinds.iter().any(|kind| parameters.get(kind).is_some())) {
         let theirs = |kind: &str| match of_kinds.get(kind) {
-            Some(own) => embedding(config, (&format!("rope_parameters.{kind}"), own), None, head_dim),
+            Some(own) => embedding(config, (&format!("rope_parameters.{kind}"), own), None, head_dim, false),
             None => Err(Error::Config(format!("`rope_parameters` has no `{kind}`"))),
         };
         return Ok([theirs(kinds[0])?, theirs(kinds[1])?]);
@@ -47,8 +47,28 @@ pub(crate) fn ropes(config: &Config, head_dim: usize) -> Result<[(f64, Scaling);
     }
 }
 
+/// Base and scaling, and how many channels of a head are turned: a share of them (`partial_rotary_factor`, and `rotary_pct` in older configs).
+pub(crate) fn partial_rope(config: &Config, head_dim: usize, usual: f64) -> Result<(f64, Scaling, usize)> {
+    let share = |name: &str, value: &Value| number(name, value, 0.0..=1.0);
+    let nested = config.get("rope_parameters");
+    let share = match nested.and_then(|parameters| parameters.get("partial_rotary_factor")) {
+        Some(value) => share("partial_rotary_factor", value)?,
+        None => config.get("rotary_pct").map_or(Ok(usual), |value| share("rotary_pct", value))?,
+    };
+    let channels = (head_dim as f64 * share) as usize;
+    if channels == 0 || !channels.is_multiple_of(2) {
+        return Err(Error::Config(format!("{channels} of the {head_dim} channels of a head are turned, and should be an even number of them")));
+    }
+    let top = config.get("rotary_emb_base").map(|theta| number("rotary_emb_base", theta, THETA)).transpose()?;
+    let (theta, scaling) = match nested.map(|nested| ("rope_parameters", nested)).or(config.get("rope_scaling").map(|old| ("rope_scaling", old))) {
+        Some(named) => embedding(config, named, top, channels, true)?,
+        None => (top.unwrap_or(10_000.0), Scaling::None),
+    };
+    Ok((theta, scaling, channels))
+}
+
 /// Base and scaling as the object `name` says them. `top` is the base that is said beside it.
-fn embedding(config: &Config, (name, parameters): (&str, &Value), top: Option<f64>, head_dim: usize) -> Result<(f64, Scaling)> {
+fn embedding(config: &Config, (name, parameters): (&str, &Value), top: Option<f64>, head_dim: usize, may_be_partial: bool) -> Result<(f64, Scaling)> {
     let Value::Object(parameters) = parameters else {
         return Err(Error::Config(format!("`{name}` is {parameters}, and should be an object")));
     };
@@ -86,7 +106,8 @@ fn embedding(config: &Config, (name, parameters): (&str, &Value), top: Option<f6
     let known_always = ["rope_type", "type", "rope_theta"];
     for (key, value) in parameters {
         // The whole head is turned, and by no other length than one, whatever the scaling.
-        let is_neutral = matches!(key.as_str(), "partial_rotary_factor" | "attention_factor") && value.as_f64() == Some(1.0);
+        let is_neutral = matches!(key.as_str(), "partial_rotary_factor" | "attention_factor") && value.as_f64() == Some(1.0)
+            || may_be_partial && key == "partial_rotary_factor";
         if !value.is_null() && !is_neutral && !known.contains(&key.as_str()) && !known_always.contains(&key.as_str()) && !config.ignores(key) {
             return Err(Error::Config(format!("`{name}` has `{key}`, which a rotary embedding of the type `{kind}` here does not know")));
         }

@@ -17,13 +17,21 @@ pub struct Rope {
     theta: f64,
     scaling: Scaling,
     context: usize,
+    /// How many channels of a head are turned, if not all.
+    channels: Option<usize>,
     tables: OnceLock<Arc<Rotary>>,
 }
 
 impl Rope {
     /// With the base `theta`, for prompts of up to `context` tokens.
     pub fn new(theta: f64, scaling: Scaling, context: usize) -> Self {
-        Rope { theta, scaling, context, tables: OnceLock::new() }
+        Rope { theta, scaling, context, channels: None, tables: OnceLock::new() }
+    }
+
+    /// Of the first so many channels of a head, of which the others are left as they are.
+    #[must_use]
+    pub fn partial(self, channels: usize) -> Self {
+        Rope { channels: Some(channels), ..self }
     }
 
     /// The embedding, for a layer that is being read.
@@ -34,9 +42,9 @@ impl Rope {
         if let Some(rotary) = self.tables.get() {
             return Ok(Arc::clone(rotary));
         }
-        let head_dim = loader.size::<HeadDim>()?;
+        let channels = self.channels.map_or_else(|| loader.size::<HeadDim>(), Ok)?;
         let weights = loader.weights();
-        let rotary = Rotary::new(head_dim, self.theta, &self.scaling, self.context, weights.dtype(), weights.device())?;
+        let rotary = Rotary::new(channels, self.theta, &self.scaling, self.context, weights.dtype(), weights.device())?;
         Ok(Arc::clone(self.tables.get_or_init(|| Arc::new(rotary))))
     }
 }
@@ -81,7 +89,7 @@ impl Tables {
 }
 
 impl Rotary {
-    /// For heads of `head_dim` channels and prompts of up to `context` tokens.
+    /// For the first `head_dim` channels of heads, and prompts of up to `context` tokens.
     ///
     /// # Errors
     /// If the device fails.
@@ -134,7 +142,11 @@ impl Rotary {
             }
         };
         let Tables { cos, sin } = self.tables(x.dim(2)?, positions)?;
-        Ok(rotate(x, &turn(&cos)?, &turn(&sin)?)?)
+        let turned = 2 * cos.dim(1)?;
+        match x.dim(3)?.checked_sub(turned) {
+            None | Some(0) => Ok(rotate(x, &turn(&cos)?, &turn(&sin)?)?),
+            Some(rest) => Ok(Tensor::cat(&[rotate(&x.narrow(3, 0, turned)?, &turn(&cos)?, &turn(&sin)?)?, x.narrow(3, turned, rest)?], 3)?),
+        }
     }
 }
 

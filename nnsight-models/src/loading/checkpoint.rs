@@ -38,7 +38,7 @@ pub(crate) fn open(source: &Source, model_type: &'static str, names: Option<&'st
     match extension.to_ascii_lowercase().as_str() {
         "gguf" => {
             let mut gguf = Gguf::open(&path, names.ok_or(Error::NoGguf { architecture: model_type })?)?;
-            let config = gguf.config(&source.ignored)?.ignoring(source.ignored.iter().cloned());
+            let config = gguf.config(model_type, &source.ignored)?.ignoring(source.ignored.iter().cloned());
             let tokenizer = gguf.tokenizer();
             let ends = config.end_tokens()?;
             finish(config, ends, tokenizer, Files::Gguf(gguf), source)

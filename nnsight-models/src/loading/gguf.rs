@@ -55,10 +55,10 @@ impl Gguf {
         Ok(Some(factors.flatten_all()?.to_vec1()?))
     }
 
-    /// What a `config.json` would say, without regard to some keys.
-    pub fn config(&mut self, ignored: &[String]) -> Result<Config> {
+    /// What a `config.json` of this `model_type` would say, without regard to some keys.
+    pub fn config(&mut self, model_type: &str, ignored: &[String]) -> Result<Config> {
         let factors = self.rope_factors()?;
-        gguf_config::config(&self.path, &self.content, self.names, ignored, factors)
+        gguf_config::config(&self.path, &self.content, (model_type, self.names), ignored, factors)
     }
 
     /// The tokenizer that the file's metadata describes, or why there is none.
@@ -94,6 +94,10 @@ impl Gguf {
             Stored::KeyPairs => self.halves(stored, &tensor, self.heads("attention.head_count_kv").or(self.heads("attention.head_count"))),
             Stored::Transposed if is_weight => Ok(tensor.t()?.contiguous()?),
             Stored::PlusOne if is_weight => Ok((tensor - 1.0)?),
+            Stored::QueriesFirst => match self.heads("attention.head_count") {
+                Some(heads) => by_head(&tensor, heads).map_err(|error| self.damaged(stored, error)),
+                None => Ok(tensor),
+            },
             Stored::Same | Stored::Transposed | Stored::PlusOne => Ok(tensor),
         }
     }
@@ -176,4 +180,12 @@ fn halves(weight: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
     let rest = dims.iter().skip(1).product::<usize>();
     let pairs = weight.reshape((heads, rows / heads.max(1) / 2, 2, rest))?;
     pairs.transpose(1, 2)?.contiguous()?.reshape(dims)
+}
+
+/// All queries, all keys and all values as those of one head after the other.
+fn by_head(weight: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
+    let dims = weight.dims().to_vec();
+    let rows = dims.first().copied().unwrap_or(0);
+    let parts = weight.reshape((3, heads, rows / heads.max(1) / 3, dims.iter().skip(1).product::<usize>()))?;
+    parts.transpose(0, 1)?.contiguous()?.reshape(dims)
 }

@@ -51,8 +51,14 @@ struct Metadata<'a> {
     ignored: &'a [String],
 }
 
-/// What a `config.json` would say. `factors` are those of the rotary frequencies, if the file has them.
-pub fn config(path: &Path, content: &Content, names: &'static GgufNames, ignored: &[String], factors: Option<Vec<f32>>) -> Result<Config> {
+/// What a `config.json` of the `model_type` with these names would say. `factors` are those of the rotary frequencies, if the file has them.
+pub fn config(
+    path: &Path,
+    content: &Content,
+    (model_type, names): (&str, &'static GgufNames),
+    ignored: &[String],
+    factors: Option<Vec<f32>>,
+) -> Result<Config> {
     let metadata = Metadata { content, names, ignored };
     metadata.check_kind(path)?;
     metadata.check_keys()?;
@@ -64,7 +70,7 @@ pub fn config(path: &Path, content: &Content, names: &'static GgufNames, ignored
     }
     let mut config = Map::new();
     let mut set = |key: &str, value: Json| drop(config.insert(key.to_string(), value));
-    set("model_type", json!(names.architecture));
+    set("model_type", json!(model_type));
     set("vocab_size", json!(vocab));
     set("eos_token_id", json!(metadata.end_tokens()));
     set("tie_word_embeddings", json!(!content.tensor_infos.contains_key("output.weight")));

@@ -32,6 +32,8 @@ pub enum Stored {
     KeyPairs,
     /// With one added to every entry.
     PlusOne,
+    /// The rows of all queries, then of all keys, then of all values, where transformers has those of one head after the other.
+    QueriesFirst,
 }
 
 /// What a key of a GGUF file's metadata says, and the key of a `config.json` that says it.

@@ -233,8 +233,11 @@ fn is_harmless(name: &str) -> bool {
     const POSITIONS: &str = "embeddings.position_ids";
     const TABLES: [&str; 3] = [".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"];
     let is_mask = |name: &str| {
-        let layer = name.strip_prefix("transformer.").unwrap_or(name).strip_prefix("h.").and_then(|rest| rest.split_once('.'));
-        layer.is_some_and(|(layer, rest)| layer.bytes().all(|byte| byte.is_ascii_digit()) && matches!(rest, "attn.bias" | "attn.masked_bias"))
+        let of = |prefix: &str, list: &str, masks: [&str; 2]| {
+            let layer = name.strip_prefix(prefix).unwrap_or(name).strip_prefix(list).and_then(|rest| rest.split_once('.'));
+            layer.is_some_and(|(layer, rest)| layer.bytes().all(|byte| byte.is_ascii_digit()) && masks.contains(&rest))
+        };
+        of("transformer.", "h.", ["attn.bias", "attn.masked_bias"]) || of("gpt_neox.", "layers.", ["attention.bias", "attention.masked_bias"])
     };
     name == POSITIONS || TABLES.iter().any(|end| name.ends_with(end) || name == &end[1..]) || is_mask(name)
 }
@@ -245,8 +248,13 @@ mod tests {
 
     #[test]
     fn masks_and_rotary_tables_are_harmless_and_nothing_like_them() {
-        for name in ["transformer.h.0.attn.bias", "h.11.attn.masked_bias", "embeddings.position_ids", "model.layers.3.self_attn.rotary_emb.inv_freq"]
-        {
+        for name in [
+            "gpt_neox.layers.2.attention.masked_bias",
+            "transformer.h.0.attn.bias",
+            "h.11.attn.masked_bias",
+            "embeddings.position_ids",
+            "model.layers.3.self_attn.rotary_emb.inv_freq",
+        ] {
             assert!(is_harmless(name), "{name}");
         }
         for name in ["transformer.h.0.attn.c_attn.bias", "model.layers.0.attn.bias", "h.x.attn.bias", "position_ids", "inv_freq", "h.0.mlp.bias"] {
