@@ -94,7 +94,7 @@ pub mod types {
 pub mod trace {
     pub use nnsight_core::module::{Attach, Attached, NetworkWithAttachment, SitesWithAttachment};
     pub use nnsight_core::trace::*;
-    pub use nnsight_lm::{ByHead, IntoPrompts, Language, LanguageSteps};
+    pub use nnsight_lm::{ByHead, Encoder, IntoPrompts, Language, LanguageSteps, NoGeneration, PromptKind};
 }
 
 /// Everything that a program with traces needs.

@@ -4,7 +4,7 @@ use nnsight_core::graph::Input;
 use nnsight_core::trace::{Generating, Interface, ModelKind, Reads, Step, Value};
 use nnsight_core::types::{Batch, Int};
 
-use crate::{Generation, IntoPrompts, Seq, Token};
+use crate::{Generation, IntoPrompts, PromptKind, Seq, Token};
 
 /// Language models: they are run on prompts, and their runs go on token by token.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,10 @@ pub enum Language {}
 impl ModelKind for Language {
     type Settings = Generation;
     type Emitted = Token;
+}
+
+impl PromptKind for Language {
+    const GENERATES: bool = true;
 }
 
 impl<I: IntoPrompts> Reads<I> for Language {

@@ -1,6 +1,6 @@
 //! The sizes of a language model.
 
-/// The sizes of a decoder-only transformer.
+/// The sizes of a transformer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Width of the residual stream.

@@ -21,6 +21,7 @@ pub struct TokenBatch {
     /// Tokens that no other position may look at: row, and position in the prompt.
     hidden: Vec<(usize, usize)>,
     mask: OnceLock<Option<Tensor>>,
+    padding_mask: OnceLock<Option<Tensor>>,
 }
 
 impl AnyBatch for TokenBatch {
@@ -53,7 +54,7 @@ impl TokenBatch {
         let shape = (prompts.len(), width);
         let tokens = Tensor::from_vec(tokens, shape, device)?;
         let positions = padded.then(|| Tensor::from_vec(positions, shape, device)).transpose()?;
-        Ok(TokenBatch { lengths, past: 0, width, tokens, positions, hidden: Vec::new(), mask: OnceLock::new() })
+        Ok(TokenBatch { lengths, past: 0, width, tokens, positions, hidden: Vec::new(), mask: OnceLock::new(), padding_mask: OnceLock::new() })
     }
 
     /// Hides those tokens of a row from all other positions that are not `seen`, and counts the positions over the others.
@@ -116,6 +117,7 @@ impl TokenBatch {
             positions: Some(Tensor::from_vec(positions, shape, device)?),
             hidden: self.hidden.clone(),
             mask: OnceLock::new(),
+            padding_mask: OnceLock::new(),
         })
     }
 
@@ -166,6 +168,22 @@ impl TokenBatch {
         Ok(self.mask.get_or_init(|| mask).as_ref())
     }
 
+    /// [`TokenBatch::mask`] of a model whose positions see those after them too: padding and hidden tokens are hidden, and nothing else. `None` if
+    /// there are none.
+    ///
+    /// # Shapes
+    /// `(Batch, 1, Query, Key)`
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn padding_mask(&self, dtype: DType) -> Result<Option<&Tensor>> {
+        if let Some(mask) = self.padding_mask.get() {
+            return Ok(mask.as_ref());
+        }
+        let mask = self.make_padding_mask(dtype)?;
+        Ok(self.padding_mask.get_or_init(|| mask).as_ref())
+    }
+
     /// [`TokenBatch::mask`] with a row for every prompt, also where all are alike or every position may look everywhere.
     ///
     /// # Shapes
@@ -198,6 +216,35 @@ impl TokenBatch {
         }
     }
 
+    /// For each row and position of the keys whether it is a token that others may look at.
+    fn seen(&self, row: usize, length: usize) -> Vec<bool> {
+        let keys = self.past + self.width;
+        let padding = keys - length;
+        let mut seen = (0..keys).map(|key| key >= padding).collect::<Vec<_>>();
+        self.hidden.iter().filter(|hidden| hidden.0 == row).for_each(|&(_, position)| seen[padding + position] = false);
+        seen
+    }
+
+    fn make_padding_mask(&self, dtype: DType) -> Result<Option<Tensor>> {
+        // Without padding and hidden tokens only later positions are left to hide.
+        if self.is_causal() {
+            return Ok(None);
+        }
+        let keys = self.past + self.width;
+        let lowest = -largest(dtype) as f32;
+        let mut mask = Vec::with_capacity(self.lengths.len() * self.width * keys);
+        for (row, &length) in self.lengths.iter().enumerate() {
+            let seen = self.seen(row, length);
+            for query in self.past..keys {
+                // As under the causal mask, a padded position looks at itself only.
+                let is_own = query >= keys - length;
+                mask.extend((0..keys).map(|key| if key == query || is_own && seen[key] { 0f32 } else { lowest }));
+            }
+        }
+        let mask = Tensor::from_vec(mask, (self.lengths.len(), 1, self.width, keys), self.tokens.device())?;
+        Ok(Some(mask.to_dtype(dtype)?))
+    }
+
     fn make_mask(&self, dtype: DType) -> Result<Option<Tensor>> {
         let keys = self.past + self.width;
         let alike = self.is_causal();
@@ -209,8 +256,7 @@ impl TokenBatch {
         let mut mask = Vec::with_capacity(rows * self.width * keys);
         for (row, &length) in self.lengths[..rows].iter().enumerate() {
             let padding = keys - length;
-            let mut seen = (0..keys).map(|key| key >= padding).collect::<Vec<_>>();
-            self.hidden.iter().filter(|hidden| hidden.0 == row).for_each(|&(_, position)| seen[padding + position] = false);
+            let seen = self.seen(row, length);
             for query in self.past..keys {
                 // A padded position looks at itself only: it needs something to look at, and nobody looks at it.
                 mask.extend((0..keys).map(|key| if key == query || key < query && seen[key] && query >= padding { 0f32 } else { lowest }));

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor as Candle};
 use nnsight_core::Error;
 use nnsight_core::trace::{Traced as _, Value, invoke, run, tracer};
 use nnsight_core::types::{Batch, One, Part, Signature, Tensor};
-use nnsight_lm::{Hidden, IntoPrompts, Seq, Vocab};
+use nnsight_lm::{Hidden, IntoPrompts, Language, Seq, Vocab};
 
 use crate::causal::CausalLm;
 use crate::language_model::LanguageModel;
@@ -42,7 +42,7 @@ pub fn integrated_gradients<N, C, F>(
     metric: F,
 ) -> nnsight_core::Result<Tensor<C, (Batch, Seq, Hidden)>>
 where
-    N: Network,
+    N: Network<Kind = Language>,
     C: Signature,
     for<'t> N::Sites<'t, C>: CausalLm<'t, C>,
     F: for<'t> FnOnce(Value<'t, C, (Batch, Vocab)>) -> Value<'t, C, (Batch,)>,

@@ -294,6 +294,12 @@ pub enum Error {
         /// Its name.
         axis: &'static str,
     },
+    /// Logits are asked of an encoder.
+    #[error("`{signature}` is an encoder, which has no logits; read its hidden states, `trace!(model, prompts, {{ model.layers[-1].output }})`")]
+    NoLogits {
+        /// The model's signature.
+        signature: String,
+    },
 }
 
 struct NamedTemplates<'a>(&'a [String]);

@@ -14,8 +14,6 @@ use nnsight_core::sites::SiteTable;
 use nnsight_core::trace::{Fingerprint, Traceable};
 use nnsight_core::types::{Describes, Dynamic, Saved, Signature};
 
-use nnsight_lm::Language;
-
 use crate::Result;
 use crate::causal::CausalLm;
 use crate::config::Declared;
@@ -24,7 +22,8 @@ use crate::loading::Source;
 use crate::network::{Architecture, Network};
 use crate::transformer_lens::{Paths, named_as_transformer_lens};
 
-/// The network `N` with its tokenizer, in the checkpoint `C`. [`Llama`](crate::Llama) and [`Gpt2`](crate::Gpt2) are this.
+/// The network `N` with its tokenizer, in the checkpoint `C`. [`Llama`](crate::Llama) and [`Gpt2`](crate::Gpt2) are this, and
+/// encoders such as [`Bert`](crate::Bert).
 ///
 /// The signature types what a trace sees, and nothing else: everything that the model has and does is that of the [`Loaded`] to which it derefs.
 pub struct LanguageModel<N, C> {
@@ -150,7 +149,7 @@ impl<N, C> DerefMut for LanguageModel<N, C> {
 
 impl<N: Network, C: Signature> Traceable for LanguageModel<N, C> {
     type Network = Of<N, C>;
-    type Kind = Language;
+    type Kind = N::Kind;
 
     fn table(&self) -> &Arc<SiteTable> {
         &self.loaded.table

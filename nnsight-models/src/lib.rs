@@ -25,6 +25,7 @@ mod report;
 pub mod signatures;
 mod token_ids;
 mod tokenizer;
+mod transformer;
 mod transformer_lens;
 mod tree;
 
@@ -47,6 +48,7 @@ pub use network::Network;
 pub use signatures::*;
 pub use token_ids::{LogitsShape, TokenIds, TokenRows};
 pub use tokenizer::Tokenizer;
+pub use transformer::Transformer;
 pub use tree::{Tree, TreeModule};
 
 /// What generated code calls.

@@ -33,6 +33,8 @@ pub struct Loaded {
     tokenizer: std::result::Result<Tokenizer, NoTokenizer>,
     pub(crate) table: Arc<SiteTable>,
     sizes: Sizes,
+    /// Whether it continues prompts.
+    generates: bool,
     /// The tokens that end a text.
     ends: Vec<u32>,
     edits: Edits,
@@ -59,6 +61,7 @@ impl Loaded {
             tokenizer,
             table: Arc::new(table),
             sizes,
+            generates: architecture.generates,
             ends,
             edits: Edits::default(),
             optimizations: Optimizations::default(),
@@ -183,10 +186,13 @@ impl Loaded {
     /// `(Batch, Vocab)`
     ///
     /// # Errors
-    /// Where a prompt is empty, too long, or has tokens that do not exist.
+    /// If a prompt is empty, too long, or has tokens that do not exist; [`Error::NoLogits`] if the model is an encoder.
     #[track_caller]
     pub fn next_logits(&self, prompts: &[Prompt]) -> Result<Tensor> {
         let place = Some(Location::caller().into());
+        if !self.generates {
+            return Err(Error::NoLogits { signature: self.table.signature.clone() });
+        }
         let tokens = self.reader().invoke(0, prompts, 0, &place)?;
         let tokens = self.known(tokens, &place)?;
         let rows = tokens.iter().map(Vec::as_slice).collect::<Vec<_>>();
@@ -195,7 +201,8 @@ impl Loaded {
     }
 
     fn reader(&self) -> Reader<'_> {
-        Reader { model: &self.table.signature, sizes: &self.sizes, tokenizer: self.tokenizer.as_ref().ok() }
+        let tokenizer = self.tokenizer.as_ref().ok();
+        Reader { model: &self.table.signature, sizes: &self.sizes, tokenizer, generates: self.generates }
     }
 
     /// The tokenizer, for what cannot be done without one.

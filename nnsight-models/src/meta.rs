@@ -9,7 +9,7 @@ use nnsight_core::observer::Observer;
 use nnsight_core::sites::{Registrar, SiteTable};
 use nnsight_core::trace::Traceable;
 use nnsight_core::types::{Describes, Saved, Signature};
-use nnsight_lm::{Language, Sizes};
+use nnsight_lm::{PromptKind, Sizes};
 
 use crate::language_model::LanguageModel;
 use crate::loaded::scan;
@@ -67,7 +67,7 @@ impl<N, C> Meta<N, C> {
 
 impl<N: Network, C: Signature> Traceable for Meta<N, C> {
     type Network = Of<N, C>;
-    type Kind = Language;
+    type Kind = N::Kind;
 
     fn table(&self) -> &Arc<SiteTable> {
         &self.table
@@ -79,7 +79,12 @@ impl<N: Network, C: Signature> Traceable for Meta<N, C> {
 
     fn scan(&self, graph: Graph) -> nnsight_core::Result<Vec<Facts>> {
         graph.validate(&self.limits())?;
-        let reader = Reader { model: &self.table.signature, sizes: &self.sizes, tokenizer: self.tokenizer.as_ref() };
+        let reader = Reader {
+            model: &self.table.signature,
+            sizes: &self.sizes,
+            tokenizer: self.tokenizer.as_ref(),
+            generates: <N::Kind as PromptKind>::GENERATES,
+        };
         scan(&graph, &self.table, lengths(&reader.graph(&graph)?), &self.limits())
     }
 }

@@ -2,14 +2,16 @@
 
 use nnsight_core::run::Stages;
 use nnsight_core::sites::{Registrar, SiteTable};
+use nnsight_lm::PromptKind;
 
 use crate::Result;
 use crate::config::Config;
-use crate::decoder::{Decoder, Staged};
+
 use crate::loading::{GgufNames, Weights};
+use crate::transformer::{Staged, Transformer};
 
 /// An architecture: what builds it from a checkpoint.
-pub trait Network: Decoder {
+pub trait Network: Transformer {
     /// What a `config.json` calls it.
     const MODEL_TYPE: &'static str;
     /// What a GGUF file calls it and its parts, if it can be loaded from one.
@@ -32,6 +34,8 @@ pub(crate) type AnyNetwork = dyn Stages + Send + Sync;
 pub(crate) struct Architecture {
     pub model_type: &'static str,
     pub gguf: Option<&'static GgufNames>,
+    /// Whether it continues prompts.
+    pub generates: bool,
     /// The network, and the number of its sites.
     pub build: fn(&Config, &mut Weights) -> Result<(Box<AnyNetwork>, usize)>,
     pub describe: fn(Registrar) -> nnsight_core::Result<SiteTable>,
@@ -42,6 +46,7 @@ impl Architecture {
         Architecture {
             model_type: N::MODEL_TYPE,
             gguf: N::GGUF,
+            generates: N::Kind::GENERATES,
             build: |config, weights| {
                 let mut network = N::build(config, weights)?;
                 let mut sites = 0;

@@ -15,6 +15,8 @@ pub(crate) struct Reader<'a> {
     pub model: &'a str,
     pub sizes: &'a Sizes,
     pub tokenizer: Option<&'a Tokenizer>,
+    /// Whether the model continues prompts.
+    pub generates: bool,
 }
 
 impl Reader<'_> {
@@ -22,6 +24,10 @@ impl Reader<'_> {
     pub fn graph(&self, graph: &Graph) -> Result<Vec<Vec<Option<Vec<u32>>>>> {
         let invokes = graph.invokes.iter().enumerate().map(|(index, invoke)| {
             let source = || invoke.source.clone();
+            if invoke.rollout.is_some() && !self.generates {
+                let problem = format!("`{}` is an encoder, which generates no tokens; read its hidden states in a run without steps", self.model);
+                return Err(E::Rollout { problem, source_line: None }.or_at(source()));
+            }
             let settings = invoke.rollout.as_ref().map(Generation::of).transpose().map_err(|error| error.or_at(source()))?;
             let later = settings.map_or(0, |settings| settings.max_new_tokens.saturating_sub(1));
             let read = |(prompt, input): (usize, &Input)| {

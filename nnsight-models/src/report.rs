@@ -43,7 +43,8 @@ impl Error {
             | Error::NoChatTemplate { .. }
             | Error::ChatTemplate { .. }
             | Error::NoGguf { .. }
-            | Error::NoSuchSize { .. } => return None,
+            | Error::NoSuchSize { .. }
+            | Error::NoLogits { .. } => return None,
             Error::File { .. } | Error::Config(_) | Error::NotFound { .. } | Error::Tokenizer(_) | Error::Candle(_) => return None,
         })
     }

@@ -2,7 +2,7 @@
 
 use nnsight_macros::signature;
 
-use crate::architectures::{Gemma2, Gemma3, Gpt2, GptNeoX, Llama, Mistral, Mixtral, Olmo2, Qwen2, Qwen3, Qwen3Moe};
+use crate::architectures::{Bert, Gemma2, Gemma3, Gpt2, GptNeoX, Llama, Mistral, Mixtral, Olmo2, Qwen2, Qwen3, Qwen3Moe};
 
 signature!(
     /// GPT-2, 124 million parameters.
@@ -164,4 +164,9 @@ signature!(
     /// Pythia, 2.8 billion parameters, also of the deduplicated Pile.
     #[allow(non_camel_case_types)]
     pub Pythia_2_8B: GptNeoX = "configs/pythia-2.8b.json"
+);
+signature!(
+    /// all-MiniLM-L6-v2, sentence embeddings of 23 million parameters.
+    #[allow(non_camel_case_types)]
+    pub AllMiniLm_L6_V2: Bert = "configs/all-minilm-l6-v2.json"
 );

@@ -287,14 +287,15 @@ mod gguf {
 #[test]
 fn the_configs_of_public_checkpoints_are_taken() {
     use nnsight::models::{
-        Config, Gemma2Config, Gemma3Config, Gpt2Config, GptNeoXConfig, LlamaConfig, MistralConfig, MixtralConfig, Olmo2Config, Qwen2Config,
-        Qwen3Config, Qwen3MoeConfig,
+        BertConfig, Config, Gemma2Config, Gemma3Config, Gpt2Config, GptNeoXConfig, LlamaConfig, MistralConfig, MixtralConfig, Olmo2Config,
+        Qwen2Config, Qwen3Config, Qwen3MoeConfig,
     };
     let files = std::fs::read_dir(folder("nnsight-models/configs")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     assert!(files.len() > 20);
     for file in files {
         let config = Config::from_json(&std::fs::read_to_string(&file).unwrap()).unwrap();
         let taken = match config.model_type().unwrap() {
+            "bert" => BertConfig::new(&config).map(drop),
             "gemma2" => Gemma2Config::new(&config).map(drop),
             "gemma3_text" => Gemma3Config::new(&config).map(drop),
             "gpt2" => Gpt2Config::new(&config).map(drop),

@@ -5,6 +5,7 @@ mod architectures;
 mod attaching;
 mod bad_input;
 mod batching;
+mod bert;
 mod binding;
 mod chat;
 mod conditions;

@@ -109,7 +109,7 @@ pub struct SelfAttention {
     o_proj: Linear<HeadsHidden, Hidden>,
     #[value(config.rope.rotary(loader)?)]
     rotary: Arc<Rotary>,
-    #[value(ScaledDotProduct { scale: Some(config.scale), soft_cap: config.score_soft_cap, window: config.window(loader.layer()) })]
+    #[value(ScaledDotProduct { scale: Some(config.scale), soft_cap: config.score_soft_cap, window: config.window(loader.layer()), ..ScaledDotProduct::CAUSAL })]
     dot_product: ScaledDotProduct,
     #[value(config.sizes.heads)]
     heads: usize,

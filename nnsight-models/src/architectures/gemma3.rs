@@ -112,7 +112,7 @@ pub struct SelfAttention {
     o_proj: Linear<HeadsHidden, Hidden>,
     #[value(config.rope(loader.layer()).rotary(loader)?)]
     rotary: Arc<Rotary>,
-    #[value(ScaledDotProduct { scale: Some(config.scale), soft_cap: None, window: config.window(loader.layer()) })]
+    #[value(ScaledDotProduct { scale: Some(config.scale), window: config.window(loader.layer()), ..ScaledDotProduct::CAUSAL })]
     dot_product: ScaledDotProduct,
     #[value(config.sizes.heads)]
     heads: usize,

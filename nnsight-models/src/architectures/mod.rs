@@ -1,5 +1,6 @@
 //! The architectures, each in a file of its own.
 
+pub mod bert;
 pub mod gemma2;
 pub mod gemma3;
 pub mod gpt2;
@@ -14,6 +15,7 @@ pub mod qwen3_moe;
 
 /// What models are loaded as.
 pub mod handles {
+    pub use super::bert::Bert;
     pub use super::gemma2::Gemma2;
     pub use super::gemma3::Gemma3;
     pub use super::gpt_neox::GptNeoX;
@@ -27,6 +29,7 @@ pub mod handles {
     pub use super::qwen3_moe::Qwen3Moe;
 }
 
+pub use bert::BertConfig;
 pub use gemma2::Gemma2Config;
 pub use gemma3::Gemma3Config;
 pub use gpt_neox::GptNeoXConfig;

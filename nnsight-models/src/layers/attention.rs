@@ -28,11 +28,15 @@ pub struct ScaledDotProduct {
     pub soft_cap: Option<f64>,
     /// How many positions are seen, the query's own included, if not all before it (Beltagy et al. 2020).
     pub window: Option<usize>,
+    /// Whether later positions are hidden. If not, a `window` is none, and nothing is kept for later passes: there are none.
+    pub is_causal: bool,
 }
 
 impl ScaledDotProduct {
     /// That of Vaswani et al. (2017), under a causal mask.
-    pub const CAUSAL: ScaledDotProduct = ScaledDotProduct { scale: None, soft_cap: None, window: None };
+    pub const CAUSAL: ScaledDotProduct = ScaledDotProduct { scale: None, soft_cap: None, window: None, is_causal: true };
+    /// The same of positions that see each other in both directions.
+    pub const BIDIRECTIONAL: ScaledDotProduct = ScaledDotProduct { is_causal: false, ..ScaledDotProduct::CAUSAL };
 
     /// What is added to the scores, as the value `tap` of the attention, where somebody uses that. It is then not known to be the batch's own.
     ///
@@ -45,13 +49,16 @@ impl ScaledDotProduct {
         match cx.wants(&[tap]) {
             false => Ok(None),
             true => {
-                let mask = batch::whole_mask(cx, self.window, dtype)?;
+                let mask = match self.is_causal {
+                    true => batch::whole_mask(cx, self.window, dtype)?,
+                    false => batch::whole_padding_mask(cx, dtype)?,
+                };
                 Ok(Some(cx.tap(tap, mask)?.unsqueeze(1)?))
             }
         }
     }
 
-    /// What each head gathers of these positions and earlier ones: in one pass if nobody uses the scores or the pattern. Writing to the scores does not
+    /// What each head gathers of these positions and earlier ones, or of all if the attention is bidirectional: in one pass if nobody uses the scores or the pattern. Writing to the scores does not
     /// unmask: if the mask hides a position, its score is the lowest finite number of its type again.
     ///
     /// # Shapes
@@ -62,11 +69,19 @@ impl ScaledDotProduct {
     /// What an intervention fails with.
     pub fn attend(&self, cx: &mut Cx, taps: AttentionTaps, [q, k, v]: [&Tensor; 3], mask: Option<Tensor>, dtype: DType) -> Result<Tensor> {
         // In the model's type whether they are kept for later or not.
-        let (k, v) = KvCache::extend(cx, k.to_dtype(dtype)?, v.to_dtype(dtype)?)?;
-        let (k, v) = (&cx.looked_at(&k)?, &cx.looked_at(&v)?);
+        let (k, v) = (k.to_dtype(dtype)?, v.to_dtype(dtype)?);
+        let (k, v) = match self.is_causal {
+            true => {
+                let (k, v) = KvCache::extend(cx, k, v)?;
+                (cx.looked_at(&k)?, cx.looked_at(&v)?)
+            }
+            false => (k, v),
+        };
+        let (k, v) = (&k, &v);
         let q = &self.scaled(q)?;
         let sizes = (q.dim(2)?, k.dim(2)?);
-        if mask.is_none() && self.soft_cap.is_none() && !cx.wants(&[taps.scores, taps.pattern]) {
+        // The one pass knows causal masks only.
+        if self.is_causal && mask.is_none() && self.soft_cap.is_none() && !cx.wants(&[taps.scores, taps.pattern]) {
             let own = || batch::mask(cx, self.window, sizes, dtype);
             let mask = if batch::sees_all_before(cx, self.window, sizes.1)? { Mask::Causal(own) } else { Mask::Padded(own) };
             return kernels::attention([q, k, v], mask);
@@ -74,7 +89,8 @@ impl ScaledDotProduct {
         let (given, [q, k, v]) = (q.dtype(), &upcast_for_sums([q, k, v])?);
         let mask = match mask {
             Some(mask) => Some(mask),
-            None => batch::mask(cx, self.window, sizes, dtype)?,
+            None if self.is_causal => batch::mask(cx, self.window, sizes, dtype)?,
+            None => batch::padding_mask(cx, dtype)?,
         };
         let wide_mask = mask.as_ref().map(|mask| mask.to_dtype(q.dtype())).transpose()?;
         let mut scores = self.scores(q, k, wide_mask.as_ref())?;

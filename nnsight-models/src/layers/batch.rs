@@ -67,6 +67,28 @@ pub(super) fn whole_mask(cx: &Cx, window: Option<usize>, dtype: DType) -> Result
     }
 }
 
+/// What is added to the scores of positions that see each other in both directions: the lowest number at padding and hidden tokens.
+///
+/// # Shapes
+/// `(Batch, 1, Query, Key)`
+pub(super) fn padding_mask(cx: &Cx, dtype: DType) -> Result<Option<Tensor>> {
+    Ok(cx.batch::<TokenBatch>()?.padding_mask(dtype)?.cloned())
+}
+
+/// [`padding_mask`], also where nothing is hidden.
+///
+/// # Shapes
+/// `(Batch, Query, Key)`
+pub(super) fn whole_padding_mask(cx: &Cx, dtype: DType) -> Result<Tensor> {
+    match padding_mask(cx, dtype)? {
+        Some(mask) => Ok(mask.squeeze(1)?),
+        None => {
+            let (rows, width) = cx.batch::<TokenBatch>()?.tokens().dims2()?;
+            Ok(Tensor::zeros((rows, width, width), dtype, cx.batch::<TokenBatch>()?.tokens().device())?)
+        }
+    }
+}
+
 /// Of a mask what is about the keys, which are the first positions, and the queries, which are the last of those.
 fn own_part(mask: &Tensor, queries: usize, keys: usize) -> candle_core::Result<Tensor> {
     let behind = mask.dim(3)? - keys;

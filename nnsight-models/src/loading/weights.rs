@@ -227,8 +227,10 @@ impl Weights {
     }
 }
 
-/// Whether a tensor is one that older files hold beside the weights: rotary tables and causal masks, which follow from the config.
+/// Whether a tensor is one that older files hold beside the weights: rotary tables, causal masks and the numbers of positions, which follow from the config.
 fn is_harmless(name: &str) -> bool {
+    // BERT's: 0, 1, 2 …
+    const POSITIONS: &str = "embeddings.position_ids";
     const TABLES: [&str; 3] = [".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"];
     let is_mask = |name: &str| {
         let of = |prefix: &str, list: &str, masks: [&str; 2]| {
@@ -237,7 +239,7 @@ fn is_harmless(name: &str) -> bool {
         };
         of("transformer.", "h.", ["attn.bias", "attn.masked_bias"]) || of("gpt_neox.", "layers.", ["attention.bias", "attention.masked_bias"])
     };
-    TABLES.iter().any(|end| name.ends_with(end) || name == &end[1..]) || is_mask(name)
+    name == POSITIONS || TABLES.iter().any(|end| name.ends_with(end) || name == &end[1..]) || is_mask(name)
 }
 
 #[cfg(test)]
@@ -250,11 +252,12 @@ mod tests {
             "gpt_neox.layers.2.attention.masked_bias",
             "transformer.h.0.attn.bias",
             "h.11.attn.masked_bias",
+            "embeddings.position_ids",
             "model.layers.3.self_attn.rotary_emb.inv_freq",
         ] {
             assert!(is_harmless(name), "{name}");
         }
-        for name in ["transformer.h.0.attn.c_attn.bias", "model.layers.0.attn.bias", "h.x.attn.bias", "inv_freq", "h.0.mlp.bias"] {
+        for name in ["transformer.h.0.attn.c_attn.bias", "model.layers.0.attn.bias", "h.x.attn.bias", "position_ids", "inv_freq", "h.0.mlp.bias"] {
             assert!(!is_harmless(name), "{name}");
         }
     }
