@@ -24,7 +24,7 @@ fn both(graph: &Graph) -> (Vec<nnsight::candle_core::Tensor>, Vec<nnsight::candl
 
 #[test]
 fn graphs_that_gave_something_else_planned() {
-    for name in ["DIFFERENT-4896-1", "DIFFERENT-8065-19", "DIFFERENT-8597-21"] {
+    for name in ["DIFFERENT-4896-1", "DIFFERENT-8065-19", "DIFFERENT-8597-21", "DIFFERENT-285708"] {
         let graph = Graph::from_msgpack(&std::fs::read(folder(&format!("tests/hostile/{name}.bin"))).unwrap()).unwrap();
         assert_eq!(subjects()[0].check(&graph).unwrap(), Outcome::Same, "{name}");
     }

@@ -111,7 +111,12 @@ fn points(graph: &Graph, order: &Order, places: &HashMap<InvokeId, (usize, Optio
             _ => None,
         };
         let (batch, time) = match visited {
-            Some(invoke) => (batch_of(invoke, point.time, Some(id)), point.time),
+            Some(invoke) => {
+                let (own, branch) = (batch_of(invoke, point.time, Some(id)), batch_of(invoke, point.time, None));
+                // What is read if a condition holds is read in the branch if that is known only there.
+                let waits = last.is_some_and(|(batch, _)| batch == branch);
+                (if waits { branch } else { own }, point.time)
+            }
             None => last.unwrap_or((0, point.time)),
         };
         points.push(ProgramPoint { batch, time, ..point });
