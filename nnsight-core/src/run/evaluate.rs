@@ -106,10 +106,10 @@ pub(super) fn compute(op: &Op, args: &[&Datum], functions: &[Function], precisio
                 _ => a.broadcast_maximum(&b)?,
             }
         }
-        Op::Reduce { reduce: kind, axis, keep } => reduce(*kind, *axis, *keep, &first()?, sums, precision.dtype)?,
+        Op::Reduce { reduce: kind, axis, keep } => reduce(*kind, *axis, *keep, &with_strides(first()?)?, sums, precision.dtype)?,
         Op::Softmax { axis, log: false } => softmax(&first()?, *axis)?,
         Op::Softmax { axis, log: true } => {
-            let x = first()?;
+            let x = with_strides(first()?)?;
             if x.elem_count() == 0 {
                 return Ok(args[0].clone());
             }
@@ -437,4 +437,12 @@ fn singles(region: &Region) -> Vec<usize> {
     axes.sort_unstable();
     axes.dedup();
     axes
+}
+
+/// The same with a stride for every axis: candle divides by that of an axis of one entry, which is zero if it came from being broadcast.
+fn with_strides(x: Tensor) -> candle_core::Result<Tensor> {
+    match x.is_contiguous() && x.stride().contains(&0) {
+        true => x.force_contiguous(),
+        false => Ok(x),
+    }
 }
