@@ -49,7 +49,7 @@ pub struct FirstPass {
     pub writes: Vec<Write>,
 }
 
-/// A part of a site's value that an input gives.
+/// A part of a site's value that an input replaces.
 #[derive(Clone, Debug)]
 pub struct Write {
     /// The site.

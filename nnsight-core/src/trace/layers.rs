@@ -16,7 +16,7 @@ pub struct Layers<'t, C, T, L = AllLayers> {
     tracer: &'t Tracer,
     /// The list among the modules.
     list: usize,
-    /// The entries, and one more that stands for those which do not exist.
+    /// The entries, and one more in place of those which do not exist.
     items: &'t [T],
     marker: PhantomData<fn() -> (C, L)>,
 }

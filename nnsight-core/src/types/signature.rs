@@ -2,7 +2,7 @@
 
 use super::{DimName, IsNotBatch, ModelDim, Unchecked};
 
-/// A type that stands for one checkpoint. Written by `signature!`.
+/// A type for one checkpoint. Written by `signature!`.
 pub trait Signature: Copy + Default + Send + Sync + 'static {
     /// The type's name.
     const NAME: &'static str;
