@@ -29,7 +29,7 @@ impl KvCache {
     /// If those of earlier positions are missing, because the module was skipped then.
     pub fn extend(cx: &mut Cx, keys: Tensor, values: Tensor) -> nnsight_core::Result<(Tensor, Tensor)> {
         let past = cx.batch::<TokenBatch>()?.past();
-        match cx.state::<KvCache>() {
+        match cx.state::<KvCache>()? {
             None => Ok((keys, values)),
             Some(cache) => Ok(cache.append(past, keys, values)?),
         }

@@ -6,7 +6,6 @@ use nnsight_lm::PromptKind;
 
 use crate::Result;
 use crate::config::Config;
-
 use crate::loading::{GgufNames, Weights};
 use crate::transformer::{Staged, Transformer};
 

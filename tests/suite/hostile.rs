@@ -72,7 +72,9 @@ fn graphs_that_panicked() {
         let bytes = std::fs::read(folder(&format!("tests/hostile/{name}.bin"))).unwrap();
         // They may be refused as they are read.
         if let Ok(graph) = Graph::from_msgpack(&bytes) {
-            subjects().iter().for_each(|subject| drop(subject.check(&graph).unwrap()));
+            for subject in subjects() {
+                _ = subject.check(&graph).unwrap();
+            }
         }
     }
 }

@@ -270,9 +270,12 @@ impl<'a> Cx<'a> {
     }
 
     /// What this module keeps from pass to pass, nothing yet in its first; `None` if no other pass continues this one.
-    pub fn state<S: ModuleState + Default>(&mut self) -> Option<&mut S> {
+    ///
+    /// # Errors
+    /// If it keeps something of another type.
+    pub fn state<S: ModuleState + Default>(&mut self) -> Result<Option<&mut S>> {
         let here = self.here;
-        self.states.as_mut()?.of(here)
+        Ok(self.states.as_mut().map(|states| states.of(here)).transpose()?)
     }
 
     /// Whether anybody uses one of these values, so that a fused computation which does not have them must not be taken.

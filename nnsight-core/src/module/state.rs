@@ -25,9 +25,16 @@ pub struct States {
 
 impl States {
     /// What a module keeps; nothing yet at its first pass.
-    pub(super) fn of<S: ModuleState + Default>(&mut self, module: usize) -> Option<&mut S> {
+    ///
+    /// # Errors
+    /// If it keeps something of another type.
+    pub(super) fn of<S: ModuleState + Default>(&mut self, module: usize) -> Result<&mut S> {
         let state = self.of.entry(module).or_insert_with(|| Box::new(S::default()));
-        (&mut **state as &mut dyn Any).downcast_mut()
+        let state: &mut dyn Any = &mut **state;
+        match state.downcast_mut() {
+            Some(state) => Ok(state),
+            None => candle_core::bail!("a module keeps one state, and this one keeps another than a `{}`", std::any::type_name::<S>()),
+        }
     }
 
     /// What the modules kept of the first positions of some rows.
@@ -43,5 +50,39 @@ impl States {
             };
         }
         Ok(States { of })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Sum(usize);
+    #[derive(Default)]
+    struct Other;
+    impl ModuleState for Sum {
+        fn branch(&self, _rows: Span, _padding: usize, positions: usize) -> Result<Option<Box<dyn ModuleState>>> {
+            // It has all positions, and none of them alone.
+            Ok((positions == self.0).then(|| Box::new(Sum(self.0)) as Box<dyn ModuleState>))
+        }
+    }
+    impl ModuleState for Other {
+        fn branch(&self, _rows: Span, _padding: usize, _positions: usize) -> Result<Option<Box<dyn ModuleState>>> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn a_module_keeps_one_state_and_branches_where_it_can() {
+        let mut states = States::default();
+        states.of::<Sum>(3).unwrap().0 += 5;
+        assert_eq!(states.of::<Sum>(3).unwrap().0, 5);
+        assert_eq!(states.of::<Sum>(7).unwrap().0, 0, "another module has its own");
+        states.of::<Sum>(7).unwrap().0 = 5;
+        assert!(states.of::<Other>(3).err().unwrap().to_string().contains("Other"));
+        let rows = Span { start: 0, len: 1 };
+        assert_eq!(states.branch(rows, 0, 5).unwrap().of::<Sum>(3).unwrap().0, 5);
+        assert!(states.branch(rows, 0, 4).err().unwrap().to_string().contains("cannot be cut at position 4"));
     }
 }

@@ -101,6 +101,11 @@ pub(super) fn run_branch(
     let mut wanted = Wanted::All;
     let mut state: Option<AnyState> = None;
     let mut entered = 0;
+    // Every stage begins with what the base kept, and adds nothing to it.
+    let mut states = match from {
+        0 => None,
+        from => Some(base.states.branch(rows, padding, from)?),
+    };
     for stage in first_stage..model.count() {
         let enters = entries[entered..].iter().take_while(|(_, at)| *at <= stage).count();
         if let (1.., Some(here)) = (enters, base.held.get(&stage)) {
@@ -120,10 +125,6 @@ pub(super) fn run_branch(
         if interleaver.pass_is_done() {
             break;
         }
-        let mut states = match from {
-            0 => None,
-            from => Some(base.states.branch(rows, padding, from)?),
-        };
         state = Some(model.stage(stage, before, &mut Cx::hooked(&used, interleaver, states.as_mut(), &*batch, wanted))?);
     }
     interleaver.finish_pass()?;
